@@ -1,0 +1,58 @@
+//! What a command function is given, and what it leaves behind.
+
+use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
+use larder_wire::{Refusal, UnixMillis};
+
+use crate::keyspace::Keyspace;
+
+/// One command function. With an error it has changed nothing; what it wrote to the reply by
+/// then is taken back by the caller.
+pub type Exec = fn(&mut Call<'_>) -> Result<(), Refusal>;
+
+/// One execution of one command: arity, ownership and memory are already checked.
+pub struct Call<'a> {
+    pub keyspace: &'a mut Keyspace,
+    pub request: Request<'a>,
+    pub now: UnixMillis,
+    pub reply: ReplyWriter<'a>,
+    pub effects: &'a mut Effects,
+}
+
+/// What a write did, as deterministic commands. A write that changed nothing leaves none.
+#[derive(Debug, Default)]
+pub struct Effects {
+    verbatim: bool,
+    rewritten: Vec<OwnedRequest>,
+}
+
+impl Effects {
+    /// The request itself is its effect.
+    pub fn verbatim(&mut self) {
+        self.verbatim = true;
+    }
+
+    /// The effect is this command (and those pushed before it) instead of the request.
+    pub fn push<A: AsRef<[u8]>>(
+        &mut self,
+        args: impl IntoIterator<Item = A, IntoIter: ExactSizeIterator>,
+    ) {
+        self.rewritten.push(OwnedRequest::from_args(args));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.verbatim && self.rewritten.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.verbatim = false;
+        self.rewritten.clear();
+    }
+
+    /// The effects in order; `request` is what the call executed.
+    pub fn iter<'e>(&'e self, request: Request<'e>) -> impl Iterator<Item = Request<'e>> + 'e {
+        self.verbatim
+            .then_some(request)
+            .into_iter()
+            .chain(self.rewritten.iter().map(OwnedRequest::view))
+    }
+}

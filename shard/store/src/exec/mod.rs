@@ -1,0 +1,1 @@
+//! One function a command, one file a family of commands.

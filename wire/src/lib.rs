@@ -1,0 +1,20 @@
+//! The ground that everything stands on: ids, slots, slot sets, the cluster map, error replies,
+//! RESP parse and write, the command table and the words of the control protocol.
+//!
+//! Pure: no I/O, no clock, no randomness, no threads.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod control;
+pub mod id;
+pub mod map;
+pub mod refusal;
+pub mod resp;
+pub mod slot;
+pub mod slot_set;
+
+pub use id::{Attempt, Epoch, NodeId, Offset, ShardId, UnixMillis};
+pub use map::{ClusterMap, NodeEntry, Role, ShardEntry};
+pub use refusal::Refusal;
+pub use slot::{SLOT_COUNT, Slot, slot_of};
+pub use slot_set::SlotSet;
