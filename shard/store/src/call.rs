@@ -1,9 +1,11 @@
 //! What a command function is given, and what it leaves behind.
 
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
-use larder_wire::{Refusal, UnixMillis};
+use larder_wire::{Refusal, Slot, UnixMillis};
 
+use crate::key::Key;
 use crate::keyspace::Keyspace;
+use crate::random::Random;
 
 /// One command function. With an error it has changed nothing; what it wrote to the reply by
 /// then is taken back by the caller.
@@ -13,9 +15,25 @@ pub type Exec = fn(&mut Call<'_>) -> Result<(), Refusal>;
 pub struct Call<'a> {
     pub keyspace: &'a mut Keyspace,
     pub request: Request<'a>,
+    /// The slot of the command's first key, which argument `first_key` is; the caller has computed it to
+    /// admit the command. `None` for a command without keys.
+    pub first_key: Option<(usize, Slot)>,
     pub now: UnixMillis,
     pub reply: ReplyWriter<'a>,
     pub effects: &'a mut Effects,
+    pub random: &'a mut Random,
+}
+
+impl<'a> Call<'a> {
+    /// Argument `index` as a key.
+    #[inline]
+    pub fn key(&self, index: usize) -> Key<'a> {
+        let bytes = self.request.arg(index);
+        match self.first_key {
+            Some((first, slot)) if first == index => Key::in_slot(bytes, slot),
+            Some(_) | None => Key::from(bytes),
+        }
+    }
 }
 
 /// What a write did, as deterministic commands. A write that changed nothing leaves none.

@@ -6,7 +6,14 @@
 
 pub mod call;
 pub mod exec;
+pub mod key;
 pub mod keyspace;
+pub mod number;
+pub mod random;
+pub mod value;
 
 pub use call::{Call, Effects, Exec};
-pub use keyspace::Keyspace;
+pub use key::Key;
+pub use keyspace::{EvictionPolicy, Gone, Keyspace, KeyspaceConfig};
+pub use random::Random;
+pub use value::{Collection, Kind, StringRef, Value, ValueRef, ValueType};

@@ -1,0 +1,168 @@
+//! What a key can hold: a string, or one of the collections.
+//!
+//! A collection's structure lives in a file of its own and implements [`Kind`]; one line in [`collections!`]
+//! makes it known to the keyspace. The keyspace never looks inside one.
+
+/// The type of a value, as TYPE answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ValueType {
+    String,
+    List,
+    Set,
+    ZSet,
+    Hash,
+}
+
+impl ValueType {
+    pub const ALL: [ValueType; 5] = [
+        ValueType::String,
+        ValueType::List,
+        ValueType::Set,
+        ValueType::ZSet,
+        ValueType::Hash,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            ValueType::String => "string",
+            ValueType::List => "list",
+            ValueType::Set => "set",
+            ValueType::ZSet => "zset",
+            ValueType::Hash => "hash",
+        }
+    }
+}
+
+/// A structure that a key can hold. `Clone` is cheap for large ones (shared chunks, copied on write), because a
+/// feed captures a value by cloning it.
+pub trait Kind: Clone + Sized + 'static {
+    const TYPE: ValueType;
+
+    fn from_ref(collection: &Collection) -> Option<&Self>;
+    fn from_mut(collection: &mut Collection) -> Option<&mut Self>;
+    fn into_collection(self) -> Collection;
+
+    /// Bytes that it holds on the heap, the structure itself not counted. O(1): asked for after every write.
+    fn heap_bytes(&self) -> usize;
+
+    /// A collection that is empty after a write is removed with its key.
+    fn is_empty(&self) -> bool;
+
+    /// Elements (fields, members).
+    fn len(&self) -> usize;
+
+    /// What OBJECT ENCODING answers.
+    fn encoding(&self) -> &'static str;
+
+    /// Frees up to about `limit` elements of a value that nobody uses any more; true when nothing is left that would take long to
+    /// drop.
+    fn shed(&mut self, limit: usize) -> bool;
+}
+
+/// Declares [`Collection`]: one line a kind of collection.
+macro_rules! collections {
+    ($($name:ident($structure:ty),)*) => {
+        /// A value that is not a string.
+        #[derive(Clone)]
+        pub enum Collection {
+            $($name($structure),)*
+        }
+
+        impl Collection {
+            pub fn value_type(&self) -> ValueType {
+                match *self {
+                    $(Collection::$name(_) => <$structure as Kind>::TYPE,)*
+                }
+            }
+
+            pub fn heap_bytes(&self) -> usize {
+                match *self {
+                    $(Collection::$name(ref it) => it.heap_bytes(),)*
+                }
+            }
+
+            pub fn is_empty(&self) -> bool {
+                match *self {
+                    $(Collection::$name(ref it) => it.is_empty(),)*
+                }
+            }
+
+            pub fn len(&self) -> usize {
+                match *self {
+                    $(Collection::$name(ref it) => it.len(),)*
+                }
+            }
+
+            pub fn encoding(&self) -> &'static str {
+                match *self {
+                    $(Collection::$name(ref it) => it.encoding(),)*
+                }
+            }
+
+            pub fn shed(&mut self, _limit: usize) -> bool {
+                match *self {
+                    $(Collection::$name(ref mut it) => it.shed(_limit),)*
+                }
+            }
+        }
+    };
+}
+
+// The line of a collection: `Hash(crate::hash::Hash),`.
+collections! {}
+
+/// A string as it is stored: an integer where its text is exactly one, else bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringRef<'a> {
+    Int(i64),
+    Bytes(&'a [u8]),
+}
+
+/// A value that stands alone: taken out of the keyspace, or about to go in.
+#[derive(Clone)]
+pub enum Value {
+    Int(i64),
+    Bytes(Box<[u8]>),
+    Collection(Collection),
+}
+
+impl Value {
+    /// The string `bytes`, as an integer when its text is exactly one.
+    pub fn string(bytes: &[u8]) -> Value {
+        match crate::number::parse_i64(bytes) {
+            Some(int) => Value::Int(int),
+            None => Value::Bytes(bytes.into()),
+        }
+    }
+
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Value::Int(_) | Value::Bytes(_) => ValueType::String,
+            Value::Collection(collection) => collection.value_type(),
+        }
+    }
+}
+
+/// A value where it lies in the keyspace.
+#[derive(Clone, Copy)]
+pub enum ValueRef<'a> {
+    String(StringRef<'a>),
+    Collection(&'a Collection),
+}
+
+impl ValueRef<'_> {
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            ValueRef::String(_) => ValueType::String,
+            ValueRef::Collection(collection) => collection.value_type(),
+        }
+    }
+
+    pub fn to_value(&self) -> Value {
+        match *self {
+            ValueRef::String(StringRef::Int(int)) => Value::Int(int),
+            ValueRef::String(StringRef::Bytes(bytes)) => Value::Bytes(bytes.into()),
+            ValueRef::Collection(collection) => Value::Collection(collection.clone()),
+        }
+    }
+}
