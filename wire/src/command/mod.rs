@@ -4,8 +4,18 @@
 //! name that a client sent, `keys.rs` finds a request's keys. The store builds its dispatch from the rows'
 //! last column, the proxy its routing and its own local commands from the one before.
 
+#[macro_use]
+mod table;
+
+mod columns;
+pub mod keys;
+pub mod lookup;
+mod registry;
 pub mod spec;
 
+pub use lookup::{Found, lookup};
+pub use registry::{CommandId, missing, spec, subcommands};
 pub use spec::{
-    BeginSearch, Categories, CommandSpec, FindKeys, Flags, Home, KeyFlags, KeySpec, Merge, Route,
+    BeginSearch, Categories, CommandSpec, FindKeys, Flags, Home, KeyFlags, KeySpec, Merge,
+    PlainKeys, Route,
 };

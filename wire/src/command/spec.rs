@@ -146,10 +146,19 @@ pub struct KeySpec {
     pub find: FindKeys,
 }
 
+/// The keys that lie in one plain range: `first` 0 when there is none, `last` from the end when negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlainKeys {
+    pub first: u16,
+    pub last: i16,
+    pub step: u16,
+}
+
 /// Where the proxy sends a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To the node that owns the slot of its keys; CROSSSLOT when they have more than one.
+    /// To the node that owns the slot of its keys; CROSSSLOT when they have more than one; to some primary
+    /// when this request has none.
     Key,
     /// Split by node, each node's share one request, gathered in order.
     Split(Merge),
@@ -174,7 +183,7 @@ pub enum Merge {
     Ordered,
     /// The sum of integers.
     Sum,
-    /// `OK` when all said so, else the first error.
+    /// One of the replies when none is an error (they are all `OK`, or all the same), else the first error.
     AllOk,
     /// All elements of all arrays.
     Concat,
@@ -203,11 +212,47 @@ pub struct CommandSpec {
     pub flags: Flags,
     pub categories: Categories,
     pub keys: &'static [KeySpec],
+    /// First key, last key and step where a plain range tells them, as the `COMMAND` reply has them.
+    pub plain_keys: PlainKeys,
     pub route: Route,
     pub home: Home,
 }
 
 impl CommandSpec {
+    /// Derives what follows from a row's columns: categories from flags, `movablekeys` and the plain range from
+    /// keys, as Redis does when it starts.
+    pub(super) const fn from_row(
+        name: &'static str,
+        arity: i16,
+        flags: Flags,
+        categories: Categories,
+        keys: &'static [KeySpec],
+        route: Route,
+        home: Home,
+    ) -> CommandSpec {
+        let (plain_keys, movable) = plain_keys(keys);
+        let flags = if movable {
+            flags.with(Flags::MOVABLEKEYS)
+        } else {
+            flags
+        };
+        CommandSpec {
+            name,
+            arity,
+            flags,
+            categories: implied_categories(flags, categories),
+            keys,
+            plain_keys,
+            route,
+            home,
+        }
+    }
+
+    /// The name that a client sends: of a subcommand `get` for `config|get`.
+    pub fn last_name(&self) -> &'static str {
+        self.name.rsplit('|').next().unwrap_or(self.name)
+    }
+
     /// True when a request of `len` arguments, the name included, has enough and not too many.
     pub const fn takes(&self, len: usize) -> bool {
         if self.arity >= 0 {
@@ -220,4 +265,64 @@ impl CommandSpec {
     pub const fn is_write(&self) -> bool {
         self.flags.has(Flags::WRITE)
     }
+}
+
+const fn implied_categories(flags: Flags, listed: Categories) -> Categories {
+    let mut categories = listed;
+    if flags.has(Flags::WRITE) {
+        categories = categories.with(Categories::WRITE);
+    }
+    if flags.has(Flags::READONLY) && !listed.has(Categories::SCRIPTING) {
+        categories = categories.with(Categories::READ);
+    }
+    if flags.has(Flags::ADMIN) {
+        categories = categories
+            .with(Categories::ADMIN)
+            .with(Categories::DANGEROUS);
+    }
+    if flags.has(Flags::PUBSUB) {
+        categories = categories.with(Categories::PUBSUB);
+    }
+    if flags.has(Flags::BLOCKING) {
+        categories = categories.with(Categories::BLOCKING);
+    }
+    categories.with(if flags.has(Flags::FAST) {
+        Categories::FAST
+    } else {
+        Categories::SLOW
+    })
+}
+
+/// The plain range of a command's keys, and whether it leaves keys out. Ranges with a step of 1 that
+/// lie side by side join into one.
+const fn plain_keys(keys: &[KeySpec]) -> (PlainKeys, bool) {
+    let mut plain = PlainKeys {
+        first: 0,
+        last: 0,
+        step: 0,
+    };
+    let mut movable = false;
+    let mut at = 0;
+    while at < keys.len() {
+        let (BeginSearch::Index(first), FindKeys::Range { last, step, .. }) =
+            (keys[at].begin, keys[at].find)
+        else {
+            movable = true;
+            at += 1;
+            continue;
+        };
+        let last = if last < 0 { last } else { first as i16 + last };
+        if keys[at].flags.has(KeyFlags::INCOMPLETE) {
+            movable = true;
+        }
+        if keys.len() == 1 || plain.first == 0 && step == 1 {
+            plain = PlainKeys { first, last, step };
+        } else if step == 1 && plain.last == first as i16 - 1 {
+            plain.last = last;
+        } else {
+            movable = true;
+        }
+        at += 1;
+    }
+    (plain, movable)
 }

@@ -1,0 +1,473 @@
+//! The command table: one row a command or subcommand.
+//!
+//! The columns:
+//! 1. the variant of [`CommandId`](super::CommandId)
+//! 2. the name; a subcommand's row follows its container's and is named `container|sub`
+//! 3. arity: arguments with the name, at least so many when negative (both names of a subcommand count)
+//! 4. flags, without `movablekeys`, which follows from the keys
+//! 5. ACL categories beyond those that follow from the flags
+//! 6. key specifications, in the words of `columns.rs`
+//! 7. the proxy's route
+//! 8. who runs it on a node:
+//!    - `store(string::get)`: the function `larder_store::exec::string::get`
+//!    - `engine(connection::ping)`: the function `larder_engine::exec::connection::ping`
+//!    - `container`: it only has subcommands
+//!    - `nobody`: the row is there and nothing executes it; clients get "unknown command"
+//!
+//! A function that lands changes its row's last column from `nobody` and nothing else of it, so that rows
+//! merge line by line. A row that names a function which does not exist does not compile.
+
+/// Hands all rows to a macro that the caller has defined: `larder_wire::command_table!(dispatch);`
+/// calls `dispatch! { rows }`. A caller that needs only the name and the last column writes
+///
+/// ```
+/// macro_rules! dispatch {
+///     ($($id:ident $name:literal $arity:literal $flags:tt $categories:tt $keys:tt
+///        $route:ident $(($merge:ident))? $home:ident $(($($path:ident)::+))?;)*) => {
+///         const HOMES: &[(&str, &str)] = &[$(($name, stringify!($home)),)*];
+///     };
+/// }
+/// larder_wire::command_table!(dispatch);
+/// assert!(HOMES.contains(&("config", "container")));
+/// ```
+///
+/// and turns `$home $(($($path)::+))?` into a function by a macro of its own, with one arm for `store($($path:ident)::+)`
+/// and one for each of the other three.
+#[rustfmt::skip]
+#[macro_export]
+macro_rules! command_table {
+    ($callback:ident) => {
+        $callback! {
+            // Strings
+            Append      "append"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_INSERT)]                       Key            nobody;
+            Decr        "decr"         2 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Decrby      "decrby"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Get         "get"          2 [READONLY FAST]      [STRING] [one(1, RO_ACCESS)]                       Key            nobody;
+            Getdel      "getdel"       2 [WRITE FAST]         [STRING] [one(1, RW_ACCESS_DELETE)]                Key            nobody;
+            Getex       "getex"       -2 [WRITE FAST]         [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Getrange    "getrange"     4 [READONLY]           [STRING] [one(1, RO_ACCESS)]                       Key            nobody;
+            Getset      "getset"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Incr        "incr"         2 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Incrby      "incrby"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Incrbyfloat "incrbyfloat"  3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            nobody;
+            Lcs         "lcs"         -3 [READONLY]           [STRING] [range(1, 1, 1, RO_ACCESS)]               Key            nobody;
+            Mget        "mget"        -2 [READONLY FAST]      [STRING] [range(1, -1, 1, RO_ACCESS)]              Split(Ordered) nobody;
+            Mset        "mset"        -3 [WRITE DENYOOM]      [STRING] [range(1, -1, 2, OW_UPDATE)]              Split(AllOk)   nobody;
+            Msetnx      "msetnx"      -3 [WRITE DENYOOM]      [STRING] [range(1, -1, 2, OW_INSERT)]              Key            nobody;
+            Psetex      "psetex"       4 [WRITE DENYOOM]      [STRING] [one(1, OW_UPDATE)]                       Key            nobody;
+            Set         "set"         -3 [WRITE DENYOOM]      [STRING] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)] Key            nobody;
+            Setex       "setex"        4 [WRITE DENYOOM]      [STRING] [one(1, OW_UPDATE)]                       Key            nobody;
+            Setnx       "setnx"        3 [WRITE DENYOOM FAST] [STRING] [one(1, OW_INSERT)]                       Key            nobody;
+            Setrange    "setrange"     4 [WRITE DENYOOM]      [STRING] [one(1, RW_UPDATE)]                       Key            nobody;
+            Strlen      "strlen"       2 [READONLY FAST]      [STRING] [one(1, RO)]                              Key            nobody;
+            Substr      "substr"       4 [READONLY]           [STRING] [one(1, RO_ACCESS)]                       Key            nobody;
+
+            // Bits of strings
+            Bitcount   "bitcount"    -2 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Bitfield   "bitfield"    -2 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)]      Key nobody;
+            BitfieldRo "bitfield_ro" -2 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Bitop      "bitop"       -4 [WRITE DENYOOM] [BITMAP] [one(2, OW_UPDATE), range(3, -1, 1, RO_ACCESS)] Key nobody;
+            Bitpos     "bitpos"      -3 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Getbit     "getbit"       3 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key nobody;
+
+            // Hashes
+            Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key nobody;
+            Hexists      "hexists"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
+            Hexpire      "hexpire"      -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hexpireat    "hexpireat"    -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hexpiretime  "hexpiretime"  -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hget         "hget"          3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hgetall      "hgetall"       2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hgetdel      "hgetdel"      -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_DELETE)] Key nobody;
+            Hgetex       "hgetex"       -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
+            Hincrby      "hincrby"       4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
+            Hincrbyfloat "hincrbyfloat"  4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
+            Hkeys        "hkeys"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hlen         "hlen"          2 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
+            Hmget        "hmget"        -3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hmset        "hmset"        -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hpersist     "hpersist"     -5 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hpexpire     "hpexpire"     -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hpexpireat   "hpexpireat"   -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hpexpiretime "hpexpiretime" -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hpttl        "hpttl"        -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hrandfield   "hrandfield"   -2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hscan        "hscan"        -3 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hset         "hset"         -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hsetex       "hsetex"       -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hsetnx       "hsetnx"        4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_INSERT)]        Key nobody;
+            Hstrlen      "hstrlen"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
+            Httl         "httl"         -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hvals        "hvals"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+
+            // Lists
+            Blmove     "blmove"      6 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
+            Blmpop     "blmpop"     -5 [WRITE BLOCKING]                  [LIST] [counted(2, RW_ACCESS_DELETE)]                Key nobody;
+            Blpop      "blpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key nobody;
+            Brpop      "brpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key nobody;
+            Brpoplpush "brpoplpush"  4 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
+            Lindex     "lindex"      3 [READONLY]                        [LIST] [one(1, RO_ACCESS)]                           Key nobody;
+            Linsert    "linsert"     5 [WRITE DENYOOM]                   [LIST] [one(1, RW_INSERT)]                           Key nobody;
+            Llen       "llen"        2 [READONLY FAST]                   [LIST] [one(1, RO)]                                  Key nobody;
+            Lmove      "lmove"       5 [WRITE DENYOOM]                   [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
+            Lmpop      "lmpop"      -4 [WRITE]                           [LIST] [counted(1, RW_ACCESS_DELETE)]                Key nobody;
+            Lpop       "lpop"       -2 [WRITE FAST]                      [LIST] [one(1, RW_ACCESS_DELETE)]                    Key nobody;
+            Lpos       "lpos"       -3 [READONLY]                        [LIST] [one(1, RO_ACCESS)]                           Key nobody;
+            Lpush      "lpush"      -3 [WRITE DENYOOM FAST]              [LIST] [one(1, RW_INSERT)]                           Key nobody;
+            Lpushx     "lpushx"     -3 [WRITE DENYOOM FAST]              [LIST] [one(1, RW_INSERT)]                           Key nobody;
+            Lrange     "lrange"      4 [READONLY]                        [LIST] [one(1, RO_ACCESS)]                           Key nobody;
+            Lrem       "lrem"        4 [WRITE]                           [LIST] [one(1, RW_DELETE)]                           Key nobody;
+            Lset       "lset"        4 [WRITE DENYOOM]                   [LIST] [one(1, RW_UPDATE)]                           Key nobody;
+            Ltrim      "ltrim"       4 [WRITE]                           [LIST] [one(1, RW_DELETE)]                           Key nobody;
+            Rpop       "rpop"       -2 [WRITE FAST]                      [LIST] [one(1, RW_ACCESS_DELETE)]                    Key nobody;
+            Rpoplpush  "rpoplpush"   3 [WRITE DENYOOM]                   [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
+            Rpush      "rpush"      -3 [WRITE DENYOOM FAST]              [LIST] [one(1, RW_INSERT)]                           Key nobody;
+            Rpushx     "rpushx"     -3 [WRITE DENYOOM FAST]              [LIST] [one(1, RW_INSERT)]                           Key nobody;
+
+            // Sets
+            Sadd        "sadd"        -3 [WRITE DENYOOM FAST] [SET] [one(1, RW_INSERT)]                            Key nobody;
+            Scard       "scard"        2 [READONLY FAST]      [SET] [one(1, RO)]                                   Key nobody;
+            Sdiff       "sdiff"       -2 [READONLY]           [SET] [range(1, -1, 1, RO_ACCESS)]                   Key nobody;
+            Sdiffstore  "sdiffstore"  -3 [WRITE DENYOOM]      [SET] [one(1, OW_UPDATE), range(2, -1, 1, RO_ACCESS)] Key nobody;
+            Sinter      "sinter"      -2 [READONLY]           [SET] [range(1, -1, 1, RO_ACCESS)]                   Key nobody;
+            Sintercard  "sintercard"  -3 [READONLY]           [SET] [counted(1, RO_ACCESS)]                        Key nobody;
+            Sinterstore "sinterstore" -3 [WRITE DENYOOM]      [SET] [one(1, RW_UPDATE), range(2, -1, 1, RO_ACCESS)] Key nobody;
+            Sismember   "sismember"    3 [READONLY FAST]      [SET] [one(1, RO)]                                   Key nobody;
+            Smembers    "smembers"     2 [READONLY]           [SET] [one(1, RO_ACCESS)]                            Key nobody;
+            Smismember  "smismember"  -3 [READONLY FAST]      [SET] [one(1, RO_ACCESS)]                            Key nobody;
+            Smove       "smove"        4 [WRITE FAST]         [SET] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)]  Key nobody;
+            Spop        "spop"        -2 [WRITE FAST]         [SET] [one(1, RW_ACCESS_DELETE)]                     Key nobody;
+            Srandmember "srandmember" -2 [READONLY]           [SET] [one(1, RO_ACCESS)]                            Key nobody;
+            Srem        "srem"        -3 [WRITE FAST]         [SET] [one(1, RW_DELETE)]                            Key nobody;
+            Sscan       "sscan"       -3 [READONLY]           [SET] [one(1, RO_ACCESS)]                            Key nobody;
+            Sunion      "sunion"      -2 [READONLY]           [SET] [range(1, -1, 1, RO_ACCESS)]                   Key nobody;
+            Sunionstore "sunionstore" -3 [WRITE DENYOOM]      [SET] [one(1, OW_UPDATE), range(2, -1, 1, RO_ACCESS)] Key nobody;
+
+            // Sorted sets
+            Bzmpop           "bzmpop"           -5 [WRITE BLOCKING]               [SORTEDSET] [counted(2, RW_ACCESS_DELETE)]             Key nobody;
+            Bzpopmax         "bzpopmax"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key nobody;
+            Bzpopmin         "bzpopmin"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key nobody;
+            Zadd             "zadd"             -4 [WRITE DENYOOM FAST]           [SORTEDSET] [one(1, RW_UPDATE)]                        Key nobody;
+            Zcard            "zcard"             2 [READONLY FAST]                [SORTEDSET] [one(1, RO)]                               Key nobody;
+            Zcount           "zcount"            4 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zdiff            "zdiff"            -3 [READONLY]                     [SORTEDSET] [counted(1, RO_ACCESS)]                    Key nobody;
+            Zdiffstore       "zdiffstore"       -4 [WRITE DENYOOM]                [SORTEDSET] [one(1, OW_UPDATE), counted(2, RO_ACCESS)] Key nobody;
+            Zincrby          "zincrby"           4 [WRITE DENYOOM FAST]           [SORTEDSET] [one(1, RW_ACCESS_UPDATE)]                 Key nobody;
+            Zinter           "zinter"           -3 [READONLY]                     [SORTEDSET] [counted(1, RO_ACCESS)]                    Key nobody;
+            Zintercard       "zintercard"       -3 [READONLY]                     [SORTEDSET] [counted(1, RO_ACCESS)]                    Key nobody;
+            Zinterstore      "zinterstore"      -4 [WRITE DENYOOM]                [SORTEDSET] [one(1, OW_UPDATE), counted(2, RO_ACCESS)] Key nobody;
+            Zlexcount        "zlexcount"         4 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zmpop            "zmpop"            -4 [WRITE]                        [SORTEDSET] [counted(1, RW_ACCESS_DELETE)]             Key nobody;
+            Zmscore          "zmscore"          -3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zpopmax          "zpopmax"          -2 [WRITE FAST]                   [SORTEDSET] [one(1, RW_ACCESS_DELETE)]                 Key nobody;
+            Zpopmin          "zpopmin"          -2 [WRITE FAST]                   [SORTEDSET] [one(1, RW_ACCESS_DELETE)]                 Key nobody;
+            Zrandmember      "zrandmember"      -2 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrange           "zrange"           -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrangebylex      "zrangebylex"      -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrangebyscore    "zrangebyscore"    -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrangestore      "zrangestore"      -5 [WRITE DENYOOM]                [SORTEDSET] [one(1, OW_UPDATE), one(2, RO_ACCESS)]     Key nobody;
+            Zrank            "zrank"             3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrem             "zrem"             -3 [WRITE FAST]                   [SORTEDSET] [one(1, RW_DELETE)]                        Key nobody;
+            Zremrangebylex   "zremrangebylex"    4 [WRITE]                        [SORTEDSET] [one(1, RW_DELETE)]                        Key nobody;
+            Zremrangebyrank  "zremrangebyrank"   4 [WRITE]                        [SORTEDSET] [one(1, RW_DELETE)]                        Key nobody;
+            Zremrangebyscore "zremrangebyscore"  4 [WRITE]                        [SORTEDSET] [one(1, RW_DELETE)]                        Key nobody;
+            Zrevrange        "zrevrange"        -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrevrangebylex   "zrevrangebylex"   -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrevrangebyscore "zrevrangebyscore" -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zrevrank         "zrevrank"          3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zscan            "zscan"            -3 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zscore           "zscore"            3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key nobody;
+            Zunion           "zunion"           -3 [READONLY]                     [SORTEDSET] [counted(1, RO_ACCESS)]                    Key nobody;
+            Zunionstore      "zunionstore"      -4 [WRITE DENYOOM]                [SORTEDSET] [one(1, OW_UPDATE), counted(2, RO_ACCESS)] Key nobody;
+
+            // Streams
+            Xack                 "xack"                  -4 [WRITE FAST]         [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
+            Xadd                 "xadd"                  -5 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
+            Xautoclaim           "xautoclaim"            -6 [WRITE FAST]         [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
+            Xclaim               "xclaim"                -6 [WRITE FAST]         [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
+            Xdel                 "xdel"                  -3 [WRITE FAST]         [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
+            Xgroup               "xgroup"                -2 []                   []       []                                      Local container;
+            XgroupCreate         "xgroup|create"         -5 [WRITE DENYOOM]      [STREAM] [one(2, RW_INSERT)]                     Key   nobody;
+            XgroupCreateconsumer "xgroup|createconsumer"  5 [WRITE DENYOOM]      [STREAM] [one(2, RW_INSERT)]                     Key   nobody;
+            XgroupDelconsumer    "xgroup|delconsumer"     5 [WRITE]              [STREAM] [one(2, RW_DELETE)]                     Key   nobody;
+            XgroupDestroy        "xgroup|destroy"         4 [WRITE]              [STREAM] [one(2, RW_DELETE)]                     Key   nobody;
+            XgroupHelp           "xgroup|help"            2 [LOADING STALE]      [STREAM] []                                      Local nobody;
+            XgroupSetid          "xgroup|setid"          -5 [WRITE]              [STREAM] [one(2, RW_UPDATE)]                     Key   nobody;
+            Xinfo                "xinfo"                 -2 []                   []       []                                      Local container;
+            XinfoConsumers       "xinfo|consumers"        4 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
+            XinfoGroups          "xinfo|groups"           3 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
+            XinfoHelp            "xinfo|help"             2 [LOADING STALE]      [STREAM] []                                      Local nobody;
+            XinfoStream          "xinfo|stream"          -3 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
+            Xlen                 "xlen"                   2 [READONLY FAST]      [STREAM] [one(1, RO)]                            Key   nobody;
+            Xpending             "xpending"              -3 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
+            Xrange               "xrange"                -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
+            Xread                "xread"                 -4 [READONLY BLOCKING]  [STREAM] [after("STREAMS", 1, -1, 2, RO_ACCESS)] Key   nobody;
+            Xreadgroup           "xreadgroup"            -7 [WRITE BLOCKING]     [STREAM] [after("STREAMS", 4, -1, 2, RO_ACCESS)] Key   nobody;
+            Xrevrange            "xrevrange"             -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
+            Xsetid               "xsetid"                -3 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
+            Xtrim                "xtrim"                 -4 [WRITE]              [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
+
+            // HyperLogLog
+            Pfadd      "pfadd"      -2 [WRITE DENYOOM FAST]  [HYPERLOGLOG] [one(1, RW_INSERT)]                            Key     nobody;
+            Pfcount    "pfcount"    -2 [READONLY]            [HYPERLOGLOG] [range(1, -1, 1, RW_ACCESS)]                   Key     nobody;
+            Pfdebug    "pfdebug"     3 [WRITE DENYOOM ADMIN] [HYPERLOGLOG] [one(2, RW_ACCESS)]                            Refused nobody;
+            Pfmerge    "pfmerge"    -2 [WRITE DENYOOM]       [HYPERLOGLOG] [one(1, RW_ACCESS_INSERT), range(2, -1, 1, RO_ACCESS)] Key     nobody;
+            Pfselftest "pfselftest"  1 [ADMIN]               [HYPERLOGLOG] []                                             Refused nobody;
+
+            // Places
+            Geoadd              "geoadd"               -5 [WRITE DENYOOM] [GEO] [one(1, RW_UPDATE)]                            Key nobody;
+            Geodist             "geodist"              -4 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Geohash             "geohash"              -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Geopos              "geopos"               -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Georadius           "georadius"            -6 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 6, 0, 0, OW_UPDATE), after("STOREDIST", 6, 0, 0, OW_UPDATE)] Key nobody;
+            GeoradiusRo         "georadius_ro"         -6 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Georadiusbymember   "georadiusbymember"    -5 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 5, 0, 0, OW_UPDATE), after("STOREDIST", 5, 0, 0, OW_UPDATE)] Key nobody;
+            GeoradiusbymemberRo "georadiusbymember_ro" -5 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Geosearch           "geosearch"            -7 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
+            Geosearchstore      "geosearchstore"       -8 [WRITE DENYOOM] [GEO] [one(1, OW_UPDATE), one(2, RO_ACCESS)]         Key nobody;
+
+            // Keys of any type
+            Copy           "copy"            -3 [WRITE DENYOOM] [KEYSPACE]                     [one(1, RO_ACCESS), one(2, OW_UPDATE)]         Key               nobody;
+            Del            "del"             -2 [WRITE]         [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        nobody;
+            Dump           "dump"             2 [READONLY]      [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Exists         "exists"          -2 [READONLY FAST] [KEYSPACE]                     [range(1, -1, 1, RO)]                          Split(Sum)        nobody;
+            Expire         "expire"          -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               nobody;
+            Expireat       "expireat"        -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               nobody;
+            Expiretime     "expiretime"       2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Keys           "keys"             2 [READONLY]      [DANGEROUS KEYSPACE]           []                                             EveryNode(Concat) nobody;
+            Migrate        "migrate"         -6 [WRITE]         [DANGEROUS KEYSPACE]           [one(3, RW_ACCESS_DELETE), after("KEYS", -2, -1, 0, RW_ACCESS_DELETE_INCOMPLETE)] Refused           nobody;
+            Move           "move"             3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_UPDATE)]                     Key               nobody;
+            Object         "object"          -2 []              []                             []                                             Local             container;
+            ObjectEncoding "object|encoding"  3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               nobody;
+            ObjectFreq     "object|freq"      3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               nobody;
+            ObjectHelp     "object|help"      2 [LOADING STALE] [KEYSPACE]                     []                                             Local             nobody;
+            ObjectIdletime "object|idletime"  3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               nobody;
+            ObjectRefcount "object|refcount"  3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               nobody;
+            Persist        "persist"          2 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               nobody;
+            Pexpire        "pexpire"         -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               nobody;
+            Pexpireat      "pexpireat"       -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               nobody;
+            Pexpiretime    "pexpiretime"      2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Pttl           "pttl"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Randomkey      "randomkey"        1 [READONLY]      [KEYSPACE]                     []                                             AnyNode           nobody;
+            Rename         "rename"           3 [WRITE]         [KEYSPACE]                     [one(1, RW_ACCESS_DELETE), one(2, OW_UPDATE)]  Key               nobody;
+            Renamenx       "renamenx"         3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_DELETE), one(2, OW_INSERT)]  Key               nobody;
+            Restore        "restore"         -4 [WRITE DENYOOM] [DANGEROUS KEYSPACE]           [one(1, OW_UPDATE)]                            Key               nobody;
+            Scan           "scan"            -2 [READONLY]      [KEYSPACE]                     []                                             Scan              nobody;
+            Sort           "sort"            -2 [WRITE DENYOOM] [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS), hidden(OW_UPDATE)] Key               nobody;
+            SortRo         "sort_ro"         -2 [READONLY]      [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS)]         Key               nobody;
+            Touch          "touch"           -2 [READONLY FAST] [KEYSPACE]                     [range(1, -1, 1, RO)]                          Split(Sum)        nobody;
+            Ttl            "ttl"              2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Type           "type"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO)]                                   Key               nobody;
+            Unlink         "unlink"          -2 [WRITE FAST]    [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        nobody;
+            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           nobody;
+            Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           nobody;
+
+            // Scripts and functions
+            Eval            "eval"             -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
+            EvalRo          "eval_ro"          -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
+            Evalsha         "evalsha"          -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
+            EvalshaRo       "evalsha_ro"       -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
+            Fcall           "fcall"            -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
+            FcallRo         "fcall_ro"         -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
+            Function        "function"         -2 []                                             []          []                             Local            container;
+            FunctionDelete  "function|delete"   3 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            FunctionDump    "function|dump"     2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
+            FunctionFlush   "function|flush"   -2 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            FunctionHelp    "function|help"     2 [LOADING STALE]                                [SCRIPTING] []                             Local            nobody;
+            FunctionKill    "function|kill"     2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          nobody;
+            FunctionList    "function|list"    -2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
+            FunctionLoad    "function|load"    -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            FunctionRestore "function|restore" -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            FunctionStats   "function|stats"    2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             AnyNode          nobody;
+            Script          "script"           -2 []                                             []          []                             Local            container;
+            ScriptDebug     "script|debug"      3 [NOSCRIPT]                                     [SCRIPTING] []                             Refused          nobody;
+            ScriptExists    "script|exists"    -3 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
+            ScriptFlush     "script|flush"     -2 [NOSCRIPT]                                     [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            ScriptHelp      "script|help"       2 [LOADING STALE]                                [SCRIPTING] []                             Local            nobody;
+            ScriptKill      "script|kill"       2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          nobody;
+            ScriptLoad      "script|load"       3 [NOSCRIPT STALE]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
+
+            // Publish and subscribe
+            Psubscribe          "psubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
+            Publish             "publish"               3 [PUBSUB LOADING STALE FAST]     [] []                         EveryNode(Sum)    nobody;
+            Pubsub              "pubsub"               -2 []                              [] []                         Local             container;
+            PubsubChannels      "pubsub|channels"      -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) nobody;
+            PubsubHelp          "pubsub|help"           2 [LOADING STALE]                 [] []                         Local             nobody;
+            PubsubNumpat        "pubsub|numpat"         2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Sum)    nobody;
+            PubsubNumsub        "pubsub|numsub"        -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           nobody;
+            PubsubShardchannels "pubsub|shardchannels" -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) nobody;
+            PubsubShardnumsub   "pubsub|shardnumsub"   -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           nobody;
+            Punsubscribe        "punsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
+            Spublish            "spublish"              3 [PUBSUB LOADING STALE FAST]     [] [one(1, NOT_KEY)]          Key               nobody;
+            Ssubscribe          "ssubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               nobody;
+            Subscribe           "subscribe"            -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
+            Sunsubscribe        "sunsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               nobody;
+            Unsubscribe         "unsubscribe"          -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
+
+            // Transactions
+            Discard "discard"  1 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION] []                    Local nobody;
+            Exec    "exec"     1 [NOSCRIPT LOADING STALE SKIP_SLOWLOG]    [TRANSACTION] []                    Local nobody;
+            Multi   "multi"    1 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION] []                    Local nobody;
+            Unwatch "unwatch"  1 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION] []                    Local nobody;
+            Watch   "watch"   -2 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION] [range(1, -1, 1, RO)] Local nobody;
+
+            // Connections
+            Auth               "auth"                -2 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local nobody;
+            Client             "client"              -2 []                                             []           [] Local container;
+            ClientCaching      "client|caching"       3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientGetname      "client|getname"       2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientGetredir     "client|getredir"      2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientHelp         "client|help"          2 [LOADING STALE]                                [CONNECTION] [] Local nobody;
+            ClientId           "client|id"            2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientInfo         "client|info"          2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientKill         "client|kill"         -3 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            ClientList         "client|list"         -2 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            ClientNoEvict      "client|no-evict"      3 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            ClientNoTouch      "client|no-touch"      3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientPause        "client|pause"        -3 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            ClientReply        "client|reply"         3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientSetinfo      "client|setinfo"       4 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientSetname      "client|setname"       3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientTracking     "client|tracking"     -3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientTrackinginfo "client|trackinginfo"  2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientUnblock      "client|unblock"      -3 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            ClientUnpause      "client|unpause"       2 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local nobody;
+            Echo               "echo"                 2 [LOADING STALE FAST]                           [CONNECTION] [] Local nobody;
+            Hello              "hello"               -1 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local nobody;
+            Ping               "ping"                -1 [FAST]                                         [CONNECTION] [] Local nobody;
+            Quit               "quit"                -1 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local nobody;
+            Reset              "reset"                1 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local nobody;
+            Select             "select"               2 [LOADING STALE FAST]                           [CONNECTION] [] Local nobody;
+
+            // The server
+            Acl                    "acl"                     -2 []                                             []                   []                  Local            container;
+            AclCat                 "acl|cat"                 -2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            nobody;
+            AclDeluser             "acl|deluser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            AclDryrun              "acl|dryrun"              -4 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            AclGenpass             "acl|genpass"             -2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            nobody;
+            AclGetuser             "acl|getuser"              3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            AclHelp                "acl|help"                 2 [LOADING STALE]                                []                   []                  Local            nobody;
+            AclList                "acl|list"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            AclLoad                "acl|load"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            AclLog                 "acl|log"                 -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            AclSave                "acl|save"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            AclSetuser             "acl|setuser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            AclUsers               "acl|users"                2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            AclWhoami              "acl|whoami"               2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            nobody;
+            Bgrewriteaof           "bgrewriteaof"             1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            Bgsave                 "bgsave"                  -1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            Command                "command"                 -1 [LOADING STALE]                                [CONNECTION]         []                  Local            container;
+            CommandCount           "command|count"            2 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandDocs            "command|docs"            -2 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandGetkeys         "command|getkeys"         -4 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandGetkeysandflags "command|getkeysandflags" -4 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandHelp            "command|help"             2 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandInfo            "command|info"            -2 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            CommandList            "command|list"            -2 [LOADING STALE]                                [CONNECTION]         []                  Local            nobody;
+            Config                 "config"                  -2 []                                             []                   []                  Local            container;
+            ConfigGet              "config|get"              -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            ConfigHelp             "config|help"              2 [LOADING STALE]                                []                   []                  Local            nobody;
+            ConfigResetstat        "config|resetstat"         2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            ConfigRewrite          "config|rewrite"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            ConfigSet              "config|set"              -4 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            Dbsize                 "dbsize"                   1 [READONLY FAST]                                [KEYSPACE]           []                  EveryNode(Sum)   nobody;
+            Debug                  "debug"                   -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            Failover               "failover"                -1 [ADMIN NOSCRIPT STALE]                         []                   []                  Refused          nobody;
+            Flushall               "flushall"                -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) nobody;
+            Flushdb                "flushdb"                 -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) nobody;
+            Info                   "info"                    -1 [LOADING STALE]                                [DANGEROUS]          []                  Local            nobody;
+            Lastsave               "lastsave"                 1 [LOADING STALE FAST]                           [ADMIN DANGEROUS]    []                  Local            nobody;
+            Latency                "latency"                 -2 []                                             []                   []                  Local            container;
+            LatencyDoctor          "latency|doctor"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            LatencyGraph           "latency|graph"            3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            LatencyHelp            "latency|help"             2 [LOADING STALE]                                []                   []                  Local            nobody;
+            LatencyHistogram       "latency|histogram"       -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            LatencyHistory         "latency|history"          3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            LatencyLatest          "latency|latest"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            LatencyReset           "latency|reset"           -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
+            Lolwut                 "lolwut"                  -1 [READONLY FAST]                                []                   []                  Local            nobody;
+            Memory                 "memory"                  -2 []                                             []                   []                  Local            container;
+            MemoryDoctor           "memory|doctor"            2 []                                             []                   []                  Refused          nobody;
+            MemoryHelp             "memory|help"              2 [LOADING STALE]                                []                   []                  Local            nobody;
+            MemoryMallocStats      "memory|malloc-stats"      2 []                                             []                   []                  Refused          nobody;
+            MemoryPurge            "memory|purge"             2 []                                             []                   []                  EveryNode(AllOk) nobody;
+            MemoryStats            "memory|stats"             2 []                                             []                   []                  Refused          nobody;
+            MemoryUsage            "memory|usage"            -3 [READONLY]                                     []                   [one(2, RO)]        Key              nobody;
+            Module                 "module"                  -2 []                                             []                   []                  Local            container;
+            ModuleHelp             "module|help"              2 [LOADING STALE]                                []                   []                  Local            nobody;
+            ModuleList             "module|list"              2 [ADMIN NOSCRIPT]                               []                   []                  Refused          nobody;
+            ModuleLoad             "module|load"             -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            ModuleLoadex           "module|loadex"           -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            ModuleUnload           "module|unload"            3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            Monitor                "monitor"                  1 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            Psync                  "psync"                   -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
+            Replconf               "replconf"                -1 [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY]      []                   []                  Refused          nobody;
+            Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
+            RestoreAsking          "restore-asking"          -4 [WRITE DENYOOM ASKING]                         [DANGEROUS KEYSPACE] [one(1, OW_UPDATE)] Refused          nobody;
+            Role                   "role"                     1 [NOSCRIPT LOADING STALE FAST]                  [ADMIN DANGEROUS]    []                  Local            nobody;
+            Save                   "save"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
+            Shutdown               "shutdown"                -1 [ADMIN NOSCRIPT LOADING STALE NO_MULTI ALLOW_BUSY] []                   []                  Refused          nobody;
+            Slaveof                "slaveof"                  3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
+            Slowlog                "slowlog"                 -2 []                                             []                   []                  Local            container;
+            SlowlogGet             "slowlog|get"             -2 [ADMIN LOADING STALE]                          []                   []                  Local            nobody;
+            SlowlogHelp            "slowlog|help"             2 [LOADING STALE]                                []                   []                  Local            nobody;
+            SlowlogLen             "slowlog|len"              2 [ADMIN LOADING STALE]                          []                   []                  Local            nobody;
+            SlowlogReset           "slowlog|reset"            2 [ADMIN LOADING STALE]                          []                   []                  Local            nobody;
+            Swapdb                 "swapdb"                   3 [WRITE FAST]                                   [DANGEROUS KEYSPACE] []                  Refused          nobody;
+            Sync                   "sync"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
+            Time                   "time"                     1 [LOADING STALE FAST]                           []                   []                  Local            nobody;
+
+            // The cluster
+            Asking                     "asking"                         1 [FAST]                         [CONNECTION] [] Local   nobody;
+            Cluster                    "cluster"                       -2 []                             []           [] Local   container;
+            ClusterAddslots            "cluster|addslots"              -3 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterAddslotsrange       "cluster|addslotsrange"         -4 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterBumpepoch           "cluster|bumpepoch"              2 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterCountFailureReports "cluster|count-failure-reports"  3 [ADMIN STALE]                  []           [] Local   nobody;
+            ClusterCountkeysinslot     "cluster|countkeysinslot"        3 [STALE]                        []           [] Local   nobody;
+            ClusterDelslots            "cluster|delslots"              -3 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterDelslotsrange       "cluster|delslotsrange"         -4 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterFailover            "cluster|failover"              -2 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterFlushslots          "cluster|flushslots"             2 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterForget              "cluster|forget"                 3 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterGetkeysinslot       "cluster|getkeysinslot"          4 [STALE]                        []           [] Local   nobody;
+            ClusterHelp                "cluster|help"                   2 [LOADING STALE]                []           [] Local   nobody;
+            ClusterInfo                "cluster|info"                   2 [STALE]                        []           [] Local   nobody;
+            ClusterKeyslot             "cluster|keyslot"                3 [STALE]                        []           [] Local   nobody;
+            ClusterLinks               "cluster|links"                  2 [STALE]                        []           [] Local   nobody;
+            ClusterMeet                "cluster|meet"                  -4 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterMyid                "cluster|myid"                   2 [STALE]                        []           [] Local   nobody;
+            ClusterMyshardid           "cluster|myshardid"              2 [STALE]                        []           [] Local   nobody;
+            ClusterNodes               "cluster|nodes"                  2 [STALE]                        []           [] Local   nobody;
+            ClusterReplicas            "cluster|replicas"               3 [ADMIN STALE]                  []           [] Local   nobody;
+            ClusterReplicate           "cluster|replicate"              3 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterReset               "cluster|reset"                 -2 [ADMIN NOSCRIPT STALE]         []           [] Refused nobody;
+            ClusterSaveconfig          "cluster|saveconfig"             2 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterSetConfigEpoch      "cluster|set-config-epoch"       3 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterSetslot             "cluster|setslot"               -4 [ADMIN STALE NO_ASYNC_LOADING] []           [] Refused nobody;
+            ClusterShards              "cluster|shards"                 2 [STALE]                        []           [] Local   nobody;
+            ClusterSlaves              "cluster|slaves"                 3 [ADMIN STALE]                  []           [] Local   nobody;
+            ClusterSlots               "cluster|slots"                  2 [STALE]                        []           [] Local   nobody;
+            Readonly                   "readonly"                       1 [LOADING STALE FAST]           [CONNECTION] [] Local   nobody;
+            Readwrite                  "readwrite"                      1 [LOADING STALE FAST]           [CONNECTION] [] Local   nobody;
+
+            // Larder's own: the control protocol and its operator's commands
+            Larder          "larder"           -2 []                                             [] [] Local    container;
+            LarderHello     "larder|hello"      5 [NOSCRIPT LOADING STALE FAST NO_AUTH NO_MULTI] [] [] Local    nobody;
+            LarderJoin      "larder|join"       3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderWatch     "larder|watch"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderMap       "larder|map"        3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderImport    "larder|import"     3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderAwait     "larder|await"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  nobody;
+            LarderAbort     "larder|abort"      3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderState     "larder|state"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;
+            LarderReshard   "larder|reshard"   -4 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderMove      "larder|move"      -6 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderRebalance "larder|rebalance" -2 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderMoves     "larder|moves"     -2 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+        }
+    };
+}
