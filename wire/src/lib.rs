@@ -12,9 +12,11 @@ pub mod refusal;
 pub mod resp;
 pub mod slot;
 pub mod slot_set;
+pub mod trust;
 
 pub use id::{Attempt, Epoch, NodeId, Offset, ShardId, UnixMillis};
 pub use map::{ClusterMap, NodeEntry, Role, ShardEntry};
 pub use refusal::Refusal;
 pub use slot::{SLOT_COUNT, Slot, slot_of};
 pub use slot_set::SlotSet;
+pub use trust::Secret;

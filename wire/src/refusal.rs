@@ -66,6 +66,8 @@ refusals! {
     WATCH_IN_MULTI = "ERR WATCH inside MULTI is not allowed";
     EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI";
     DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI";
+    /// `LARDER HELLO` with another secret than the cluster's.
+    WRONG_SECRET = "WRONGPASS this is not the cluster's secret";
     /// A control command from a connection that has not shown the cluster's secret.
     CONTROL_REFUSED = "NOAUTH control commands need the cluster's secret (AUTH larder <secret>)";
 }
