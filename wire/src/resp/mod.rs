@@ -2,13 +2,15 @@
 //!
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
+mod inline;
 pub mod limits;
+pub mod number;
 pub mod reply;
 pub mod request;
 pub mod scan_request;
 pub mod write;
 
-pub use reply::{ReplyError, ReplyScanner};
+pub use reply::{Redirect, ReplyError, ReplyKind, ReplyScanner};
 pub use request::{ArgRange, OwnedRequest, Request};
-pub use scan_request::{ProtocolError, RequestScanner};
+pub use scan_request::{ProtocolError, RequestScanner, Scanned};
 pub use write::{Protocol, ReplyWriter};

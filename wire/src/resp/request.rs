@@ -63,7 +63,7 @@ impl<'a> Request<'a> {
             .map(move |range| &bytes[range.start as usize..range.end as usize])
     }
 
-    /// All that carries the request: for a RESP array exactly the bytes that came.
+    /// The request as a RESP array: exactly the bytes that came, or what an inline request means.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -132,7 +132,7 @@ impl OwnedRequest {
     }
 }
 
-/// An inline request is carried on as the array that it means.
+/// Copies the arguments only, written anew.
 impl From<Request<'_>> for OwnedRequest {
     fn from(request: Request<'_>) -> OwnedRequest {
         OwnedRequest::from_args(request.args_from(0))
