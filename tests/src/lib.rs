@@ -1,1 +1,18 @@
+//! What the tests stand on: servers started as processes and ended by their handle, a small
+//! synchronous RESP client, replies that can be compared.
+//!
+//! The tests themselves are in `tests/tests/`. Every server listens on a free port of 127.0.0.1 and
+//! works in a folder of its own that goes away with it.
 #![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod client;
+pub mod process;
+pub mod redis;
+pub mod reply;
+
+pub use chance::Chance;
+pub use client::Client;
+pub use process::{Process, free_port};
+pub use redis::RedisServer;
+pub use reply::Reply;

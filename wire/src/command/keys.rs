@@ -91,7 +91,16 @@ fn follow_specs(spec: &CommandSpec, request: &Request<'_>, found: &mut Positions
         if key.flags.has(KeyFlags::NOT_KEY) {
             continue;
         }
-        let (first, last, step) = follow_spec(key, request)?;
+        let first = match key.begin {
+            BeginSearch::Index(at) => at as usize,
+            BeginSearch::Keyword { word, from } => match find_word(word, from, request) {
+                Some(at) => at + 1,
+                // An option that this request does not use.
+                None => continue,
+            },
+            BeginSearch::Unknown => return None,
+        };
+        let (first, last, step) = find_keys(key.find, first, request)?;
         if last < first || last >= request.len() {
             return None;
         }
@@ -103,22 +112,17 @@ fn follow_specs(spec: &CommandSpec, request: &Request<'_>, found: &mut Positions
     Some(())
 }
 
-/// First and last key and the step of one specification.
-fn follow_spec(key: &KeySpec, request: &Request<'_>) -> Option<(usize, usize, usize)> {
-    let len = request.len();
-    let first = match key.begin {
-        BeginSearch::Index(at) => at as usize,
-        BeginSearch::Keyword { word, from } => find_word(word, from, request)? + 1,
-        BeginSearch::Unknown => return None,
-    };
-    match key.find {
+/// First and last key and the step, from where the search began.
+fn find_keys(find: FindKeys, first: usize, request: &Request<'_>) -> Option<(usize, usize, usize)> {
+    match find {
         FindKeys::Range { last, step, limit } => {
             let last = if last >= 0 {
                 first + last as usize
             } else if limit < 2 {
-                from_end(last, len)?
+                from_end(last, request.len())?
             } else {
-                (first + len.checked_sub(first)? / limit as usize).checked_sub(1)?
+                let left = request.len().checked_sub(first)?;
+                (first + left / limit as usize).checked_sub(1)?
             };
             Some((first, last, step as usize))
         }
@@ -193,12 +197,6 @@ fn by_grammar(id: CommandId, request: &Request<'_>, found: &mut Positions) {
             }
         }
         CommandId::SortRo => found.push_one(1, RO_ACCESS, request),
-        CommandId::Georadius | CommandId::Georadiusbymember => {
-            found.push_one(1, RO_ACCESS, request);
-            if let Some(at) = georadius_store(request) {
-                found.push_one(at, OW_UPDATE, request);
-            }
-        }
         CommandId::Migrate => match migrate_keys(request) {
             Some(first) if first < request.len() => {
                 found.push(first, request.len() - 1, 1, RW_ACCESS_DELETE);
@@ -251,27 +249,18 @@ fn sort_store(request: &Request<'_>) -> Option<usize> {
     target
 }
 
-/// Where the target key of GEORADIUS' last STORE or STOREDIST is.
-fn georadius_store(request: &Request<'_>) -> Option<usize> {
-    let mut target = None;
-    let mut at = 5;
-    while let Some(word) = request.get(at) {
-        let stores = word.eq_ignore_ascii_case(b"store") || word.eq_ignore_ascii_case(b"storedist");
-        if stores && at + 1 < request.len() {
-            at += 1;
-            target = Some(at);
-        }
-        at += 1;
-    }
-    target
-}
-
 /// Where MIGRATE's list of keys begins, when it has one.
 fn migrate_keys(request: &Request<'_>) -> Option<usize> {
     let mut at = 6;
     while let Some(word) = request.get(at) {
-        if word.eq_ignore_ascii_case(b"keys") && request.arg(3).is_empty() {
-            return Some(at + 1);
+        if word.eq_ignore_ascii_case(b"keys") {
+            // A list and a key of its own: malformed.
+            let malformed = !request.arg(3).is_empty();
+            return Some(if malformed { request.len() } else { at + 1 });
+        } else if word.eq_ignore_ascii_case(b"auth") {
+            at += 1;
+        } else if word.eq_ignore_ascii_case(b"auth2") {
+            at += 2;
         }
         at += 1;
     }

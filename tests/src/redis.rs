@@ -1,0 +1,85 @@
+//! The oracle: a real redis-server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Process, free_port, local};
+use crate::reply::Reply;
+
+pub struct RedisServer {
+    // Dropped in this order: the server first, then its folder.
+    process: Process,
+    addr: SocketAddr,
+    folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts one that keeps everything in memory.
+    ///
+    /// # Panics
+    /// When there is no redis-server on this machine (`tests/run` installs it).
+    pub fn start() -> RedisServer {
+        RedisServer::start_with(&[])
+    }
+
+    /// With further arguments, `["--cluster-enabled", "yes"]`.
+    pub fn start_with(more: &[&str]) -> RedisServer {
+        let folder = tempfile::tempdir().expect("a folder for redis-server");
+        let port = free_port();
+        let port_text = port.to_string();
+        let args = [
+            "--port",
+            &port_text,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+        ]
+        .iter()
+        .chain(more)
+        .map(|arg| (*arg).to_owned())
+        .collect::<Vec<_>>();
+        let mut process = Process::start(
+            "redis-server",
+            Path::new("redis-server"),
+            &args,
+            &[],
+            folder.path(),
+        )
+        .expect("redis-server is installed (tests/run does that)");
+        let addr = local(port);
+        process.wait_listening(addr);
+        let mut client = Client::to(addr);
+        process.wait_for("to answer PING", |_| {
+            client.run("PING") == Reply::Simple("PONG".to_owned())
+        });
+        RedisServer {
+            process,
+            addr,
+            folder,
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn client(&self) -> Client {
+        Client::to(self.addr)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
