@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod call;
+pub mod collection;
 pub mod exec;
 pub mod key;
 pub mod keyspace;

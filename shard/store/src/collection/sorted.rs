@@ -1,0 +1,363 @@
+//! A leaf whose elements are sorted by a key, then by name: a table's by hash, a sorted set's by score.
+//!
+//! Keys lie in an array of their own that a search reads; names and what hangs on them (a hash's value, a member's score) lie
+//! one after the other in a log. Replacing writes to the log's end; the log is written afresh once a
+//! third of it is dead.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::mem;
+use super::tree::{Leaf, Side, Tree};
+
+/// Most elements of a leaf.
+const ELEMENTS_MAX: usize = 128;
+/// Bytes of log from which on a leaf of several elements is split.
+const LOG_BYTES_MAX: usize = 16 * 1024;
+
+/// What elements are sorted by before their names are looked at.
+pub trait Key: Copy + Default {
+    /// Elements often come in order, so that a leaf filled from one end is best left full.
+    const COMES_IN_ORDER: bool;
+
+    fn order(&self, other: &Self) -> Ordering;
+}
+
+/// One element.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a, K> {
+    pub key: K,
+    pub name: &'a [u8],
+    pub tail: &'a [u8],
+}
+
+/// Elements sorted by key and name.
+#[derive(Clone, Default)]
+pub struct Sorted<K> {
+    keys: Vec<K>,
+    /// Where each element's record starts in the log.
+    starts: Vec<u32>,
+    /// `<name's length><tail's length><name><tail>`, lengths seven bits a byte.
+    log: Vec<u8>,
+    dead_bytes: usize,
+}
+
+impl<K: Key> Sorted<K> {
+    pub fn get(&self, index: usize) -> Record<'_, K> {
+        let (name, tail) = self.spans(index);
+        Record {
+            key: self.keys[index],
+            name: &self.log[name],
+            tail: &self.log[tail],
+        }
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Record<'_, K>> + ExactSizeIterator {
+        (0..self.keys.len()).map(|index| self.get(index))
+    }
+
+    /// Where the element is, or else where it would go.
+    pub fn find(&self, key: &K, name: &[u8]) -> Result<usize, usize> {
+        let first = self.keys.partition_point(|k| k.order(key).is_lt());
+        let ties = &self.starts[first..];
+        let ties = &ties[..self.keys[first..].partition_point(|k| k.order(key).is_eq())];
+        ties.binary_search_by(|start| self.log[self.spans_at(*start).0].cmp(name))
+            .map(|tie| first + tie)
+            .map_err(|tie| first + tie)
+    }
+
+    /// How many elements come first with keys that `before` is true of.
+    pub fn count_keys(&self, before: impl Fn(&K) -> bool) -> usize {
+        self.keys.partition_point(before)
+    }
+
+    /// How many elements come first that `before` is true of.
+    pub fn count(&self, before: impl Fn(Record<'_, K>) -> bool) -> usize {
+        let (mut from, mut to) = (0, self.keys.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if before(self.get(middle)) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from
+    }
+
+    pub fn insert(&mut self, index: usize, key: K, name: &[u8], tail: &[u8]) {
+        let start = self.write(name, tail);
+        mem::reserve(&mut self.keys, 1);
+        mem::reserve(&mut self.starts, 1);
+        self.keys.insert(index, key);
+        self.starts.insert(index, start);
+    }
+
+    /// Gives element `index` another tail.
+    pub fn set_tail(&mut self, index: usize, tail: &[u8]) {
+        let (name, old) = self.spans(index);
+        if old.len() == tail.len() {
+            self.log[old].copy_from_slice(tail);
+            return;
+        }
+        let start = self.starts[index] as usize;
+        self.dead_bytes += old.end - start;
+        mem::reserve(&mut self.log, record_len(name.len(), tail.len()));
+        self.starts[index] = self.log.len() as u32;
+        write_length(&mut self.log, name.len());
+        write_length(&mut self.log, tail.len());
+        self.log.extend_from_within(name);
+        self.log.extend_from_slice(tail);
+        self.tidy();
+    }
+
+    /// Takes out `count` elements from `index` on.
+    pub fn remove(&mut self, index: usize, count: usize) {
+        for gone in index..index + count {
+            self.dead_bytes += self.spans(gone).1.end - self.starts[gone] as usize;
+        }
+        self.keys.drain(index..index + count);
+        self.starts.drain(index..index + count);
+        mem::give_back(&mut self.keys);
+        mem::give_back(&mut self.starts);
+        self.tidy();
+    }
+
+    /// Where the name and the tail of element `index` lie in the log.
+    fn spans(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        self.spans_at(self.starts[index])
+    }
+
+    #[inline]
+    fn spans_at(&self, start: u32) -> (Range<usize>, Range<usize>) {
+        let mut at = start as usize;
+        let name_len = read_length(&self.log, &mut at);
+        let tail_len = read_length(&self.log, &mut at);
+        let name = at..at + name_len;
+        let tail = name.end..name.end + tail_len;
+        (name, tail)
+    }
+
+    fn write(&mut self, name: &[u8], tail: &[u8]) -> u32 {
+        let start = self.log.len();
+        mem::reserve(&mut self.log, record_len(name.len(), tail.len()));
+        write_length(&mut self.log, name.len());
+        write_length(&mut self.log, tail.len());
+        self.log.extend_from_slice(name);
+        self.log.extend_from_slice(tail);
+        u32::try_from(start).expect("a leaf's log is far below 4 GB")
+    }
+
+    /// Writes the log afresh once a third of it is dead.
+    fn tidy(&mut self) {
+        if self.dead_bytes * 3 <= self.log.len() {
+            return;
+        }
+        let live = self.log.len() - self.dead_bytes;
+        let mut fresh = Vec::new();
+        mem::reserve(&mut fresh, live);
+        for start in &mut self.starts {
+            let record = record_at(&self.log, *start);
+            *start = fresh.len() as u32;
+            fresh.extend_from_slice(record);
+        }
+        self.log = fresh;
+        self.dead_bytes = 0;
+    }
+
+    /// The element at which the tail that is split off starts: half of the elements, or of the bytes, stay.
+    fn middle(&self) -> usize {
+        let len = self.keys.len();
+        if len > ELEMENTS_MAX {
+            return len / 2;
+        }
+        let (half, mut bytes) = ((self.log.len() - self.dead_bytes) / 2, 0);
+        let past = self.starts.iter().position(|start| {
+            bytes += record_at(&self.log, *start).len();
+            bytes > half
+        });
+        past.unwrap_or(len).clamp(1, len - 1)
+    }
+}
+
+impl<K: Key> Leaf for Sorted<K> {
+    type Mark = K;
+
+    fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        mem::vec(&self.keys) + mem::vec(&self.starts) + mem::vec(&self.log)
+    }
+
+    fn mark(&self) -> K {
+        self.keys[0]
+    }
+
+    fn is_overfull(&self) -> bool {
+        let live = self.log.len() - self.dead_bytes;
+        self.keys.len() > ELEMENTS_MAX || (live > LOG_BYTES_MAX && self.keys.len() > 1)
+    }
+
+    fn split(&mut self, edited: usize) -> Sorted<K> {
+        let last = self.keys.len() - 1;
+        let first = match edited {
+            edited if K::COMES_IN_ORDER && edited >= last => last,
+            0 if K::COMES_IN_ORDER => 1,
+            _ => self.middle(),
+        };
+        let mut tail = Sorted::default();
+        mem::reserve(&mut tail.keys, last + 1 - first);
+        mem::reserve(&mut tail.starts, last + 1 - first);
+        tail.keys.extend_from_slice(&self.keys[first..]);
+        tail.take_records(&self.log, &self.starts[first..]);
+        self.remove(first, last + 1 - first);
+        tail
+    }
+
+    fn joins(&self, next: &Sorted<K>) -> bool {
+        let elements = self.keys.len() + next.keys.len();
+        let bytes = self.log.len() + next.log.len();
+        let small = |leaf: &Sorted<K>| {
+            leaf.keys.len() < ELEMENTS_MAX / 4 && leaf.log.len() < LOG_BYTES_MAX / 4
+        };
+        (small(self) || small(next))
+            && elements <= ELEMENTS_MAX * 3 / 4
+            && bytes <= LOG_BYTES_MAX * 3 / 4
+    }
+
+    fn append(&mut self, next: &Sorted<K>) {
+        mem::reserve(&mut self.keys, next.keys.len());
+        mem::reserve(&mut self.starts, next.starts.len());
+        self.keys.extend_from_slice(&next.keys);
+        self.take_records(&next.log, &next.starts);
+    }
+}
+
+impl<K> Sorted<K> {
+    /// Copies the records of another log behind the own ones.
+    fn take_records(&mut self, log: &[u8], starts: &[u32]) {
+        let bytes = starts.iter().map(|start| record_at(log, *start).len()).sum();
+        mem::reserve(&mut self.log, bytes);
+        for start in starts {
+            self.starts.push(self.log.len() as u32);
+            self.log.extend_from_slice(record_at(log, *start));
+        }
+    }
+}
+
+impl<K: Key> Tree<Sorted<K>> {
+    /// The place of the element, or else the place where it would go.
+    pub fn find(&self, key: K, name: &[u8]) -> Result<usize, usize> {
+        let (before, leaf) = self.descend_to(key, name);
+        leaf.find(&key, name)
+            .map(|at| before + at)
+            .map_err(|at| before + at)
+    }
+
+    /// The tail of the element.
+    pub fn tail(&self, key: K, name: &[u8]) -> Option<&[u8]> {
+        let (_, leaf) = self.descend_to(key, name);
+        Some(leaf.get(leaf.find(&key, name).ok()?).tail)
+    }
+
+    fn descend_to(&self, key: K, name: &[u8]) -> (usize, &Sorted<K>) {
+        self.descend(|first| match first.mark.order(&key) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            Ordering::Equal => first.leaf().get(0).name <= name,
+        })
+    }
+
+    pub fn get(&self, at: usize) -> Record<'_, K> {
+        let (leaf, index) = self.leaf_at(at);
+        leaf.get(index)
+    }
+
+    /// How many elements come first with keys that `before` is true of.
+    pub fn count_keys(&self, before: impl Fn(&K) -> bool) -> usize {
+        let (passed, leaf) = self.descend(|first| before(&first.mark));
+        passed + leaf.count_keys(before)
+    }
+
+    /// How many elements come first that `before` is true of.
+    pub fn count(&self, before: impl Fn(Record<'_, K>) -> bool) -> usize {
+        let (passed, leaf) = self.descend(|first| before(first.leaf().get(0)));
+        passed + leaf.count(before)
+    }
+
+    /// Puts an element where [`Tree::find`] said that it would go.
+    pub fn insert(&mut self, at: usize, key: K, name: &[u8], tail: &[u8]) {
+        self.edit(at, Side::Before, |leaf, index| leaf.insert(index, key, name, tail));
+    }
+
+    pub fn set_tail(&mut self, at: usize, tail: &[u8]) {
+        self.edit(at, Side::At, |leaf, index| leaf.set_tail(index, tail));
+    }
+
+    /// Takes out `count` elements from `at` on.
+    pub fn remove(&mut self, at: usize, mut count: usize) {
+        while count > 0 {
+            count -= self.edit(at, Side::At, |leaf, index| {
+                let here = count.min(leaf.len() - index);
+                leaf.remove(index, here);
+                here
+            });
+        }
+    }
+
+    /// The elements from `from` on.
+    pub fn iter_from(&self, from: usize) -> impl Iterator<Item = Record<'_, K>> {
+        self.leaves_from(from)
+            .flat_map(|(leaf, first)| (first..leaf.len()).map(move |index| leaf.get(index)))
+    }
+
+    /// The elements from `from` on, backwards.
+    pub fn iter_back_from(&self, from: usize) -> impl Iterator<Item = Record<'_, K>> {
+        self.leaves_back_from(from)
+            .flat_map(|(leaf, last)| (0..=last).rev().map(move |index| leaf.get(index)))
+    }
+}
+
+fn record_len(name: usize, tail: usize) -> usize {
+    length_len(name) + length_len(tail) + name + tail
+}
+
+fn record_at(log: &[u8], start: u32) -> &[u8] {
+    let mut at = start as usize;
+    let name = read_length(log, &mut at);
+    let tail = read_length(log, &mut at);
+    &log[start as usize..at + name + tail]
+}
+
+fn length_len(length: usize) -> usize {
+    (length.max(1).ilog2() / 7 + 1) as usize
+}
+
+fn write_length(log: &mut Vec<u8>, mut length: usize) {
+    while length > 127 {
+        log.push(length as u8 | 128);
+        length >>= 7;
+    }
+    log.push(length as u8);
+}
+
+#[inline]
+fn read_length(log: &[u8], at: &mut usize) -> usize {
+    let first = usize::from(log[*at]);
+    *at += 1;
+    if first < 128 {
+        return first;
+    }
+    let (mut length, mut shift) = (first & 127, 7);
+    loop {
+        let byte = usize::from(log[*at]);
+        *at += 1;
+        length |= (byte & 127) << shift;
+        if byte < 128 {
+            return length;
+        }
+        shift += 7;
+    }
+}
