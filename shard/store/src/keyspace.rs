@@ -4,9 +4,11 @@
 //! [`Keyspace::take_gone`], for feeds and replicas.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use larder_wire::{Refusal, Slot, UnixMillis};
 
+use crate::collection::CollectionSettings;
 use crate::key::Key;
 use crate::value::{Kind, StringRef, Value, ValueRef, ValueType};
 
@@ -52,6 +54,7 @@ pub struct Keyspace {
     slots: Vec<HashMap<Box<[u8]>, Record>>,
     keys: usize,
     gone: Vec<(Gone, Box<[u8]>)>,
+    collections: Rc<CollectionSettings>,
 }
 
 impl Default for Keyspace {
@@ -63,6 +66,7 @@ impl Default for Keyspace {
 impl Keyspace {
     pub fn new(config: KeyspaceConfig) -> Keyspace {
         Keyspace {
+            collections: Rc::new(CollectionSettings::new(config.hash_seed)),
             config,
             slots: Slot::all().map(|_| HashMap::new()).collect(),
             keys: 0,
@@ -72,6 +76,15 @@ impl Keyspace {
 
     pub fn config(&self) -> &KeyspaceConfig {
         &self.config
+    }
+
+    /// When collections change their form: for whoever writes to one.
+    pub fn collections(&self) -> Rc<CollectionSettings> {
+        Rc::clone(&self.collections)
+    }
+
+    pub fn set_collections(&mut self, settings: CollectionSettings) {
+        self.collections = Rc::new(settings);
     }
 
     /// All keys, those that have expired and were not yet removed included.

@@ -108,8 +108,12 @@ macro_rules! collections {
     };
 }
 
-// The line of a collection: `Hash(crate::hash::Hash),`.
-collections! {}
+collections! {
+    Hash(crate::collection::Hash),
+    List(crate::collection::List),
+    Set(crate::collection::Set),
+    ZSet(crate::collection::Zset),
+}
 
 /// A string as it is stored: an integer where its text is exactly one, else bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,17 +142,26 @@ impl Hash {
         match self {
             Hash::Packed(packed) => {
                 let mut items = packed.iter_from(packed.seek(from * 2));
-                Either::One(std::iter::from_fn(move || Some((items.next()?, items.next()?))))
+                Either::One(std::iter::from_fn(move || {
+                    Some((items.next()?, items.next()?))
+                }))
             }
             Hash::Table(table) => Either::Other(
-                table.iter_from(from).map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))),
+                table
+                    .iter_from(from)
+                    .map(|(field, value)| (Item::Bytes(field), Item::Bytes(value))),
             ),
         }
     }
 
     /// Shows about `count` fields from `cursor` on (all of them when packed) and returns the cursor that goes on; 0
     /// begins and ends.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut show: impl FnMut(Item<'a>, Item<'a>)) -> u64 {
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut show: impl FnMut(Item<'a>, Item<'a>),
+    ) -> u64 {
         match self {
             Hash::Packed(_) => {
                 self.iter().for_each(|(field, value)| show(field, value));
@@ -165,7 +174,12 @@ impl Hash {
     }
 
     /// Shows the fields from place `from` on until `budget` is spent, at least one: the place to go on from, `None` at the end.
-    pub fn piece<'a>(&'a self, from: usize, mut budget: Budget, mut show: impl FnMut(Item<'a>, Item<'a>)) -> Option<usize> {
+    pub fn piece<'a>(
+        &'a self,
+        from: usize,
+        mut budget: Budget,
+        mut show: impl FnMut(Item<'a>, Item<'a>),
+    ) -> Option<usize> {
         let mut place = from;
         for (field, value) in self.iter_from(from) {
             if !budget.takes(field.len() + value.len()) {
@@ -204,5 +218,7 @@ impl Hash {
 }
 
 fn value_of(packed: &Packed, field: &[u8]) -> Option<At> {
-    packed.find(packed.start(), field, 1).map(|at| packed.next(at))
+    packed
+        .find(packed.start(), field, 1)
+        .map(|at| packed.next(at))
 }

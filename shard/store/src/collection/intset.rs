@@ -29,7 +29,8 @@ impl IntSet {
     pub fn from_intset(blob: &[u8]) -> Option<IntSet> {
         let width = u32::from_le_bytes(blob.get(..4)?.try_into().ok()?) as usize;
         let count = u32::from_le_bytes(blob.get(4..8)?.try_into().ok()?) as usize;
-        if !matches!(width, 2 | 4 | 8) || count.checked_mul(width)? != blob.len() - 8 || count == 0 {
+        if !matches!(width, 2 | 4 | 8) || count.checked_mul(width)? != blob.len() - 8 || count == 0
+        {
             return None;
         }
         let set = IntSet {

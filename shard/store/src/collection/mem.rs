@@ -48,7 +48,10 @@ mod tests {
             let size = good_size(bytes);
             assert!(size >= bytes);
             assert_eq!(good_size(size), size, "for {bytes}");
-            assert!(bytes <= 64 || size * 4 <= bytes * 5 + 4, "{size} for {bytes}");
+            assert!(
+                bytes <= 64 || size * 4 <= bytes * 5 + 4,
+                "{size} for {bytes}"
+            );
         }
     }
 }

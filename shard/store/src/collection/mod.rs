@@ -6,18 +6,23 @@
 pub mod either;
 pub mod hash;
 pub mod intset;
+mod kind;
+pub mod list;
 pub mod mem;
-pub mod number;
 pub mod packed;
 pub mod pieces;
+pub mod score;
 pub mod set;
 pub mod settings;
 pub mod sorted;
 pub mod table;
 pub mod tree;
+pub mod zset;
 
 pub use hash::Hash;
+pub use list::{End, List};
 pub use packed::{Item, Packed};
 pub use pieces::Budget;
 pub use set::Set;
 pub use settings::CollectionSettings;
+pub use zset::Zset;

@@ -6,7 +6,7 @@
 //! kept as binary integers. Knows nothing of hashes, lists or sets.
 
 use super::mem;
-use super::number::canonical_int;
+use crate::number::parse_i64;
 
 const HEAD: usize = 6;
 const END: u8 = 0xFF;
@@ -51,7 +51,7 @@ impl<'a> Item<'a> {
     /// The integer that the text canonically spells, if it does.
     pub fn int(self) -> Option<i64> {
         match self {
-            Item::Bytes(bytes) => canonical_int(bytes),
+            Item::Bytes(bytes) => parse_i64(bytes),
             Item::Int(value) => Some(value),
         }
     }
@@ -140,6 +140,11 @@ impl Packed {
         self.prev(self.end())
     }
 
+    /// Bytes of the elements before `at`.
+    pub fn bytes_before(&self, at: At) -> usize {
+        at.0 - HEAD
+    }
+
     /// The element after the one at `at`, or the end.
     pub fn next(&self, at: At) -> At {
         At(at.0 + item_at(&self.bytes, at.0).1)
@@ -191,7 +196,7 @@ impl Packed {
     /// The first element from `from` on that spells `text`, looking at one element, then passing
     /// over `skip`.
     pub fn find(&self, from: At, text: &[u8], skip: usize) -> Option<At> {
-        let number = canonical_int(text);
+        let number = parse_i64(text);
         let (mut at, end, mut passing) = (from.0, self.bytes.len() - 1, 0);
         while at < end {
             let (item, length) = item_at(&self.bytes, at);
@@ -348,7 +353,7 @@ impl Packed {
             // Counted afresh only when elements went: it may be few enough to be written down.
             MANY if delta < 0 => self.iter().count(),
             MANY => return,
-            known => known as usize + delta as usize & usize::MAX,
+            known => usize::from(known).wrapping_add_signed(delta),
         };
         let written = u16::try_from(count).unwrap_or(MANY);
         self.bytes[4..HEAD].copy_from_slice(&written.to_le_bytes());
@@ -409,7 +414,7 @@ impl DoubleEndedIterator for Iter<'_> {
 }
 
 fn item_of(text: &[u8]) -> Item<'_> {
-    match canonical_int(text) {
+    match parse_i64(text) {
         Some(value) => Item::Int(value),
         None => Item::Bytes(text),
     }
@@ -490,9 +495,8 @@ fn item_at(bytes: &[u8], at: usize) -> (Item<'_>, usize) {
 /// As [`item_at`] for a buffer that nobody has looked at.
 fn checked_item(bytes: &[u8]) -> Option<(Item<'_>, usize)> {
     let (item, whole) = checked_head(bytes)?;
-    let width = (1..=BACK_BYTES_MAX).find(|width| {
-        whole > *width && back_width(whole - width) == *width
-    })?;
+    let width =
+        (1..=BACK_BYTES_MAX).find(|width| whole > *width && back_width(whole - width) == *width)?;
     let mut back = [0; BACK_BYTES_MAX];
     back_length(whole - width, &mut back);
     (bytes.get(whole - width..whole)? == &back[..width]).then_some((item, whole))
@@ -509,7 +513,10 @@ fn checked_head(bytes: &[u8]) -> Option<(Item<'_>, usize)> {
         let data = bytes.get(1..1 + width)?;
         let mut wide = [0; 8];
         wide[8 - width..].copy_from_slice(data);
-        Some((Item::Int(i64::from_le_bytes(wide) >> (64 - 8 * width)), 1 + width))
+        Some((
+            Item::Int(i64::from_le_bytes(wide) >> (64 - 8 * width)),
+            1 + width,
+        ))
     };
     let (item, length) = match kind {
         0x00..=0x7F => (Item::Int(i64::from(kind)), 1),
@@ -518,7 +525,10 @@ fn checked_head(bytes: &[u8]) -> Option<(Item<'_>, usize)> {
             let raw = i64::from(kind & 0x1F) << 8 | i64::from(*bytes.get(1)?);
             (Item::Int(raw << 51 >> 51), 2)
         }
-        0xE0..=0xEF => text(2, usize::from(kind & 0x0F) << 8 | usize::from(*bytes.get(1)?))?,
+        0xE0..=0xEF => text(
+            2,
+            usize::from(kind & 0x0F) << 8 | usize::from(*bytes.get(1)?),
+        )?,
         0xF0 => {
             let len = u32::from_le_bytes(bytes.get(1..5)?.try_into().ok()?);
             text(5, len as usize)?

@@ -2,11 +2,11 @@
 
 use super::either::Either;
 use super::intset::IntSet;
-use super::number::canonical_int;
 use super::packed::{Item, Packed};
 use super::pieces::Budget;
 use super::settings::CollectionSettings;
 use super::table::Table;
+use crate::number::parse_i64;
 
 #[derive(Clone)]
 pub enum Set {
@@ -26,7 +26,10 @@ impl Set {
         Set::default()
     }
 
-    pub fn from_members<'a>(members: impl IntoIterator<Item = &'a [u8]>, settings: &CollectionSettings) -> Set {
+    pub fn from_members<'a>(
+        members: impl IntoIterator<Item = &'a [u8]>,
+        settings: &CollectionSettings,
+    ) -> Set {
         let mut set = Set::new();
         for member in members {
             set.insert(member, settings);
@@ -65,7 +68,7 @@ impl Set {
 
     pub fn contains(&self, member: &[u8]) -> bool {
         match self {
-            Set::Ints(ints) => canonical_int(member).is_some_and(|value| ints.contains(value)),
+            Set::Ints(ints) => parse_i64(member).is_some_and(|value| ints.contains(value)),
             Set::Packed(packed) => packed.find(packed.start(), member, 0).is_some(),
             Set::Table(table) => table.contains(member),
         }
@@ -75,7 +78,7 @@ impl Set {
     pub fn insert(&mut self, member: &[u8], settings: &CollectionSettings) -> bool {
         match self {
             Set::Ints(ints) => {
-                if let Some(value) = canonical_int(member) {
+                if let Some(value) = parse_i64(member) {
                     let added = ints.insert(value);
                     if added && ints.len() > settings.set_ints_max {
                         self.outgrow_ints(settings);
@@ -108,7 +111,7 @@ impl Set {
     /// False when it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self {
-            Set::Ints(ints) => canonical_int(member).is_some_and(|value| ints.remove(value)),
+            Set::Ints(ints) => parse_i64(member).is_some_and(|value| ints.remove(value)),
             Set::Packed(packed) => {
                 let found = packed.find(packed.start(), member, 0);
                 if let Some(at) = found {
@@ -136,9 +139,7 @@ impl Set {
                 let places = from..ints.len();
                 Either::One(places.map(|at| Item::Int(ints.at(at))))
             }
-            Set::Packed(packed) => {
-                Either::Other(Either::One(packed.iter_from(packed.seek(from))))
-            }
+            Set::Packed(packed) => Either::Other(Either::One(packed.iter_from(packed.seek(from)))),
             Set::Table(table) => Either::Other(Either::Other(
                 table.iter_from(from).map(|(member, _)| Item::Bytes(member)),
             )),
@@ -158,7 +159,12 @@ impl Set {
     }
 
     /// Shows the members from place `from` on until `budget` is spent, at least one: the place to go on from, `None` at the end.
-    pub fn piece<'a>(&'a self, from: usize, mut budget: Budget, mut show: impl FnMut(Item<'a>)) -> Option<usize> {
+    pub fn piece<'a>(
+        &'a self,
+        from: usize,
+        mut budget: Budget,
+        mut show: impl FnMut(Item<'a>),
+    ) -> Option<usize> {
         let mut place = from;
         for member in self.iter_from(from) {
             if !budget.takes(member.len()) {
@@ -186,7 +192,8 @@ impl Set {
         let Set::Ints(ints) = self else { return };
         if ints.len() < settings.set_entries_max {
             let mut packed = Packed::new();
-            ints.iter().for_each(|value| packed.push_back_item(Item::Int(value)));
+            ints.iter()
+                .for_each(|value| packed.push_back_item(Item::Int(value)));
             *self = Set::Packed(packed);
         } else {
             self.unpack(settings);

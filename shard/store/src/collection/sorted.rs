@@ -238,7 +238,10 @@ impl<K: Key> Leaf for Sorted<K> {
 impl<K> Sorted<K> {
     /// Copies the records of another log behind the own ones.
     fn take_records(&mut self, log: &[u8], starts: &[u32]) {
-        let bytes = starts.iter().map(|start| record_at(log, *start).len()).sum();
+        let bytes = starts
+            .iter()
+            .map(|start| record_at(log, *start).len())
+            .sum();
         mem::reserve(&mut self.log, bytes);
         for start in starts {
             self.starts.push(self.log.len() as u32);
@@ -289,7 +292,9 @@ impl<K: Key> Tree<Sorted<K>> {
 
     /// Puts an element where [`Tree::find`] said that it would go.
     pub fn insert(&mut self, at: usize, key: K, name: &[u8], tail: &[u8]) {
-        self.edit(at, Side::Before, |leaf, index| leaf.insert(index, key, name, tail));
+        self.edit(at, Side::Before, |leaf, index| {
+            leaf.insert(index, key, name, tail)
+        });
     }
 
     pub fn set_tail(&mut self, at: usize, tail: &[u8]) {

@@ -92,7 +92,12 @@ impl Table {
 
     /// Shows about `count` elements from `cursor` on and returns the cursor that goes on; 0 begins and ends. Elements
     /// of one hash are shown together, so that whatever stays is shown however the table grows.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut show: impl FnMut(&'a [u8], &'a [u8])) -> u64 {
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut show: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> u64 {
         let from = self.tree.count_keys(|place| u64::from(place.0) < cursor);
         let mut last = None;
         for (shown, record) in self.tree.iter_from(from).enumerate() {

@@ -334,7 +334,13 @@ fn edit_node<L: Leaf, R>(
     let (index, within) = child_at(children, at, side);
     let child = &mut children[index];
     let child_heap = child.node.heap_bytes();
-    let below = edit_node(Rc::make_mut(&mut child.node), child_heap, within, side, change);
+    let below = edit_node(
+        Rc::make_mut(&mut child.node),
+        child_heap,
+        within,
+        side,
+        change,
+    );
     let mut heap_delta = below.heap_delta;
     child.len = child.node.len();
     if child.len > 0 {
@@ -366,7 +372,9 @@ fn heap_of<L: Leaf>(child: &Option<Child<L>>) -> isize {
 /// Joins child `index` with a neighbour if one of them is too small: by how much the nodes' bytes changed.
 fn join_neighbours<L: Leaf>(children: &mut Vec<Child<L>>, index: usize) -> isize {
     for left in [index.wrapping_sub(1), index] {
-        let Some(next) = left.checked_add(1) else { continue };
+        let Some(next) = left.checked_add(1) else {
+            continue;
+        };
         if next >= children.len() || !children[left].node.joins(&children[next].node) {
             continue;
         }

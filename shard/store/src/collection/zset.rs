@@ -1,0 +1,347 @@
+//! A sorted set: members with scores, ordered by score, then by member. Packed as member, score, member, score, … in order;
+//! a table of scores and a tree in order once large.
+
+use super::either::Either;
+use super::packed::{At, Item, Packed};
+use super::pieces::Budget;
+use super::score::{Score, packed_score, unpacked_score};
+use super::settings::CollectionSettings;
+use super::sorted::Sorted;
+use super::table::Table;
+use super::tree::Tree;
+
+/// The large form.
+#[derive(Clone)]
+pub struct Ranked {
+    scores: Table,
+    order: Tree<Sorted<Score>>,
+}
+
+#[derive(Clone)]
+pub enum Zset {
+    Packed(Packed),
+    Ranked(Box<Ranked>),
+}
+
+impl Default for Zset {
+    fn default() -> Zset {
+        Zset::Packed(Packed::new())
+    }
+}
+
+impl Zset {
+    pub fn new() -> Zset {
+        Zset::default()
+    }
+
+    /// Later scores of a member replace earlier ones.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a [u8], f64)>,
+        settings: &CollectionSettings,
+    ) -> Zset {
+        let mut zset = Zset::new();
+        for (member, score) in pairs {
+            zset.set(member, score, settings);
+        }
+        zset
+    }
+
+    /// Members.
+    pub fn len(&self) -> usize {
+        match self {
+            Zset::Packed(packed) => packed.len() / 2,
+            Zset::Ranked(ranked) => ranked.order.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Zset::Packed(packed) => packed.heap_bytes(),
+            Zset::Ranked(ranked) => {
+                super::mem::block(size_of::<Ranked>())
+                    + ranked.scores.heap_bytes()
+                    + ranked.order.heap_bytes()
+            }
+        }
+    }
+
+    /// As OBJECT ENCODING names it.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Zset::Packed(_) => "listpack",
+            Zset::Ranked(_) => "skiplist",
+        }
+    }
+
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match self {
+            Zset::Packed(packed) => {
+                let at = packed.find(packed.start(), member, 1)?;
+                Some(score_at(packed, packed.next(at)))
+            }
+            Zset::Ranked(ranked) => ranked.score(member),
+        }
+    }
+
+    /// Gives `member` this score (never NaN); true when the member was not there.
+    pub fn set(&mut self, member: &[u8], score: f64, settings: &CollectionSettings) -> bool {
+        debug_assert!(!score.is_nan());
+        match self {
+            Zset::Packed(packed) => {
+                let found = packed.find(packed.start(), member, 1);
+                if let Some(at) = found {
+                    if score_at(packed, packed.next(at)) == score {
+                        return false;
+                    }
+                    packed.remove(at, 2);
+                }
+                insert_packed(packed, member, score);
+                if member.len() > settings.zset_value_bytes_max
+                    || packed.len() / 2 > settings.zset_entries_max
+                {
+                    self.unpack(settings);
+                }
+                found.is_none()
+            }
+            Zset::Ranked(ranked) => ranked.set(member, score),
+        }
+    }
+
+    /// The score that the member had.
+    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        match self {
+            Zset::Packed(packed) => {
+                let at = packed.find(packed.start(), member, 1)?;
+                let score = score_at(packed, packed.next(at));
+                packed.remove(at, 2);
+                Some(score)
+            }
+            Zset::Ranked(ranked) => ranked.remove(member),
+        }
+    }
+
+    /// How many members come before this one.
+    pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+        match self {
+            Zset::Packed(packed) => {
+                let at = packed.find(packed.start(), member, 1)?;
+                let before = packed.iter_to(at).count() / 2;
+                Some((before, score_at(packed, packed.next(at))))
+            }
+            Zset::Ranked(ranked) => {
+                let score = ranked.score(member)?;
+                let place = ranked.order.find(Score(score), member);
+                Some((place.expect("every scored member is in order"), score))
+            }
+        }
+    }
+
+    /// How many members come first with scores that `before` is true of.
+    pub fn count_scores(&self, before: impl Fn(f64) -> bool) -> usize {
+        match self {
+            Zset::Packed(_) => self.iter().take_while(|(_, score)| before(*score)).count(),
+            Zset::Ranked(ranked) => ranked.order.count_keys(|score| before(score.0)),
+        }
+    }
+
+    /// How many members come first that `before` is true of; for sets whose scores are all the same.
+    pub fn count_members(&self, before: impl Fn(&[u8]) -> bool) -> usize {
+        match self {
+            Zset::Packed(_) => self
+                .iter()
+                .take_while(|(member, _)| before(member.text(&mut [0; 20])))
+                .count(),
+            Zset::Ranked(ranked) => ranked.order.count(|record| before(record.name)),
+        }
+    }
+
+    /// The member at rank `at`.
+    pub fn at(&self, at: usize) -> (Item<'_>, f64) {
+        self.iter_from(at).next().expect("a rank below the length")
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, f64)> {
+        self.iter_from(0)
+    }
+
+    /// The members from rank `from` on.
+    pub fn iter_from(&self, from: usize) -> impl Iterator<Item = (Item<'_>, f64)> {
+        match self {
+            Zset::Packed(packed) => {
+                let mut items = packed.iter_from(packed.seek(from * 2));
+                Either::One(std::iter::from_fn(move || {
+                    Some((items.next()?, known_score(items.next()?)))
+                }))
+            }
+            Zset::Ranked(ranked) => Either::Other(
+                ranked
+                    .order
+                    .iter_from(from)
+                    .map(|record| (Item::Bytes(record.name), record.key.0)),
+            ),
+        }
+    }
+
+    /// The members from rank `from` on, backwards.
+    pub fn iter_back_from(&self, from: usize) -> impl Iterator<Item = (Item<'_>, f64)> {
+        match self {
+            Zset::Packed(packed) => {
+                let mut items = packed.iter_to(packed.seek((from + 1) * 2)).rev();
+                Either::One(std::iter::from_fn(move || {
+                    let score = known_score(items.next()?);
+                    Some((items.next()?, score))
+                }))
+            }
+            Zset::Ranked(ranked) => Either::Other(
+                ranked
+                    .order
+                    .iter_back_from(from)
+                    .map(|record| (Item::Bytes(record.name), record.key.0)),
+            ),
+        }
+    }
+
+    /// Takes out `count` members from rank `at` on.
+    pub fn remove_ranks(&mut self, at: usize, count: usize) {
+        match self {
+            Zset::Packed(packed) => {
+                let place = packed.seek(at * 2);
+                packed.remove(place, count * 2);
+            }
+            Zset::Ranked(ranked) => {
+                for record in ranked.order.iter_from(at).take(count) {
+                    ranked.scores.remove(record.name);
+                }
+                ranked.order.remove(at, count);
+            }
+        }
+    }
+
+    /// Shows about `count` members from `cursor` on (all of them when packed) and returns the cursor that goes on; 0
+    /// begins and ends.
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut show: impl FnMut(Item<'a>, f64),
+    ) -> u64 {
+        match self {
+            Zset::Packed(_) => {
+                self.iter().for_each(|(member, score)| show(member, score));
+                0
+            }
+            Zset::Ranked(ranked) => ranked.scores.scan(cursor, count, |member, tail| {
+                show(Item::Bytes(member), score_of(tail))
+            }),
+        }
+    }
+
+    /// Shows the members from rank `from` on until `budget` is spent, at least one: the rank to go on from, `None` at the end.
+    pub fn piece<'a>(
+        &'a self,
+        from: usize,
+        mut budget: Budget,
+        mut show: impl FnMut(Item<'a>, f64),
+    ) -> Option<usize> {
+        let mut place = from;
+        for (member, score) in self.iter_from(from) {
+            if !budget.takes(member.len() + size_of::<f64>()) {
+                return Some(place);
+            }
+            show(member, score);
+            place += 1;
+        }
+        None
+    }
+
+    /// Throws away about `limit` members; true once nothing is left.
+    pub fn free_some(&mut self, limit: usize) -> bool {
+        match self {
+            Zset::Packed(packed) => {
+                *packed = Packed::new();
+                true
+            }
+            // The halves go one after the other: the set is thrown away and asked nothing in between.
+            Zset::Ranked(ranked) => ranked.order.free_some(limit) && ranked.scores.free_some(limit),
+        }
+    }
+
+    fn unpack(&mut self, settings: &CollectionSettings) {
+        let Zset::Packed(packed) = self else { return };
+        let mut ranked = Ranked {
+            scores: Table::new(&settings.hasher),
+            order: Tree::default(),
+        };
+        let mut items = packed.iter();
+        while let (Some(member), Some(score)) = (items.next(), items.next()) {
+            ranked.set(member.text(&mut [0; 20]), known_score(score));
+        }
+        *self = Zset::Ranked(Box::new(ranked));
+    }
+}
+
+impl Ranked {
+    fn score(&self, member: &[u8]) -> Option<f64> {
+        self.scores.get(member).map(score_of)
+    }
+
+    fn set(&mut self, member: &[u8], score: f64) -> bool {
+        let old = self.score(member);
+        if let Some(old) = old {
+            if old == score {
+                return false;
+            }
+            self.take_out_of_order(member, old);
+        }
+        self.scores.set(member, &score.to_le_bytes());
+        let place = self.order.find(Score(score), member);
+        let at = place.expect_err("the member was taken out of order, or never in it");
+        self.order.insert(at, Score(score), member, &[]);
+        old.is_none()
+    }
+
+    fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let score = self.score(member)?;
+        self.take_out_of_order(member, score);
+        self.scores.remove(member);
+        Some(score)
+    }
+
+    fn take_out_of_order(&mut self, member: &[u8], score: f64) {
+        let place = self.order.find(Score(score), member);
+        self.order
+            .remove(place.expect("every scored member is in order"), 1);
+    }
+}
+
+/// Puts a member that is not there where it belongs.
+fn insert_packed(packed: &mut Packed, member: &[u8], score: f64) {
+    let mut at = packed.start();
+    while let Some(other) = packed.get(at) {
+        let its_score = packed.next(at);
+        let theirs = score_at(packed, its_score);
+        if theirs > score || (theirs == score && other.text(&mut [0; 20]) > member) {
+            break;
+        }
+        at = packed.next(its_score);
+    }
+    packed.insert(at, member);
+    let after = packed.next(at);
+    packed.insert_item(after, packed_score(score, &mut String::new()));
+}
+
+fn score_at(packed: &Packed, at: At) -> f64 {
+    known_score(packed.get(at).expect("a score follows every member"))
+}
+
+fn known_score(item: Item<'_>) -> f64 {
+    unpacked_score(item).expect("a packed score is a double")
+}
+
+fn score_of(tail: &[u8]) -> f64 {
+    f64::from_le_bytes(tail.try_into().expect("a score has eight bytes"))
+}
