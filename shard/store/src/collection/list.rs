@@ -151,16 +151,16 @@ impl List {
             (List::Chunks(chunks), End::Left) => {
                 let (mut at, mut removed) = (0, 0);
                 while at < chunks.len() && removed < limit {
-                    let (Chunk(packed), _) = chunks.leaf_at(at);
-                    let len = packed.len();
+                    // A chunk joined with its predecessor starts with elements that were looked at: none of them matches.
+                    let (Chunk(packed), passed) = chunks.leaf_at(at);
+                    at += packed.len() - passed;
                     if packed.find(packed.start(), element, 0).is_some() {
-                        let here = chunks.edit(at, Side::At, |Chunk(packed), _| {
+                        let here = chunks.edit(at - 1, Side::At, |Chunk(packed), _| {
                             remove_matching(packed, element, limit - removed)
                         });
                         removed += here;
                         at -= here;
                     }
-                    at += len;
                 }
                 removed
             }

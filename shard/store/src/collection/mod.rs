@@ -26,3 +26,6 @@ pub use pieces::Budget;
 pub use set::Set;
 pub use settings::CollectionSettings;
 pub use zset::Zset;
+
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,10 @@ impl Table {
 fn pair(record: Record<'_, HashPlace>) -> (&[u8], &[u8]) {
     (record.name, record.tail)
 }
+
+#[cfg(test)]
+impl Table {
+    pub(super) fn survey(&self) -> (usize, usize) {
+        self.tree.survey()
+    }
+}

@@ -411,3 +411,30 @@ fn free_last<L: Leaf>(node: &mut Rc<Node<L>>, freed: &mut usize) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+impl<L: Leaf> Tree<L> {
+    /// Bytes counted node by node, and how many nodes no capture shares.
+    pub(super) fn survey(&self) -> (usize, usize) {
+        fn below<L: Leaf>(node: &Rc<Node<L>>, owned: bool) -> (usize, usize) {
+            let owned = owned && Rc::strong_count(node) == 1;
+            let (mut bytes, mut nodes) = (node.heap_bytes(), usize::from(owned));
+            match &**node {
+                Node::Leaf(leaf) => assert!(leaf.len() > 0, "an empty leaf stayed"),
+                Node::Inner(children) => {
+                    assert!(!children.is_empty() && children.len() <= CHILDREN_MAX);
+                    for child in children {
+                        assert_eq!(child.len, child.node.len(), "a count is wrong");
+                        let (b, n) = below(&child.node, owned);
+                        (bytes, nodes) = (bytes + b, nodes + n);
+                    }
+                }
+            }
+            (bytes, nodes)
+        }
+        if self.is_empty() {
+            return (self.root.heap_bytes(), 0);
+        }
+        below(&self.root, true)
+    }
+}

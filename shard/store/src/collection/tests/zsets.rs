@@ -1,0 +1,137 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::{CollectionSettings, Zset};
+use super::for_seeds;
+
+/// Scores in steps of a half, so that they sort as the integers they are doubled to.
+#[derive(Clone, Default)]
+struct Model {
+    scores: BTreeMap<Vec<u8>, i64>,
+    order: BTreeSet<(i64, Vec<u8>)>,
+}
+
+impl Model {
+    fn set(&mut self, member: &[u8], doubled: i64) -> bool {
+        let old = self.remove(member);
+        self.scores.insert(member.to_vec(), doubled);
+        self.order.insert((doubled, member.to_vec()));
+        old.is_none()
+    }
+
+    fn remove(&mut self, member: &[u8]) -> Option<i64> {
+        let old = self.scores.remove(member)?;
+        self.order.remove(&(old, member.to_vec()));
+        Some(old)
+    }
+}
+
+fn check(zset: &Zset, model: &Model) {
+    assert_eq!(zset.len(), model.order.len());
+    let pairs =
+        |(member, score): (super::super::Item<'_>, f64)| ((score * 2.0) as i64, member.to_vec());
+    assert!(zset.iter().map(pairs).eq(model.order.iter().cloned()));
+    if let Some(last) = zset.len().checked_sub(1) {
+        assert!(
+            zset.iter_back_from(last)
+                .map(pairs)
+                .eq(model.order.iter().rev().cloned())
+        );
+    }
+}
+
+#[test]
+fn a_sorted_set_keeps_order_and_ranks_and_captures_do_not_see_later_writes() {
+    for_seeds(16, |random| {
+        let settings = CollectionSettings::new(1);
+        let (mut zset, mut model) = (Zset::new(), Model::default());
+        let mut captures = Vec::new();
+        let (members, scores) = (1 + random.below(3000), [1, 5, 100_000][random.below(3)]);
+        for step in 0..4000 {
+            let member = format!("m{}", random.below(members)).into_bytes();
+            match random.below(if step < 2500 { 12 } else { 20 }) {
+                0..9 => {
+                    let doubled = random.below(scores) as i64 - scores as i64 / 2;
+                    let added = zset.set(&member, doubled as f64 / 2.0, &settings);
+                    assert_eq!(added, model.set(&member, doubled));
+                }
+                9 if !model.order.is_empty() => {
+                    let at = random.below(model.order.len());
+                    let count = random.below(20).min(model.order.len() - at);
+                    zset.remove_ranks(at, count);
+                    let gone: Vec<_> = model.order.iter().skip(at).take(count).cloned().collect();
+                    gone.iter()
+                        .for_each(|(_, member)| assert!(model.remove(member).is_some()));
+                }
+                10 if random.below(60) == 0 => captures.push((zset.clone(), model.clone())),
+                _ => {
+                    let removed = zset.remove(&member).map(|score| (score * 2.0) as i64);
+                    assert_eq!(removed, model.remove(&member));
+                }
+            }
+            assert_eq!(
+                zset.score(&member).map(|score| (score * 2.0) as i64),
+                model.scores.get(&member).copied()
+            );
+            if step % 50 == 0 {
+                if let Some(&doubled) = model.scores.get(&member) {
+                    let rank = model.order.range(..(doubled, member.clone())).count();
+                    assert_eq!(zset.rank(&member), Some((rank, doubled as f64 / 2.0)));
+                }
+                let bound = random.below(scores) as i64 - scores as i64 / 2;
+                let below = model
+                    .order
+                    .iter()
+                    .filter(|(doubled, _)| *doubled < bound)
+                    .count();
+                assert_eq!(zset.count_scores(|score| score * 2.0 < bound as f64), below);
+                let from = random.below(model.order.len() + 1);
+                assert_eq!(zset.iter_from(from).count(), model.order.len() - from);
+            }
+        }
+        check(&zset, &model);
+        captures.iter().for_each(|(zset, model)| check(zset, model));
+    });
+}
+
+#[test]
+fn members_of_one_score_are_found_by_name_order() {
+    let settings = CollectionSettings::new(1);
+    for members in [100, 5000] {
+        let mut zset = Zset::new();
+        (0..members).for_each(|n| assert!(zset.set(format!("{n:05}").as_bytes(), 0.0, &settings)));
+        for bound in [0, 1, members / 2, members] {
+            let text = format!("{bound:05}");
+            assert_eq!(zset.count_members(|member| member < text.as_bytes()), bound);
+        }
+    }
+}
+
+#[test]
+fn scores_survive_their_packed_text() {
+    let settings = CollectionSettings::new(1);
+    let scores = [
+        0.1,
+        -0.1,
+        1e300,
+        -1e-300,
+        5e-324,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        1e17,
+        123456789012345680.0,
+        9007199254740993.0,
+        3.0,
+        -4096.0,
+        1.5e-7,
+        0.30000000000000004,
+    ];
+    let mut zset = Zset::new();
+    for (number, score) in scores.iter().enumerate() {
+        zset.set(format!("m{number}").as_bytes(), *score, &settings);
+    }
+    assert_eq!(zset.encoding(), "listpack");
+    for (number, score) in scores.iter().enumerate() {
+        assert_eq!(zset.score(format!("m{number}").as_bytes()), Some(*score));
+    }
+}
