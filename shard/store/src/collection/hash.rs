@@ -38,7 +38,7 @@ impl Hash {
     /// A hash of alternating fields and values as they lie in a dump; `None` when there is no value for the last
     /// field, or a field comes twice.
     pub fn from_packed(packed: Packed, settings: &CollectionSettings) -> Option<Hash> {
-        if packed.len() % 2 != 0 || packed.is_empty() {
+        if !packed.len().is_multiple_of(2) || packed.is_empty() {
             return None;
         }
         let entries = packed.len() / 2;
@@ -180,13 +180,11 @@ impl Hash {
         mut budget: Budget,
         mut show: impl FnMut(Item<'a>, Item<'a>),
     ) -> Option<usize> {
-        let mut place = from;
-        for (field, value) in self.iter_from(from) {
+        for (place, (field, value)) in (from..).zip(self.iter_from(from)) {
             if !budget.takes(field.len() + value.len()) {
                 return Some(place);
             }
             show(field, value);
-            place += 1;
         }
         None
     }

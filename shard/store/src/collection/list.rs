@@ -239,13 +239,11 @@ impl List {
         mut budget: Budget,
         mut show: impl FnMut(Item<'a>),
     ) -> Option<usize> {
-        let mut place = from;
-        for element in self.iter_from(from) {
+        for (place, element) in (from..).zip(self.iter_from(from)) {
             if !budget.takes(element.len()) {
                 return Some(place);
             }
             show(element);
-            place += 1;
         }
         None
     }

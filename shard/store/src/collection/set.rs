@@ -165,13 +165,11 @@ impl Set {
         mut budget: Budget,
         mut show: impl FnMut(Item<'a>),
     ) -> Option<usize> {
-        let mut place = from;
-        for member in self.iter_from(from) {
+        for (place, member) in (from..).zip(self.iter_from(from)) {
             if !budget.takes(member.len()) {
                 return Some(place);
             }
             show(member);
-            place += 1;
         }
         None
     }

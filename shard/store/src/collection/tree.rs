@@ -17,6 +17,10 @@ const CHILDREN_MAX: usize = 32;
 const COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
 /// A run of elements.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the tree keeps no empty leaf but an empty tree's"
+)]
 pub trait Leaf: Clone + Default {
     /// What orders the first element among the others, kept beside the pointer to the leaf.
     type Mark: Copy;

@@ -247,13 +247,11 @@ impl Zset {
         mut budget: Budget,
         mut show: impl FnMut(Item<'a>, f64),
     ) -> Option<usize> {
-        let mut place = from;
-        for (member, score) in self.iter_from(from) {
+        for (place, (member, score)) in (from..).zip(self.iter_from(from)) {
             if !budget.takes(member.len() + size_of::<f64>()) {
                 return Some(place);
             }
             show(member, score);
-            place += 1;
         }
         None
     }
