@@ -7,12 +7,14 @@
 
 pub mod chance;
 pub mod client;
+pub mod cluster;
 pub mod process;
 pub mod redis;
 pub mod reply;
 
 pub use chance::Chance;
 pub use client::Client;
+pub use cluster::Cluster;
 pub use process::{Process, free_port};
 pub use redis::RedisServer;
 pub use reply::Reply;

@@ -1,0 +1,194 @@
+//! A cluster of real processes on 127.0.0.1: a topology, shard processes of one node each, a proxy.
+//! Any of them can be killed, and started again at its old address.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Process, free_port, local};
+
+/// The secret of every cluster that tests start.
+pub const SECRET: &str = "the-secret-of-the-tests-0123456789";
+/// Longest wait for a cluster to come to a wanted state, in seconds.
+pub const STATE_WAIT_S_MAX: u64 = 60;
+const LOOK_EVERY_MS: u64 = 20;
+
+pub struct Cluster {
+    // Dropped before the folder.
+    pub topology: Option<Process>,
+    pub nodes: Vec<Option<Process>>,
+    pub proxy: Option<Process>,
+    topology_addr: SocketAddr,
+    http_addr: SocketAddr,
+    node_addrs: Vec<SocketAddr>,
+    proxy_addr: SocketAddr,
+    shards: usize,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// A cluster of `shards` shards behind a proxy, with `spares` nodes beside, all slots served.
+    pub fn start(shards: usize, spares: usize) -> Cluster {
+        let nodes = shards + spares;
+        let mut cluster = Cluster {
+            topology: None,
+            nodes: (0..nodes).map(|_| None).collect(),
+            proxy: None,
+            topology_addr: local(free_port()),
+            http_addr: local(free_port()),
+            node_addrs: (0..nodes).map(|_| local(free_port())).collect(),
+            proxy_addr: local(free_port()),
+            shards,
+            folder: tempfile::tempdir().expect("a folder for the cluster"),
+        };
+        cluster.start_topology();
+        for index in 0..nodes {
+            cluster.start_node(index);
+        }
+        cluster.start_proxy();
+        cluster.wait_until("all slots are served by all nodes that joined", |status| {
+            status["slots_served"] == 16384
+                && status["nodes"]
+                    .as_array()
+                    .is_some_and(|joined| joined.len() == nodes)
+        });
+        cluster
+    }
+
+    pub fn start_topology(&mut self) {
+        let shards = self.shards.to_string();
+        let (listen, http) = (self.topology_addr.to_string(), self.http_addr.to_string());
+        let data = self.folder.path().join("topology").display().to_string();
+        let args = [
+            "topology",
+            "--listen",
+            &listen,
+            "--http",
+            &http,
+            "--shards",
+            &shards,
+            "--data-dir",
+            &data,
+        ];
+        self.topology = Some(self.start_larder("topology", &args, self.topology_addr));
+    }
+
+    pub fn start_node(&mut self, index: usize) {
+        let (topology, listen) = (
+            self.topology_addr.to_string(),
+            self.node_addrs[index].to_string(),
+        );
+        let args = ["shard", "--topology", &topology, "--listen", &listen];
+        self.nodes[index] =
+            Some(self.start_larder(&format!("node-{index}"), &args, self.node_addrs[index]));
+    }
+
+    pub fn start_proxy(&mut self) {
+        let (topology, listen) = (self.topology_addr.to_string(), self.proxy_addr.to_string());
+        let args = ["proxy", "--topology", &topology, "--listen", &listen];
+        self.proxy = Some(self.start_larder("proxy", &args, self.proxy_addr));
+    }
+
+    fn start_larder(&self, name: &str, args: &[&str], addr: SocketAddr) -> Process {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let envs = [("LARDER_SECRET", SECRET)];
+        let mut process = Process::start(name, &larder_bin(), &args, &envs, self.folder.path())
+            .expect("larder is built (cargo build --profile quick)");
+        process.wait_listening(addr);
+        process
+    }
+
+    pub fn proxy_addr(&self) -> SocketAddr {
+        self.proxy_addr
+    }
+
+    pub fn topology_addr(&self) -> SocketAddr {
+        self.topology_addr
+    }
+
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    pub fn node_addr(&self, index: usize) -> SocketAddr {
+        self.node_addrs[index]
+    }
+
+    /// The index of the node that listens at `host:port`.
+    pub fn node_at(&self, addr: &str) -> Option<usize> {
+        self.node_addrs
+            .iter()
+            .position(|known| known.to_string() == addr)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client of the proxy.
+    pub fn client(&self) -> Client {
+        Client::to(self.proxy_addr)
+    }
+
+    /// `larder <args> --topology …`, to be started by the caller.
+    pub fn operator(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(larder_bin());
+        command
+            .args(args)
+            .args(["--topology", &self.topology_addr.to_string()])
+            .env("LARDER_SECRET", SECRET)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `larder <args> --topology …` to its end.
+    pub fn larder(&self, args: &[&str]) -> Output {
+        self.operator(args).output().expect("larder runs")
+    }
+
+    /// `larder status --json`; `None` while the topology does not answer.
+    pub fn status(&self) -> Option<Value> {
+        let output = self.larder(&["status", "--json"]);
+        output
+            .status
+            .success()
+            .then(|| serde_json::from_slice(&output.stdout).expect("status --json prints JSON"))
+    }
+
+    /// Waits until the status is as wanted, and gives it back.
+    ///
+    /// # Panics
+    /// When it takes too long; with the last status.
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let give_up = Instant::now() + Duration::from_secs(STATE_WAIT_S_MAX);
+        let mut last = None;
+        while Instant::now() < give_up {
+            if let Some(status) = self.status() {
+                if wanted(&status) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
+        }
+        panic!("it did not come true that {what}; the last status: {last:#?}");
+    }
+}
+
+/// The binary under test: `$LARDER_BIN`, or what `cargo build --profile quick` made.
+pub fn larder_bin() -> PathBuf {
+    if let Some(path) = std::env::var_os("LARDER_BIN") {
+        return PathBuf::from(path);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
+    target.join("quick/larder")
+}
