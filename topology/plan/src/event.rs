@@ -1,0 +1,154 @@
+//! What the plan is told, and what it wants done. The service carries the actions out and turns
+//! each outcome into an event; an event may come late, twice or never.
+
+use larder_wire::control::{Import, ImportPhase, MapPush, NodeJoin, NodeState, ProxyJoin};
+use larder_wire::{Attempt, ClusterMap, Epoch, NodeId, ShardId, SlotSet};
+
+use crate::report::OrderReport;
+use crate::state::State;
+
+/// Names an operator's request until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    Reshard {
+        shards: u32,
+        dry_run: bool,
+    },
+    /// `to` is a node's id, the beginning of one, or its address.
+    Move {
+        slots: SlotSet,
+        to: String,
+        dry_run: bool,
+    },
+    Rebalance {
+        dry_run: bool,
+    },
+}
+
+/// What a node answered to a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushResult {
+    Accepted,
+    /// The node has a map with this epoch.
+    Stale(Epoch),
+    /// The source of this attempt no longer holds: it keeps its slots.
+    LetGo(Attempt),
+    /// No answer, or one that means nothing.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    NodeJoined(NodeJoin),
+    ProxyJoined(ProxyJoin),
+    /// The answer to a probe.
+    NodeAnswered(Box<NodeState>),
+    /// The connection to a node is lost or refused.
+    NodeUnreachable {
+        node: NodeId,
+        reason: String,
+    },
+    Operator {
+        request: RequestId,
+        order: Order,
+    },
+    /// A node answered a push (or did not). `run_id` is of the process at the other end of the connection.
+    Pushed {
+        node: NodeId,
+        run_id: NodeId,
+        epoch: Epoch,
+        result: PushResult,
+    },
+    /// The target took up (or refused, or never answered) an import.
+    ImportAnswered {
+        attempt: Attempt,
+        result: Result<(), String>,
+    },
+    /// `AWAIT` was answered.
+    Import {
+        attempt: Attempt,
+        phase: ImportPhase,
+        keys: u64,
+        bytes: u64,
+    },
+    /// `AWAIT` lost its connection without an answer.
+    AwaitBroken {
+        attempt: Attempt,
+    },
+    /// The outcome of [`Action::Record`] number `seq`.
+    Recorded {
+        seq: u64,
+        result: Result<(), String>,
+    },
+    /// Whether this topology can have further nodes started (`larder up` can).
+    NodeStarter {
+        able: bool,
+    },
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// The end of a move, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveDone {
+    pub attempt: Attempt,
+    pub from: ShardId,
+    pub to: ShardId,
+    pub slots: usize,
+    pub keys: u64,
+    pub bytes: u64,
+    /// From the import's start to the source's `+OK`.
+    pub took_ms: u64,
+    /// From Ready to the source's `+OK`: the part of the hold that the topology causes.
+    pub handover_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write the state to the store of record, durably, and answer with [`Event::Recorded`].
+    Record {
+        seq: u64,
+        state: Box<State>,
+    },
+    PushMap {
+        node: NodeId,
+        push: MapPush,
+    },
+    StartImport {
+        node: NodeId,
+        import: Import,
+    },
+    /// Ask the target for the end of the import, on a connection of its own.
+    AwaitImport {
+        node: NodeId,
+        attempt: Attempt,
+    },
+    Abort {
+        node: NodeId,
+        attempt: Attempt,
+    },
+    /// The map that proxies and watchers are to have.
+    Broadcast(Box<ClusterMap>),
+    Reply {
+        request: RequestId,
+        /// `Err`: one line for the operator, without an error code.
+        answer: Result<Box<OrderReport>, String>,
+    },
+    /// So many further nodes are missing; only when a starter is able.
+    AskForNodes(u32),
+    Moved(MoveDone),
+    Log {
+        level: Level,
+        text: String,
+    },
+}

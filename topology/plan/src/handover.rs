@@ -1,0 +1,238 @@
+//! Handing slots over, as `wire::control` has it: record epoch+1, push it to the source alone; its word decides.
+//!
+//! ```text
+//! Ready ── record E+1 ──▶ undecided ──(source took it, or has lost its memory)──▶ E+1 is settled: target, then all
+//!                             └──────(source had let go)── record E+2 = as before ──▶ settled; tried again
+//! ```
+
+use larder_wire::control::MapPush;
+use larder_wire::{Attempt, ClusterMap, Epoch, NodeId};
+
+use crate::event::{Action, Level, MoveDone, PushResult};
+use crate::soft::Phase;
+use crate::state::Handover;
+use crate::step::Plan;
+
+/// How long after a failed push the same is pushed again, in milliseconds.
+const PUSH_AGAIN_MS: u64 = 100;
+
+impl Plan {
+    pub(crate) fn handing_over(&self, attempt: Attempt) -> bool {
+        let handover = self.state.handover.as_ref();
+        handover.is_some_and(|handover| handover.attempt == attempt)
+    }
+
+    /// The attempt that is ready the longest begins its handover, when no other is undecided.
+    pub(crate) fn begin_handover(&mut self) {
+        while self.state.handover.is_none() {
+            let ready = self
+                .soft
+                .attempts
+                .iter()
+                .filter_map(|(id, soft)| match soft.phase {
+                    Phase::Ready { since } => Some((since, *id)),
+                    Phase::Asked { .. } | Phase::Copying { .. } => None,
+                });
+            let Some((since, attempt)) = ready.min() else {
+                return;
+            };
+            let source = self.state.attempts[&attempt].source;
+            let waited = self.soft.now.saturating_sub(since);
+            if waited > larder_wire::control::HOLD_MS_MAX {
+                self.fail_attempt(attempt, format!("its turn came after {waited} ms of hold"));
+            } else if !self.soft.reachable(source) {
+                let addr = self.addr(source);
+                self.fail_attempt(attempt, format!("source {addr} does not answer"));
+            } else {
+                self.state.handover = Some(self.handover_of(attempt));
+            }
+        }
+    }
+
+    fn handover_of(&self, attempt: Attempt) -> Handover {
+        let record = &self.state.attempts[&attempt];
+        let mut shards = self.state.map.shards().to_vec();
+        for shard in &mut shards {
+            if shard.id == record.from {
+                shard.slots = shard.slots.difference(&record.slots);
+            } else if shard.id == record.to {
+                shard.slots = shard.slots.union(&record.slots);
+            }
+        }
+        let map = ClusterMap::new(&self.state.cluster, self.state.epoch().next(), shards)
+            .expect("slots go from one shard to another");
+        Handover {
+            attempt,
+            source: record.source,
+            target: record.target,
+            map,
+            target_lost: false,
+        }
+    }
+
+    pub(crate) fn pushed(
+        &mut self,
+        node: NodeId,
+        run_id: NodeId,
+        epoch: Epoch,
+        result: PushResult,
+    ) {
+        if !self.is_present_life(node, run_id) {
+            return;
+        }
+        let now = self.soft.now;
+        let soft = self.soft.node(node);
+        if soft.pushing.is_some_and(|(pushing, _)| pushing == epoch) {
+            soft.pushing = None;
+        }
+        match result {
+            PushResult::Accepted => {
+                soft.acked = soft.acked.max(epoch);
+                self.source_has_epoch(node, epoch);
+            }
+            PushResult::Stale(theirs) => {
+                soft.acked = soft.acked.max(theirs);
+                soft.push_again_at = now + PUSH_AGAIN_MS;
+                self.notice_newer_map(node, theirs);
+                self.source_has_epoch(node, theirs);
+            }
+            PushResult::LetGo(attempt) => {
+                soft.push_again_at = now;
+                self.source_let_go(node, attempt);
+            }
+            PushResult::Failed(_) => soft.push_again_at = now + PUSH_AGAIN_MS,
+        }
+    }
+
+    /// The source of the handover has its map: it no longer owns the slots.
+    pub(crate) fn source_has_epoch(&mut self, node: NodeId, epoch: Epoch) {
+        let decided = self
+            .state
+            .handover
+            .as_ref()
+            .is_some_and(|handover| handover.source == node && epoch == handover.map.epoch);
+        if decided {
+            self.settle_handover();
+        }
+    }
+
+    fn source_let_go(&mut self, node: NodeId, attempt: Attempt) {
+        let decided = self
+            .state
+            .handover
+            .as_ref()
+            .is_some_and(|handover| handover.source == node && handover.attempt == attempt);
+        if !decided {
+            return;
+        }
+        #[cfg(test)]
+        if self.planted == crate::sim::Planted::SkipLetGo {
+            return self.settle_handover();
+        }
+        // The epoch of the handover is spent; the same owners go on under the one after it.
+        let shards = self.state.map.shards().to_vec();
+        self.state.settle(shards);
+        self.state.handover = None;
+        self.fail_attempt(attempt, "the source had let go before the map came".into());
+    }
+
+    /// A party of the undecided handover has lost its memory. The source's word will never come: the target owns.
+    /// Without the target, the source is told to let go, so that it keeps what it may still have.
+    pub(crate) fn handover_party_lost(&mut self, node: NodeId) {
+        let Some(handover) = &mut self.state.handover else {
+            return;
+        };
+        if handover.source == node {
+            self.settle_handover();
+        } else if handover.target == node {
+            self.target_lost();
+        }
+    }
+
+    pub(crate) fn target_lost(&mut self) {
+        let Some(handover) = &mut self.state.handover else {
+            return;
+        };
+        handover.target_lost = true;
+        let (node, attempt) = (handover.source, handover.attempt);
+        self.soft.out.push(Action::Abort { node, attempt });
+    }
+
+    /// The handover's map becomes the settled one.
+    fn settle_handover(&mut self) {
+        let told = self.handover_recorded();
+        let Some(handover) = self.state.handover.take() else {
+            return;
+        };
+        let record = self.state.attempts.remove(&handover.attempt);
+        let soft = self.soft.attempts.remove(&handover.attempt);
+        let (record, now) = (record.expect("checked by the state"), self.soft.now);
+        self.state.map = handover.map;
+        if told {
+            self.tell_at_once(handover.target);
+        }
+        let (keys, bytes) = soft.as_ref().map_or((0, 0), |soft| (soft.keys, soft.bytes));
+        if let Some(operation) = &mut self.state.operation {
+            for part in &mut operation.moves {
+                if (part.from, part.to) == (record.from, record.to) {
+                    part.slots = part.slots.difference(&record.slots);
+                }
+            }
+            operation.keys_moved += keys;
+            operation.bytes_moved += bytes;
+        }
+        let counts = &mut self.state.counts;
+        counts.moves_finished += 1;
+        counts.slots_moved += record.slots.len() as u64;
+        counts.keys_moved += keys;
+        counts.bytes_moved += bytes;
+        counts.data_losses += u64::from(handover.target_lost);
+        self.soft.operation.advanced_at = now;
+        self.soft
+            .operation
+            .backoff
+            .remove(&(record.from, record.to));
+        let since = |at: u64| now.saturating_sub(at);
+        let ready_since = soft.as_ref().and_then(|soft| match soft.phase {
+            Phase::Ready { since } => Some(since),
+            Phase::Asked { .. } | Phase::Copying { .. } => None,
+        });
+        self.soft.out.push(Action::Moved(MoveDone {
+            attempt: handover.attempt,
+            from: record.from,
+            to: record.to,
+            slots: record.slots.len(),
+            keys,
+            bytes,
+            took_ms: soft.map_or(0, |soft| since(soft.began_at)),
+            handover_ms: ready_since.map_or(0, since),
+        }));
+        if handover.target_lost {
+            let addr = self.addr(handover.target);
+            let slots = record.slots.len();
+            self.log(
+                Level::Error,
+                format!("{slots} slots were handed to node {addr}, which has lost its memory: their data is lost"),
+            );
+        }
+    }
+
+    /// The map is in the record already, as that of the handover, and clients wait: target and proxies do
+    /// not wait for the record of the decision, too.
+    fn tell_at_once(&mut self, target: NodeId) {
+        let map = self.state.map.clone();
+        let (epoch, now) = (map.epoch, self.soft.now);
+        if self.soft.reachable(target) {
+            self.soft.node(target).pushing = Some((epoch, now));
+            self.soft.out.push(Action::PushMap {
+                node: target,
+                push: MapPush {
+                    map: map.clone(),
+                    handovers: Vec::new(),
+                },
+            });
+        }
+        self.soft.broadcast = epoch;
+        self.soft.out.push(Action::Broadcast(Box::new(map)));
+    }
+}

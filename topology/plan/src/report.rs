@@ -1,0 +1,389 @@
+//! What operators, consoles and metrics are shown of the plan: plain values, the JSON of
+//! `STATUS JSON`, `MOVES JSON` and of the answers to orders. Read-only.
+
+use larder_wire::control::FeedState;
+use larder_wire::{Attempt, Epoch, NodeId, ShardId, SlotSet};
+use serde::{Deserialize, Serialize};
+
+use crate::scale::{Load, Recommendation, recommend};
+use crate::soft::Phase;
+use crate::state::{Counts, Finished, Node, OperationKind, Outcome};
+use crate::step::Plan;
+use crate::{STALL_FAILURES, STALL_MS};
+
+/// The answer to `RESHARD`, `MOVE` and `REBALANCE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderReport {
+    /// The operation to watch in `MOVES JSON`; absent when there is nothing to do and for a dry run.
+    #[serde(default)]
+    pub operation: Option<u64>,
+    /// The same was under way already.
+    pub attached: bool,
+    pub dry_run: bool,
+    /// Nodes that are missing and are being started.
+    pub missing_nodes: u32,
+    pub moves: Vec<MovePlan>,
+    pub slots: u32,
+    /// Shards before and after.
+    pub shards: u32,
+    pub shards_after: u32,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovePlan {
+    pub from: ShardId,
+    pub from_addr: String,
+    pub to: ShardId,
+    /// Absent while no node is there for the shard.
+    #[serde(default)]
+    pub to_addr: Option<String>,
+    pub slots: SlotSet,
+    pub slot_count: u32,
+    /// Guessed from the source's figures, as if its keys were spread evenly.
+    pub keys: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub cluster: String,
+    pub formed: bool,
+    pub epoch: Epoch,
+    /// Shards and replicas as the operator wants them.
+    pub shards_wanted: u32,
+    pub replicas_wanted: u32,
+    pub shards: Vec<ShardReport>,
+    pub spares: Vec<NodeReport>,
+    pub proxies: Vec<ProxyReport>,
+    pub operation: Option<OperationReport>,
+    pub finished: Vec<Finished>,
+    pub counts: Counts,
+    pub recommended: Recommendation,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardReport {
+    pub id: ShardId,
+    pub slots: SlotSet,
+    pub slot_count: u32,
+    /// The primary.
+    pub node: NodeReport,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub id: NodeId,
+    pub addr: String,
+    pub http: Option<String>,
+    pub zone: Option<String>,
+    pub release: String,
+    pub reachable: bool,
+    /// Milliseconds of silence, and why.
+    pub silent_ms: Option<u64>,
+    pub silent_why: Option<String>,
+    /// The epoch of the map that it has.
+    pub epoch: Epoch,
+    pub keys: u64,
+    pub used_memory: u64,
+    pub maxmemory: u64,
+    pub clients: u64,
+    /// Share of one core.
+    pub cpu: f64,
+    pub ops_per_second: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyReport {
+    pub id: NodeId,
+    pub addr: String,
+    pub http: Option<String>,
+    pub release: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "stage")]
+pub enum Stage {
+    /// So many nodes have still to join.
+    Waiting {
+        nodes: u32,
+    },
+    Moving,
+    /// Nothing has moved for long, and why; it is still tried.
+    Stalled {
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationReport {
+    pub id: u64,
+    #[serde(flatten)]
+    pub kind: OperationKind,
+    #[serde(flatten)]
+    pub stage: Stage,
+    pub slots_total: u32,
+    pub slots_done: u32,
+    pub keys_moved: u64,
+    pub bytes_moved: u64,
+    pub keys_per_second: f64,
+    pub bytes_per_second: f64,
+    /// 0 to 1.
+    pub done: f64,
+    pub eta_seconds: Option<f64>,
+    pub failures: u32,
+    pub attempts: Vec<AttemptReport>,
+    pub leaving: Vec<ShardId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptReport {
+    pub attempt: Attempt,
+    pub from: ShardId,
+    pub from_addr: String,
+    pub to: ShardId,
+    pub to_addr: String,
+    pub slots: SlotSet,
+    /// `asked`, `copying`, `ready` or `handover`.
+    pub phase: String,
+    pub keys: u64,
+    pub keys_total: u64,
+    pub bytes: u64,
+    pub running_ms: u64,
+}
+
+/// The answer to `MOVES JSON`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MovesReport {
+    pub operation: Option<OperationReport>,
+    pub finished: Vec<Finished>,
+}
+
+impl OperationKind {
+    /// `reshard to 5 shards`, for people.
+    pub fn text(&self) -> String {
+        match self {
+            OperationKind::Reshard { shards: 1 } => "reshard to 1 shard".into(),
+            OperationKind::Reshard { shards } => format!("reshard to {shards} shards"),
+            OperationKind::Move { slots, to } => {
+                format!("move of slots {slots} to node {}", &to.to_string()[..8])
+            }
+            OperationKind::Rebalance => "rebalance".into(),
+        }
+    }
+}
+
+impl MovesReport {
+    /// How operation `id` ended; `None` while it is under way or when it is forgotten.
+    pub fn outcome_of(&self, id: u64) -> Option<&Outcome> {
+        let ended = self.finished.iter().find(|finished| finished.id == id);
+        ended.map(|finished| &finished.outcome)
+    }
+}
+
+impl Plan {
+    pub fn status(&self) -> Status {
+        let state = &self.state;
+        let shards = state.map.shards().iter().filter_map(|shard| {
+            let primary = shard.primary()?;
+            Some(ShardReport {
+                id: shard.id,
+                slots: shard.slots.clone(),
+                slot_count: shard.slots.len() as u32,
+                node: self.node_report(primary.id, state.nodes.get(&primary.id)?),
+            })
+        });
+        let spares = state.nodes.iter().filter(|(id, _)| self.is_spare(**id));
+        let proxies = self.soft.proxies.values().map(|proxy| ProxyReport {
+            id: proxy.join.id,
+            addr: proxy.join.addr.clone(),
+            http: proxy.join.http.clone(),
+            release: proxy.join.release.clone(),
+        });
+        Status {
+            cluster: state.cluster.clone(),
+            formed: state.formed(),
+            epoch: state.epoch(),
+            shards_wanted: state.settings.shards,
+            replicas_wanted: state.settings.replicas,
+            shards: shards.collect(),
+            spares: spares
+                .map(|(&id, node)| self.node_report(id, node))
+                .collect(),
+            proxies: proxies.collect(),
+            operation: self.operation_report(),
+            finished: state.finished.clone(),
+            counts: state.counts.clone(),
+            recommended: recommend(&state.settings.scale, &self.loads()),
+        }
+    }
+
+    pub fn moves(&self) -> MovesReport {
+        MovesReport {
+            operation: self.operation_report(),
+            finished: self.state.finished.clone(),
+        }
+    }
+
+    /// The load of each shard, in the map's order.
+    pub fn loads(&self) -> Vec<Load> {
+        let primaries = self.state.map.shards().iter().filter_map(|s| s.primary());
+        primaries
+            .map(|primary| match self.soft.nodes.get(&primary.id) {
+                Some(soft) => Load {
+                    cpu: soft.rates.cpu,
+                    ops: soft.rates.ops,
+                    used: soft.state.as_ref().map_or(0, |state| state.used_memory),
+                    maxmemory: soft.state.as_ref().map_or(0, |state| state.maxmemory),
+                },
+                None => Load::default(),
+            })
+            .collect()
+    }
+
+    fn node_report(&self, id: NodeId, node: &Node) -> NodeReport {
+        let soft = self.soft.nodes.get(&id);
+        let seen = soft.and_then(|soft| soft.state.as_ref());
+        let reachable = self.soft.reachable(id);
+        NodeReport {
+            id,
+            addr: node.addr.clone(),
+            http: node.http.clone(),
+            zone: node.zone.clone(),
+            release: node.release.clone(),
+            reachable,
+            silent_ms: soft
+                .and_then(|soft| soft.unreachable_since)
+                .map(|since| self.soft.now.saturating_sub(since)),
+            silent_why: soft
+                .filter(|soft| !soft.reachable && !soft.unreachable_why.is_empty())
+                .map(|soft| soft.unreachable_why.clone()),
+            epoch: soft.map_or(Epoch(0), |soft| soft.acked),
+            keys: seen.map_or(0, |state| state.keys),
+            used_memory: seen.map_or(0, |state| state.used_memory),
+            maxmemory: seen.map_or(node.maxmemory, |state| state.maxmemory),
+            clients: seen.map_or(0, |state| state.clients),
+            cpu: soft.map_or(0.0, |soft| soft.rates.cpu),
+            ops_per_second: soft.map_or(0.0, |soft| soft.rates.ops),
+        }
+    }
+
+    fn operation_report(&self) -> Option<OperationReport> {
+        let operation = self.state.operation.as_ref()?;
+        let attempts: Vec<AttemptReport> = self.attempt_reports();
+        let (total, left) = (operation.slots_total(), operation.slots_left());
+        let partly: f64 = attempts
+            .iter()
+            .map(|attempt| match attempt.keys_total {
+                0 => 0.0,
+                total => attempt.slots.len() as f64 * (attempt.keys as f64 / total as f64).min(1.0),
+            })
+            .sum();
+        let done = match total {
+            0 => 0.0,
+            total => ((f64::from(total - left) + partly) / f64::from(total)).min(1.0),
+        };
+        let (keys_per_second, bytes_per_second) = self.move_rates();
+        Some(OperationReport {
+            id: operation.id,
+            kind: operation.kind.clone(),
+            stage: self.stage(),
+            slots_total: total,
+            slots_done: total - left,
+            keys_moved: operation.keys_moved + attempts.iter().map(|a| a.keys).sum::<u64>(),
+            bytes_moved: operation.bytes_moved + attempts.iter().map(|a| a.bytes).sum::<u64>(),
+            keys_per_second,
+            bytes_per_second,
+            done,
+            eta_seconds: self.eta_seconds(f64::from(left) - partly),
+            failures: operation.failures,
+            attempts,
+            leaving: operation.leaving.clone(),
+        })
+    }
+
+    fn attempt_reports(&self) -> Vec<AttemptReport> {
+        let reports = self.state.attempts.iter().map(|(&id, attempt)| {
+            let soft = self.soft.attempts.get(&id);
+            let phase = match soft.map(|soft| soft.phase) {
+                _ if self.handing_over(id) => "handover",
+                None | Some(Phase::Asked { .. }) => "asked",
+                Some(Phase::Copying { .. }) => "copying",
+                Some(Phase::Ready { .. }) => "ready",
+            };
+            let addr = |node: NodeId| self.state.nodes.get(&node).map(|node| node.addr.clone());
+            let feed = self.feed_of(attempt.source, id);
+            AttemptReport {
+                attempt: id,
+                from: attempt.from,
+                from_addr: addr(attempt.source).unwrap_or_default(),
+                to: attempt.to,
+                to_addr: addr(attempt.target).unwrap_or_default(),
+                slots: attempt.slots.clone(),
+                phase: phase.to_string(),
+                keys: soft.map_or(0, |soft| soft.keys),
+                keys_total: feed.map_or(0, |feed| feed.keys_total),
+                bytes: soft.map_or(0, |soft| soft.bytes),
+                running_ms: soft.map_or(0, |soft| self.soft.now.saturating_sub(soft.began_at)),
+            }
+        });
+        reports.collect()
+    }
+
+    fn feed_of(&self, source: NodeId, attempt: Attempt) -> Option<&FeedState> {
+        let state = self.soft.nodes.get(&source)?.state.as_ref()?;
+        state.feeds.iter().find(|feed| feed.attempt == attempt)
+    }
+
+    /// Why an operation gets nowhere, if it does not.
+    pub(crate) fn stalled(&self) -> Option<String> {
+        let operation = self.state.operation.as_ref()?;
+        let soft = &self.soft.operation;
+        let silent = self.soft.now.saturating_sub(soft.advanced_at) >= STALL_MS;
+        let worst = soft.backoff.values().max_by_key(|backoff| backoff.failures);
+        match worst {
+            Some(worst) if worst.failures >= STALL_FAILURES || silent && worst.failures > 0 => {
+                Some(worst.reason.clone())
+            }
+            Some(_) | None if silent && self.state.attempts.is_empty() => {
+                Some(match operation.planned {
+                    true => self.unreachable_party().unwrap_or("nothing moves".into()),
+                    false => format!("{} nodes have still to join", self.missing_nodes()),
+                })
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        let planned = self.state.operation.as_ref().is_some_and(|op| op.planned);
+        match (self.stalled(), planned) {
+            (_, false) => Stage::Waiting {
+                nodes: self.missing_nodes(),
+            },
+            (Some(reason), true) => Stage::Stalled { reason },
+            (None, true) => Stage::Moving,
+        }
+    }
+
+    fn move_rates(&self) -> (f64, f64) {
+        let samples = &self.soft.operation.samples;
+        match (samples.front(), samples.back()) {
+            (Some(first), Some(last)) if last.0 > first.0 => {
+                let seconds = (last.0 - first.0) as f64 / 1000.0;
+                (
+                    last.1.saturating_sub(first.1) as f64 / seconds,
+                    last.2.saturating_sub(first.2) as f64 / seconds,
+                )
+            }
+            (Some(_) | None, Some(_) | None) => (0.0, 0.0),
+        }
+    }
+
+    fn eta_seconds(&self, slots_left: f64) -> Option<f64> {
+        let soft = &self.soft.operation;
+        let seconds = self.soft.now.saturating_sub(soft.began_at) as f64 / 1000.0;
+        let moved = f64::from(soft.slots_left_at_begin) - slots_left;
+        (moved > 0.0 && seconds > 0.0).then(|| slots_left * seconds / moved)
+    }
+}

@@ -1,0 +1,138 @@
+//! What the plan knows and may forget: who answers, what is on its way, how far feeds are. After a
+//! restart of the topology all of it is learnt again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use larder_wire::control::{NodeState, ProxyJoin};
+use larder_wire::{Attempt, Epoch, NodeId, ShardId};
+
+use crate::event::{Action, RequestId};
+use crate::report::OrderReport;
+use crate::scale::Rates;
+use crate::state::Operation;
+
+/// What is known of a node beyond its record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeSoft {
+    /// True from an answered probe to a lost connection.
+    pub(crate) reachable: bool,
+    /// When it was last heard of, and since when it has been silent, in milliseconds of the plan's clock.
+    pub(crate) seen_at: u64,
+    pub(crate) unreachable_since: Option<u64>,
+    pub(crate) unreachable_why: String,
+    pub(crate) state: Option<NodeState>,
+    pub(crate) rates: Rates,
+    /// The epoch that it is known to have taken, in its present life.
+    pub(crate) acked: Epoch,
+    /// A push that is not answered yet: its epoch, and when it went.
+    pub(crate) pushing: Option<(Epoch, u64)>,
+    pub(crate) push_again_at: u64,
+    /// It has a newer map than the record: said once.
+    pub(crate) newer_said: bool,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Recorded; the import is not asked for yet.
+    Asked { sent: Option<u64> },
+    /// The target works; `awaiting` is true while an AWAIT is out.
+    Copying { awaiting: bool },
+    /// All is at the target, the source holds since about `since`.
+    Ready { since: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptSoft {
+    pub(crate) phase: Phase,
+    pub(crate) began_at: u64,
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+    pub(crate) slots_done: u32,
+    pub(crate) progress_at: u64,
+}
+
+impl AttemptSoft {
+    pub(crate) fn asked(now: u64) -> AttemptSoft {
+        AttemptSoft {
+            phase: Phase::Asked { sent: None },
+            began_at: now,
+            keys: 0,
+            bytes: 0,
+            slots_done: 0,
+            progress_at: now,
+        }
+    }
+
+    /// An attempt of the record that a former topology may have asked for: its target is asked how it stands.
+    pub(crate) fn found(now: u64) -> AttemptSoft {
+        AttemptSoft {
+            phase: Phase::Copying { awaiting: false },
+            ..AttemptSoft::asked(now)
+        }
+    }
+}
+
+/// Why and until when a pair of shards waits before its next attempt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backoff {
+    pub(crate) failures: u32,
+    pub(crate) until: u64,
+    pub(crate) reason: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OperationSoft {
+    pub(crate) began_at: u64,
+    pub(crate) slots_left_at_begin: u32,
+    /// The last time that slots arrived.
+    pub(crate) advanced_at: u64,
+    pub(crate) backoff: BTreeMap<(ShardId, ShardId), Backoff>,
+    pub(crate) asked_at: Option<u64>,
+    /// When, keys and bytes, for rates.
+    pub(crate) samples: VecDeque<(u64, u64, u64)>,
+}
+
+impl OperationSoft {
+    pub(crate) fn begun(now: u64, operation: Option<&Operation>) -> OperationSoft {
+        OperationSoft {
+            began_at: now,
+            advanced_at: now,
+            slots_left_at_begin: operation.map_or(0, Operation::slots_left),
+            ..OperationSoft::default()
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProxySoft {
+    pub(crate) join: ProxyJoin,
+    pub(crate) seen_at: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Soft {
+    pub(crate) now: u64,
+    pub(crate) nodes: BTreeMap<NodeId, NodeSoft>,
+    pub(crate) proxies: BTreeMap<NodeId, ProxySoft>,
+    pub(crate) attempts: BTreeMap<Attempt, AttemptSoft>,
+    pub(crate) operation: OperationSoft,
+    pub(crate) starter: bool,
+    pub(crate) broadcast: Epoch,
+    /// Replies that wait for the record.
+    pub(crate) replies: Vec<(RequestId, Result<Box<OrderReport>, String>)>,
+    /// Actions of this step that depend on no record.
+    pub(crate) out: Vec<Action>,
+    /// Highest epoch that any step left behind.
+    pub(crate) epoch_seen: Epoch,
+}
+
+impl Soft {
+    pub(crate) fn node(&mut self, id: NodeId) -> &mut NodeSoft {
+        self.nodes.entry(id).or_default()
+    }
+
+    pub(crate) fn reachable(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.reachable)
+    }
+}

@@ -1,0 +1,387 @@
+//! What the store of record keeps of one cluster: all that must survive the topology's death.
+//! Small, ordered, versioned. It refuses to know who is reachable or how far a feed is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use larder_wire::control::NodeJoin;
+use larder_wire::{
+    Attempt, ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::FINISHED_MAX;
+use crate::scale::ScaleSettings;
+
+/// The version of the stored state that this build writes and reads.
+pub const STATE_VERSION: u32 = 1;
+
+/// What the operator wants of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Shards that the cluster forms with, later those it was last resharded to.
+    pub shards: u32,
+    /// Replicas of each shard.
+    pub replicas: u32,
+    #[serde(default)]
+    pub scale: ScaleSettings,
+}
+
+impl Settings {
+    /// A line that says what cannot be served, and what can.
+    pub fn check(&self) -> Result<(), String> {
+        if self.shards == 0 || self.shards > crate::SHARDS_MAX {
+            return Err(format!(
+                "{} shards are not possible (choose 1 to {} with --shards)",
+                self.shards,
+                crate::SHARDS_MAX
+            ));
+        }
+        if self.replicas > 0 {
+            return Err(format!(
+                "--replicas {} is not served by this release: replication is not there yet (use --replicas 0)",
+                self.replicas
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A node as it last joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub run_id: NodeId,
+    pub addr: String,
+    #[serde(default)]
+    pub http: Option<String>,
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Bytes; 0 is no limit.
+    #[serde(default)]
+    pub maxmemory: u64,
+    pub release: String,
+    /// Its former lives, the latest last: what is still said in their name is passed over.
+    #[serde(default)]
+    pub past_runs: Vec<NodeId>,
+    /// Another node has taken its address: it will not come back.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+impl Node {
+    pub(crate) fn joined(join: &NodeJoin) -> Node {
+        Node {
+            run_id: join.run_id,
+            addr: join.addr.clone(),
+            http: join.http.clone(),
+            zone: join.zone.clone(),
+            maxmemory: join.maxmemory,
+            release: join.release.clone(),
+            past_runs: Vec::new(),
+            gone: false,
+        }
+    }
+}
+
+/// A map that takes slots from a source which has not yet said whether it still held them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    pub attempt: Attempt,
+    pub source: NodeId,
+    pub target: NodeId,
+    pub map: ClusterMap,
+    /// The target has lost its memory since: the source was told to let go.
+    #[serde(default)]
+    pub target_lost: bool,
+}
+
+/// One try to move `slots`, from the moment before the import is asked for until the source has
+/// answered the handover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub from: ShardId,
+    pub to: ShardId,
+    pub source: NodeId,
+    pub target: NodeId,
+    pub slots: SlotSet,
+}
+
+/// What an operation has left to move between two shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub from: ShardId,
+    pub to: ShardId,
+    /// Slots that are still the source's, those of the attempt under way included.
+    pub slots: SlotSet,
+    pub slots_total: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum OperationKind {
+    Reshard { shards: u32 },
+    Move { slots: SlotSet, to: NodeId },
+    Rebalance,
+}
+
+/// What an operator asked for and is not done yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub id: u64,
+    #[serde(flatten)]
+    pub kind: OperationKind,
+    /// False while nodes are missing: then there are no moves yet.
+    pub planned: bool,
+    pub moves: Vec<Move>,
+    /// Shards that leave the cluster once they are empty.
+    #[serde(default)]
+    pub leaving: Vec<ShardId>,
+    #[serde(default)]
+    pub keys_moved: u64,
+    #[serde(default)]
+    pub bytes_moved: u64,
+    #[serde(default)]
+    pub failures: u32,
+}
+
+impl Operation {
+    pub fn slots_total(&self) -> u32 {
+        self.moves.iter().map(|part| part.slots_total).sum()
+    }
+
+    pub fn slots_left(&self) -> u32 {
+        self.moves.iter().map(|part| part.slots.len() as u32).sum()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "outcome")]
+pub enum Outcome {
+    Done,
+    /// Could not be begun, or another operation took its place.
+    Dropped {
+        reason: String,
+    },
+}
+
+/// An operation that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    pub id: u64,
+    #[serde(flatten)]
+    pub kind: OperationKind,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    pub slots_moved: u32,
+    pub keys_moved: u64,
+    pub bytes_moved: u64,
+    pub failures: u32,
+}
+
+/// Counted since the cluster was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub moves_finished: u64,
+    pub moves_failed: u64,
+    pub slots_moved: u64,
+    pub keys_moved: u64,
+    pub bytes_moved: u64,
+    /// Times that a node which owned slots came back without its memory.
+    pub data_losses: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub version: u32,
+    pub cluster: String,
+    pub settings: Settings,
+    /// The settled map: what everyone may be given. Epoch 0 until the cluster is formed.
+    pub map: ClusterMap,
+    #[serde(default)]
+    pub handover: Option<Handover>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    #[serde(default)]
+    pub operation: Option<Operation>,
+    #[serde(default)]
+    pub attempts: BTreeMap<Attempt, AttemptRecord>,
+    /// The latest last, at most [`FINISHED_MAX`].
+    #[serde(default)]
+    pub finished: Vec<Finished>,
+    pub next_shard: u32,
+    pub next_attempt: u64,
+    pub next_operation: u64,
+    #[serde(default)]
+    pub counts: Counts,
+}
+
+/// Why a stored state cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    #[error(
+        "the record of the cluster is of version {found}, this larder reads up to {STATE_VERSION} (use the newer larder that wrote it)"
+    )]
+    Newer { found: u32 },
+    #[error(
+        "the record of the cluster is damaged: {0} (restore the data directory from a backup, or start with an empty one)"
+    )]
+    Damaged(String),
+}
+
+impl State {
+    /// A cluster that is not formed yet.
+    pub fn new(cluster: &str, settings: Settings) -> State {
+        State {
+            version: STATE_VERSION,
+            cluster: cluster.to_string(),
+            settings,
+            map: ClusterMap::empty(cluster),
+            handover: None,
+            nodes: BTreeMap::new(),
+            operation: None,
+            attempts: BTreeMap::new(),
+            finished: Vec::new(),
+            next_shard: 1,
+            next_attempt: 1,
+            next_operation: 1,
+            counts: Counts::default(),
+        }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a state has nothing that JSON cannot hold")
+    }
+
+    /// Reads what [`State::to_json`] wrote, in this version or an older one.
+    pub fn from_json(json: &[u8]) -> Result<State, StateError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| StateError::Damaged(error.to_string());
+        let Version { version } = serde_json::from_slice(json).map_err(damaged)?;
+        if version > STATE_VERSION {
+            return Err(StateError::Newer { found: version });
+        }
+        let state: State = serde_json::from_slice(json).map_err(damaged)?;
+        state.check().map_err(StateError::Damaged)?;
+        Ok(state)
+    }
+
+    /// The highest epoch that was ever given out.
+    pub fn epoch(&self) -> Epoch {
+        match &self.handover {
+            Some(handover) => handover.map.epoch.max(self.map.epoch),
+            None => self.map.epoch,
+        }
+    }
+
+    pub fn formed(&self) -> bool {
+        self.map.epoch > Epoch(0)
+    }
+
+    pub fn shard(&self, id: ShardId) -> Option<&ShardEntry> {
+        self.map.shards().iter().find(|shard| shard.id == id)
+    }
+
+    /// The node that serves shard `id`.
+    pub fn primary(&self, id: ShardId) -> Option<&NodeEntry> {
+        self.shard(id).and_then(ShardEntry::primary)
+    }
+
+    /// Makes `shards` the settled map, under the next epoch.
+    pub(crate) fn settle(&mut self, shards: Vec<ShardEntry>) {
+        let epoch = self.epoch().next();
+        self.map = ClusterMap::new(&self.cluster, epoch, shards)
+            .expect("shards taken from a map and changed one by one stay disjoint");
+    }
+
+    /// A primary's entry for the map.
+    pub(crate) fn entry(&self, id: NodeId) -> Option<NodeEntry> {
+        self.nodes.get(&id).map(|node| NodeEntry {
+            id,
+            addr: node.addr.clone(),
+            role: Role::Primary,
+            zone: node.zone.clone(),
+        })
+    }
+
+    pub(crate) fn finish(&mut self, operation: Operation, outcome: Outcome) {
+        self.finished.push(Finished {
+            id: operation.id,
+            slots_moved: operation.slots_total() - operation.slots_left(),
+            keys_moved: operation.keys_moved,
+            bytes_moved: operation.bytes_moved,
+            failures: operation.failures,
+            kind: operation.kind,
+            outcome,
+        });
+        let surplus = self.finished.len().saturating_sub(FINISHED_MAX);
+        self.finished.drain(..surplus);
+    }
+
+    /// The invariants at the top of the crate, as far as one state can show them.
+    pub fn check(&self) -> Result<(), String> {
+        if self.map.cluster != self.cluster {
+            return Err(format!("the map is of cluster {}", self.map.cluster));
+        }
+        if self.formed() && !self.map.unowned().is_empty() {
+            return Err(format!("slots {} have no owner", self.map.unowned()));
+        }
+        if !self.formed() && !self.map.shards().is_empty() {
+            return Err("a cluster that is not formed has shards".into());
+        }
+        let mut members = BTreeSet::new();
+        for shard in self.map.shards() {
+            if shard.id.0 >= self.next_shard {
+                return Err(format!("shard {} is not given out yet", shard.id));
+            }
+            let primaries = shard.nodes.iter().filter(|n| n.role == Role::Primary);
+            if primaries.count() != 1 {
+                return Err(format!("shard {} has not one primary", shard.id));
+            }
+            for node in &shard.nodes {
+                if !members.insert(node.id) {
+                    return Err(format!("{:?} is in two shards", node.id));
+                }
+                if !self.nodes.contains_key(&node.id) {
+                    return Err(format!("{:?} is in the map and unknown", node.id));
+                }
+            }
+        }
+        self.check_attempts()
+    }
+
+    fn check_attempts(&self) -> Result<(), String> {
+        let (mut sources, mut targets) = (BTreeSet::new(), BTreeSet::new());
+        let mut moving = SlotSet::new();
+        for (id, attempt) in &self.attempts {
+            if id.0 >= self.next_attempt {
+                return Err(format!("attempt {id} is not given out yet"));
+            }
+            if !sources.insert(attempt.source) || !targets.insert(attempt.target) {
+                return Err(format!("attempt {id} shares its source or its target"));
+            }
+            if !moving.is_disjoint(&attempt.slots) {
+                return Err(format!("attempt {id} moves slots that another moves"));
+            }
+            moving = moving.union(&attempt.slots);
+            if !attempt.slots.is_subset(&self.map.slots_of(attempt.source)) {
+                return Err(format!(
+                    "attempt {id} moves slots that are not its source's"
+                ));
+            }
+        }
+        let Some(handover) = &self.handover else {
+            return Ok(());
+        };
+        if !self.attempts.contains_key(&handover.attempt) {
+            return Err(format!("handover of unknown attempt {}", handover.attempt));
+        }
+        if handover.map.epoch <= self.map.epoch {
+            return Err("the handover's map is not newer than the settled one".into());
+        }
+        if !handover.map.unowned().is_empty() {
+            return Err("the handover's map leaves slots without owner".into());
+        }
+        Ok(())
+    }
+}
