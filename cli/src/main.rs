@@ -1,7 +1,81 @@
-//! The one binary, `larder`.
+//! The one binary, `larder`: reads the command line and hands over to the part that was asked for.
+//!
+//! Exit code 0: what was asked is done. 1: it is not, and one line on standard error says why.
+//! 2: the command line was not understood.
 #![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod operator;
+mod order;
+mod status;
+mod text;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Line, Verb};
+use order::{End, Order};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// What a shell has for a command that was ended by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    match larder_runtime::log::init(line.everywhere.log.as_deref(), "warn").and_then(|()| run(line))
+    {
+        Ok(code) => code,
+        Err(text) => {
+            eprintln!("larder: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(line: Line) -> Result<ExitCode, String> {
+    let secret_file = line.everywhere.secret_file;
+    match line.verb {
+        Verb::Commands(ask) => match commands::run(&ask, &mut io::stdout().lock()) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            // `larder commands | head` is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(error.to_string()),
+        },
+        Verb::Status(ask) => {
+            let secret = operator::secret(secret_file, &[&ask.topology])?;
+            block_on(status::run(&ask, &secret, &mut io::stdout()))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Reshard(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
+        Verb::Move(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
+        Verb::Rebalance(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
+    }
+}
+
+fn give(
+    order: &Order<'_>,
+    ask: &args::Ask,
+    secret_file: Option<std::path::PathBuf>,
+) -> Result<ExitCode, String> {
+    let secret = operator::secret(secret_file, &[&ask.topology])?;
+    let end = block_on(order::run(order, &secret, &mut io::stdout()))??;
+    io::stdout().flush().map_err(|error| error.to_string())?;
+    Ok(match end {
+        End::Done => ExitCode::SUCCESS,
+        End::LeftAlone => ExitCode::from(INTERRUPTED),
+    })
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    Ok(runtime.block_on(future))
+}
