@@ -6,7 +6,9 @@
 
 pub mod command;
 pub mod control;
+pub mod float;
 pub mod id;
+pub mod long_double;
 pub mod map;
 pub mod refusal;
 pub mod resp;

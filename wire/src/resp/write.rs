@@ -1,6 +1,7 @@
 //! The reply writer: one method a RESP type, which writes what the client's protocol version
 //! has for it (a map is a flat array to a RESP2 client, a double is a bulk string, …).
 
+use crate::float::{self, DOUBLE_TEXT_BYTES_MAX};
 use crate::refusal::Refusal;
 
 /// The protocol version that a client asked for with HELLO.
@@ -42,6 +43,20 @@ impl<'a> ReplyWriter<'a> {
 
     pub fn error(&mut self, refusal: &Refusal) {
         self.line(b'-', refusal.text().as_bytes());
+    }
+
+    /// An error that came as text, code first; line breaks become spaces.
+    pub fn error_text(&mut self, text: &str) {
+        self.out.push(b'-');
+        let clean = |byte| {
+            if matches!(byte, b'\r' | b'\n') {
+                b' '
+            } else {
+                byte
+            }
+        };
+        self.out.extend(text.bytes().map(clean));
+        self.out.extend_from_slice(b"\r\n");
     }
 
     pub fn int(&mut self, value: i64) {
@@ -115,6 +130,30 @@ impl<'a> ReplyWriter<'a> {
         });
     }
 
+    /// A floating-point number; a bulk string to a RESP2 client.
+    pub fn double(&mut self, value: f64) {
+        let mut room = [0; DOUBLE_TEXT_BYTES_MAX];
+        let text = float::format_double(&mut room, value);
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp3 => self.line(b',', text),
+        }
+    }
+
+    /// A whole number of any size, in decimal digits; a bulk string to a RESP2 client.
+    pub fn big_number(&mut self, digits: &str) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(digits.as_bytes()),
+            Protocol::Resp3 => self.line(b'(', digits.as_bytes()),
+        }
+    }
+
+    /// `len` pairs follow that say something about the reply behind them. Only RESP3 has these.
+    pub fn attribute(&mut self, len: usize) {
+        debug_assert_eq!(self.protocol, Protocol::Resp3, "RESP2 has no attributes");
+        int_line(self.out, b'|', len as i64);
+    }
+
     /// Text with a three-letter format, `txt` or `mkd`; a bulk string to a RESP2 client.
     pub fn verbatim(&mut self, format: &str, text: &[u8]) {
         debug_assert_eq!(
@@ -175,4 +214,72 @@ pub fn decimal(digits: &mut [u8; 20], value: i64) -> &[u8] {
         digits[at] = b'-';
     }
     &digits[at..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(protocol: Protocol, write: impl FnOnce(&mut ReplyWriter<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut ReplyWriter::new(&mut out, protocol));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_version_of_the_protocol_gets_what_it_has() {
+        type Write = fn(&mut ReplyWriter<'_>);
+        let cases: &[(Write, &str, &str)] = &[
+            (|w| w.ok(), "+OK\r\n", "+OK\r\n"),
+            (|w| w.simple("PONG"), "+PONG\r\n", "+PONG\r\n"),
+            (
+                |w| w.error(&Refusal::SYNTAX),
+                "-ERR syntax error\r\n",
+                "-ERR syntax error\r\n",
+            ),
+            (
+                |w| w.error_text("ERR a\r\nb"),
+                "-ERR a  b\r\n",
+                "-ERR a  b\r\n",
+            ),
+            (|w| w.int(-5), ":-5\r\n", ":-5\r\n"),
+            (
+                |w| w.int(i64::MIN),
+                ":-9223372036854775808\r\n",
+                ":-9223372036854775808\r\n",
+            ),
+            (|w| w.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
+            (|w| w.bulk_int(120), "$3\r\n120\r\n", "$3\r\n120\r\n"),
+            (|w| w.null(), "$-1\r\n", "_\r\n"),
+            (|w| w.null_array(), "*-1\r\n", "_\r\n"),
+            (|w| w.array(2), "*2\r\n", "*2\r\n"),
+            (|w| w.map(2), "*4\r\n", "%2\r\n"),
+            (|w| w.set(2), "*2\r\n", "~2\r\n"),
+            (|w| w.push(2), "*2\r\n", ">2\r\n"),
+            (|w| w.bool(true), ":1\r\n", "#t\r\n"),
+            (|w| w.bool(false), ":0\r\n", "#f\r\n"),
+            (|w| w.double(3.0), "$1\r\n3\r\n", ",3\r\n"),
+            (
+                |w| w.double(f64::NEG_INFINITY),
+                "$4\r\n-inf\r\n",
+                ",-inf\r\n",
+            ),
+            (
+                |w| w.double(0.1 + 0.2),
+                "$19\r\n0.30000000000000004\r\n",
+                ",0.30000000000000004\r\n",
+            ),
+            (|w| w.big_number("-123"), "$4\r\n-123\r\n", "(-123\r\n"),
+            (
+                |w| w.verbatim("txt", b"ab"),
+                "$2\r\nab\r\n",
+                "=6\r\ntxt:ab\r\n",
+            ),
+        ];
+        for (write, resp2, resp3) in cases {
+            assert_eq!(written(Protocol::Resp2, write), *resp2);
+            assert_eq!(written(Protocol::Resp3, write), *resp3);
+        }
+        assert_eq!(written(Protocol::Resp3, |w| w.attribute(1)), "|1\r\n");
+    }
 }
