@@ -181,6 +181,11 @@ impl Cluster {
     }
 }
 
+/// A list of the status; empty when it has none of that name.
+pub fn array<'s>(status: &'s Value, name: &str) -> &'s [Value] {
+    status[name].as_array().map_or(&[], Vec::as_slice)
+}
+
 /// The binary under test: `$LARDER_BIN`, or what `cargo build --profile quick` made.
 pub fn larder_bin() -> PathBuf {
     if let Some(path) = std::env::var_os("LARDER_BIN") {

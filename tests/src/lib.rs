@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod process;
 pub mod redis;
 pub mod reply;
+pub mod workload;
 
 pub use chance::Chance;
 pub use client::Client;
