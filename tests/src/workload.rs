@@ -208,10 +208,10 @@ impl Writer {
 
     fn run(mut self, stop: &AtomicBool) -> Outcome {
         while !stop.load(Ordering::Relaxed) && self.out.faults.len() < FAULTS_MAX {
-            let batch: Vec<Sent> = (0..1 + self.chance.below(self.load.pipeline))
+            let mut batch: Vec<Sent> = (0..1 + self.chance.below(self.load.pipeline))
                 .map(|_| self.next())
-                .filter(|sent| !self.spoilt.contains(&sent.key))
                 .collect();
+            batch.retain(|sent| !self.spoilt.contains(&sent.key));
             if !batch.is_empty() {
                 self.send(&batch);
             }
