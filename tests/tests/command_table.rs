@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use larder_tests::chance::seeds;
 use larder_tests::{Chance, Client, RedisServer, Reply};
 use larder_wire::command::{
-    BeginSearch, CommandId, CommandSpec, FindKeys, Found, KeySpec, keys, lookup, spec, subcommands,
+    BeginSearch, CommandId, CommandSpec, FindKeys, Found, KeySpec, docs, keys, lookup, spec,
+    subcommands,
 };
 use larder_wire::resp::OwnedRequest;
 
@@ -44,10 +45,12 @@ struct Row {
     last: i64,
     step: i64,
     categories: BTreeSet<String>,
+    tips: BTreeSet<String>,
     keys: Vec<String>,
 }
 
-fn ours(spec: &CommandSpec) -> Row {
+fn ours(id: CommandId) -> Row {
+    let spec: &CommandSpec = spec(id);
     let words = |words: &mut dyn Iterator<Item = &'static str>| words.map(str::to_owned).collect();
     Row {
         arity: spec.arity.into(),
@@ -56,6 +59,7 @@ fn ours(spec: &CommandSpec) -> Row {
         last: spec.plain_keys.last.into(),
         step: spec.plain_keys.step.into(),
         categories: words(&mut spec.categories.words()),
+        tips: words(&mut docs::doc(id).tips.iter().copied()),
         keys: spec.keys.iter().map(our_key).collect(),
     }
 }
@@ -92,6 +96,7 @@ fn theirs(row: &Reply, rows: &mut BTreeMap<String, Row>) {
         last: int(4),
         step: int(5),
         categories: texts(6),
+        tips: texts(7),
         keys: items[8].items().iter().map(their_key).collect(),
     };
     rows.insert(items[0].as_text().expect("a name"), found);
@@ -132,11 +137,11 @@ fn every_row_says_what_redis_says() {
     for &id in CommandId::ALL {
         let spec = spec(id);
         match expected.remove(spec.name) {
-            Some(row) if row != ours(spec) => {
+            Some(row) if row != ours(id) => {
                 wrong.push(format!(
                     "{}:\n  redis  {row:?}\n  larder {:?}",
                     spec.name,
-                    ours(spec)
+                    ours(id)
                 ));
             }
             Some(_) => assert!(!is_newer(spec.name), "{} is listed as newer", spec.name),

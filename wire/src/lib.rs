@@ -7,6 +7,7 @@
 pub mod command;
 pub mod control;
 pub mod float;
+pub mod glob;
 pub mod id;
 pub mod long_double;
 pub mod map;

@@ -9,7 +9,7 @@
 //! it somewhere, to get the refusal.
 
 use super::registry::{CommandId, spec};
-use super::spec::{BeginSearch, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec};
+use super::spec::{BeginSearch, CommandSpec, FindKeys, Flags, KeyFlags};
 use crate::resp::Request;
 
 /// The first key, by which a request is routed.

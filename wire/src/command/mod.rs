@@ -8,6 +8,8 @@
 mod table;
 
 mod columns;
+pub mod describe;
+pub mod docs;
 pub mod keys;
 pub mod lookup;
 mod registry;
