@@ -1,39 +1,31 @@
-//! The keyspace of a node: one table a slot, typed access to values, lazy expiry.
+//! The keyspace of a node: one table a slot, typed access to values, lazy expiry, an honest count of memory.
 //!
-//! Knows no clock: whoever asks says what time it is. Knows no effects: a key that expires on access is reported in
-//! [`Keyspace::take_gone`], for feeds and replicas.
+//! Knows no clock: whoever asks says what time it is. Knows no effects: a key that goes by itself is reported by
+//! [`Keyspace::take_gone`], for feeds and replicas. Here are the ways to one key; strings have more of them in `strings.rs`. Walks, the
+//! expiry cycle, eviction and the trash are in files of their own.
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
-use larder_wire::{Refusal, Slot, UnixMillis};
-
-use crate::collection::CollectionSettings;
+use crate::entry::{Content, Entry};
+use crate::eviction::{self, EvictionPolicy};
 use crate::key::Key;
-use crate::value::{Kind, StringRef, Value, ValueRef, ValueType};
+use crate::key_hash::KeyHash;
+use crate::random::Random;
+use crate::table::{At, Table};
+use crate::trash::Trash;
+use crate::value::{Kind, Value, ValueRef, ValueType};
+use crate::walk::Hand;
 
 /// What a keyspace is made with.
 #[derive(Clone, Debug, Default)]
 pub struct KeyspaceConfig {
     /// Keys the hash that orders tables. The same on all nodes of a cluster, so that a place in hash order means the same everywhere.
     pub hash_seed: u64,
+    /// For sampling.
+    pub random_seed: u64,
     /// Bytes; 0 is no limit.
     pub maxmemory: u64,
     pub eviction: EvictionPolicy,
-}
-
-/// Which keys go when memory is full (`maxmemory-policy`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EvictionPolicy {
-    #[default]
-    NoEviction,
-    AllKeysLru,
-    AllKeysLfu,
-    AllKeysRandom,
-    VolatileLru,
-    VolatileLfu,
-    VolatileRandom,
-    VolatileTtl,
 }
 
 /// Why a key went without a command asking for it.
@@ -43,18 +35,53 @@ pub enum Gone {
     Evicted,
 }
 
-struct Record {
-    value: Value,
-    expires: Option<UnixMillis>,
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
 }
+
+/// Slots whose key counts are summed, so that a random key is found without looking at each slot.
+const GROUP_SLOTS: usize = 128;
+const GROUPS: usize = SLOT_COUNT as usize / GROUP_SLOTS;
+
+/// Keys of a collection from which on it is not dropped at once.
+const DROP_AT_ONCE_MAX: usize = 128;
 
 /// All keys of a node.
 pub struct Keyspace {
-    config: KeyspaceConfig,
-    slots: Vec<HashMap<Box<[u8]>, Record>>,
-    keys: usize,
-    gone: Vec<(Gone, Box<[u8]>)>,
-    collections: Rc<CollectionSettings>,
+    pub(crate) config: KeyspaceConfig,
+    pub(crate) hashes: KeyHash,
+    pub(crate) tables: Box<[Table]>,
+    pub(crate) keys: usize,
+    pub(crate) expiring: usize,
+    /// Bytes of tables, entries and what collections hold, the trash included.
+    pub(crate) used: usize,
+    pub(crate) random: Random,
+    pub(crate) gone: Vec<(Gone, Box<[u8]>)>,
+    pub(crate) trash: Trash,
+    /// Slots that commands about the whole keyspace see; `None` is all.
+    pub(crate) visible: Option<SlotSet>,
+    /// Slots with keys that expire.
+    pub(crate) expiring_slots: SlotSet,
+    pub(crate) expiry_hand: Hand,
+    pub(crate) eviction_hand: Hand,
+    /// Slots whose table is on its way into another array.
+    growing: Vec<Slot>,
+    group_keys: [u32; GROUPS],
+    passive: bool,
+    stats: Stats,
+}
+
+/// A key that is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) slot: Slot,
+    pub(crate) hash: u64,
+    pub(crate) at: At,
 }
 
 impl Default for Keyspace {
@@ -65,12 +92,25 @@ impl Default for Keyspace {
 
 impl Keyspace {
     pub fn new(config: KeyspaceConfig) -> Keyspace {
+        let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
         Keyspace {
-            collections: Rc::new(CollectionSettings::new(config.hash_seed)),
+            hashes: KeyHash::new(config.hash_seed),
+            random: Random::new(config.random_seed),
             config,
-            slots: Slot::all().map(|_| HashMap::new()).collect(),
+            used: size_of_val(&*tables),
+            tables,
             keys: 0,
+            expiring: 0,
             gone: Vec::new(),
+            trash: Trash::default(),
+            visible: None,
+            expiring_slots: SlotSet::new(),
+            expiry_hand: Hand::default(),
+            eviction_hand: Hand::default(),
+            growing: Vec::new(),
+            group_keys: [0; GROUPS],
+            passive: false,
+            stats: Stats::default(),
         }
     }
 
@@ -78,13 +118,22 @@ impl Keyspace {
         &self.config
     }
 
-    /// When collections change their form: for whoever writes to one.
-    pub fn collections(&self) -> Rc<CollectionSettings> {
-        Rc::clone(&self.collections)
+    /// Bytes; 0 is no limit.
+    pub fn set_maxmemory(&mut self, bytes: u64) {
+        self.config.maxmemory = bytes;
     }
 
-    pub fn set_collections(&mut self, settings: CollectionSettings) {
-        self.collections = Rc::new(settings);
+    pub fn set_eviction(&mut self, policy: EvictionPolicy) {
+        self.config.eviction = policy;
+    }
+
+    /// A passive keyspace (a replica's) answers as if expired keys were gone, but leaves their removal to the effects that come in.
+    pub fn set_passive(&mut self, passive: bool) {
+        self.passive = passive;
+    }
+
+    pub fn is_passive(&self) -> bool {
+        self.passive
     }
 
     /// All keys, those that have expired and were not yet removed included.
@@ -96,12 +145,30 @@ impl Keyspace {
         self.keys == 0
     }
 
-    pub fn slot_len(&self, slot: Slot) -> usize {
-        self.slots[slot.index()].len()
+    /// Keys with an expiry.
+    pub fn expiring_len(&self) -> usize {
+        self.expiring
     }
 
-    /// Keys that went by themselves since this was last asked: their DEL is an effect that comes before that of the command that
-    /// met them.
+    /// Bytes of all data: tables, entries and collections by the allocator's size classes, the trash included.
+    pub fn used_memory(&self) -> u64 {
+        self.used as u64
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    pub fn reset_stats(&mut self) {
+        self.stats = Stats::default();
+    }
+
+    pub fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Keys that went by themselves since this was last asked, in order: their DEL is an effect that comes before that of
+    /// the command that met them.
     pub fn take_gone(&mut self) -> Vec<(Gone, Box<[u8]>)> {
         std::mem::take(&mut self.gone)
     }
@@ -112,28 +179,17 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<&T>, Refusal> {
-        match self.value(key, now) {
-            None => Ok(None),
-            Some(ValueRef::Collection(collection)) => {
-                T::from_ref(collection).map(Some).ok_or(Refusal::WRONG_TYPE)
-            }
-            Some(ValueRef::String(_)) => Err(Refusal::WRONG_TYPE),
-        }
+        self.value(key, now).map(expect_kind).transpose()
     }
 
-    /// As [`Keyspace::read`], without touching the key (an expired one is absent, not removed): so that several can be held at once.
+    /// As [`Keyspace::read`], without touching the key (an expired one is absent, not removed): so that several can
+    /// be held at once.
     pub fn peek<'k, T: Kind>(
         &self,
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<&T>, Refusal> {
-        match self.peek_value(key, now) {
-            None => Ok(None),
-            Some(ValueRef::Collection(collection)) => {
-                T::from_ref(collection).map(Some).ok_or(Refusal::WRONG_TYPE)
-            }
-            Some(ValueRef::String(_)) => Err(Refusal::WRONG_TYPE),
-        }
+        self.peek_value(key, now).map(expect_kind).transpose()
     }
 
     /// Changes the collection under `key`, counts its memory again, and removes the key when it is empty afterwards. `None`
@@ -145,20 +201,10 @@ impl Keyspace {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, Refusal> {
         let key = key.into();
-        self.expire_if_due(key, now);
-        let slot = key.slot().index();
-        let Some(record) = self.slots[slot].get_mut(key.bytes()) else {
-            return Ok(None);
-        };
-        let Value::Collection(collection) = &mut record.value else {
-            return Err(Refusal::WRONG_TYPE);
-        };
-        let result = change(T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?);
-        if collection.is_empty() {
-            self.slots[slot].remove(key.bytes());
-            self.keys -= 1;
+        match self.locate(key, now) {
+            None => Ok(None),
+            Some(found) => self.modify_found(found, now, change).map(Some),
         }
-        Ok(Some(result))
     }
 
     /// As [`Keyspace::modify`], beginning with an empty collection when there is no such key. A collection that is still empty
@@ -170,16 +216,34 @@ impl Keyspace {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<R, Refusal> {
         let key = key.into();
-        self.expire_if_due(key, now);
-        if self.slots[key.slot().index()].contains_key(key.bytes()) {
-            return Ok(self
-                .modify(key, now, change)?
-                .expect("the key is there: it was looked up a line before"));
+        if let Some(found) = self.locate(key, now) {
+            return self.modify_found(found, now, change);
         }
         let mut fresh = T::default();
         let result = change(&mut fresh);
         if !fresh.is_empty() {
-            self.insert(key, Value::Collection(fresh.into_collection()), None);
+            let content = Content::Collection(fresh.into_collection());
+            self.insert_absent(key, content, None, now);
+        }
+        Ok(result)
+    }
+
+    fn modify_found<T: Kind, R>(
+        &mut self,
+        found: Found,
+        now: UnixMillis,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Refusal> {
+        self.touch(found, now);
+        let entry = self.tables[found.slot.index()].entry_mut(found.at);
+        let collection = entry.collection_mut().ok_or(Refusal::WRONG_TYPE)?;
+        let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
+        let before = structure.heap_bytes();
+        let result = change(structure);
+        let (after, empty) = (structure.heap_bytes(), structure.is_empty());
+        self.used = self.used + after - before;
+        if empty {
+            self.remove_found(found);
         }
         Ok(result)
     }
@@ -190,56 +254,69 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         value: Value,
         expires: Option<UnixMillis>,
+        now: UnixMillis,
     ) {
         let key = key.into();
-        let record = Record { value, expires };
-        let before = self.slots[key.slot().index()].insert(key.bytes().into(), record);
-        self.keys += usize::from(before.is_none());
+        match value {
+            Value::Int(int) => self.put(key, Content::Int(int), expires, now),
+            Value::Bytes(bytes) => self.put(key, Content::Bytes(&bytes), expires, now),
+            Value::Collection(collection) => {
+                self.put(key, Content::Collection(collection), expires, now);
+            }
+        }
     }
 
     /// [`Keyspace::insert`] of a collection without expiry; an empty one removes the key.
-    pub fn insert_collection<'k, T: Kind>(&mut self, key: impl Into<Key<'k>>, collection: T) {
+    pub fn insert_collection<'k, T: Kind>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        collection: T,
+        now: UnixMillis,
+    ) {
         let key = key.into();
         if collection.is_empty() {
-            self.delete(key);
+            self.remove(key, now);
         } else {
-            self.insert(key, Value::Collection(collection.into_collection()), None);
+            let content = Content::Collection(collection.into_collection());
+            self.put(key, content, None, now);
         }
     }
 
     /// Removes the key; false when there was none (or it had expired).
     pub fn remove<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
-        let key = key.into();
-        self.expire_if_due(key, now);
-        self.delete(key)
+        match self.locate(key.into(), now) {
+            None => false,
+            Some(found) => {
+                self.remove_found(found);
+                true
+            }
+        }
     }
 
     pub fn exists<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
-        self.value(key, now).is_some()
+        self.locate_for_read(key.into(), now).is_some()
     }
 
+    /// Counts as no access.
     pub fn type_of<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueType> {
-        self.value(key, now).map(|value| value.value_type())
+        let found = self.locate_for_read(key.into(), now)?;
+        Some(self.entry(found).value().value_type())
     }
 
     /// The value under `key`, removed first when it has expired.
+    #[inline]
     pub fn value<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
-        let key = key.into();
-        self.expire_if_due(key, now);
-        self.peek_value(key, now)
+        let found = self.locate_for_read(key.into(), now)?;
+        self.touch(found, now);
+        Some(self.entry(found).value())
     }
 
     pub fn peek_value<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
         let key = key.into();
-        let record = self.slots[key.slot().index()].get(key.bytes())?;
-        if record.expires.is_some_and(|at| at <= now) {
-            return None;
-        }
-        Some(match &record.value {
-            Value::Int(int) => ValueRef::String(StringRef::Int(*int)),
-            Value::Bytes(bytes) => ValueRef::String(StringRef::Bytes(bytes)),
-            Value::Collection(collection) => ValueRef::Collection(collection),
-        })
+        let table = &self.tables[key.slot().index()];
+        let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
+        let due = entry.expires().is_some_and(|at| at <= now);
+        (!due).then(|| entry.value())
     }
 
     /// When the key expires: `None` without such a key, `Some(None)` when it stays.
@@ -248,10 +325,8 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Option<Option<UnixMillis>> {
-        let key = key.into();
-        self.expire_if_due(key, now);
-        let record = self.slots[key.slot().index()].get(key.bytes())?;
-        Some(record.expires)
+        let found = self.locate_for_read(key.into(), now)?;
+        Some(self.entry(found).expires())
     }
 
     /// False when there is no such key.
@@ -261,31 +336,316 @@ impl Keyspace {
         expires: Option<UnixMillis>,
         now: UnixMillis,
     ) -> bool {
-        let key = key.into();
-        self.expire_if_due(key, now);
-        match self.slots[key.slot().index()].get_mut(key.bytes()) {
+        match self.locate(key.into(), now) {
             None => false,
-            Some(record) => {
-                record.expires = expires;
+            Some(found) => {
+                self.change(found, |entry| entry.set_expiry(expires));
                 true
             }
         }
     }
 
-    fn expire_if_due(&mut self, key: Key<'_>, now: UnixMillis) {
-        let due = |record: &Record| record.expires.is_some_and(|at| at <= now);
-        if self.slots[key.slot().index()]
-            .get(key.bytes())
-            .is_some_and(due)
-        {
-            self.delete(key);
-            self.gone.push((Gone::Expired, key.bytes().into()));
+    /// Moves a value with its expiry to another key, replacing what is there. False when there is no such key.
+    pub fn rename<'k>(
+        &mut self,
+        from: impl Into<Key<'k>>,
+        to: impl Into<Key<'k>>,
+        now: UnixMillis,
+    ) -> bool {
+        let (from, to) = (from.into(), to.into());
+        let Some(found) = self.locate(from, now) else {
+            return false;
+        };
+        if from.bytes() == to.bytes() {
+            return true;
+        }
+        let entry = self.take(found);
+        let expires = entry.expires();
+        match entry.into_collection() {
+            Ok(collection) => self.put(to, Content::Collection(collection), expires, now),
+            Err(entry) => match entry.value() {
+                ValueRef::String(string) => self.put(to, string.into(), expires, now),
+                ValueRef::Collection(_) => unreachable!("it was no collection a line before"),
+            },
+        }
+        true
+    }
+
+    pub(crate) fn entry(&self, found: Found) -> &Entry {
+        self.tables[found.slot.index()].entry(found.at)
+    }
+
+    /// The entry under `key` for OBJECT and its like: no access, no hit, no miss.
+    pub(crate) fn inspect(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+        let found = self.locate(key, now)?;
+        Some(self.entry(found))
+    }
+
+    /// Sets what eviction knows of a key.
+    pub(crate) fn set_access(&mut self, key: Key<'_>, access: u32, now: UnixMillis) {
+        if let Some(found) = self.locate(key, now) {
+            self.tables[found.slot.index()]
+                .entry_mut(found.at)
+                .set_access(access);
         }
     }
 
-    fn delete(&mut self, key: Key<'_>) -> bool {
-        let found = self.slots[key.slot().index()].remove(key.bytes()).is_some();
-        self.keys -= usize::from(found);
+    #[inline]
+    pub(crate) fn locate_for_read(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
+        let found = self.locate(key, now);
+        match found {
+            Some(_) => self.stats.hits += 1,
+            None => self.stats.misses += 1,
+        }
         found
+    }
+
+    /// Finds a key, removing it instead when it has expired.
+    #[inline]
+    pub(crate) fn locate(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
+        let slot = key.slot();
+        let hash = self.hashes.of(key.bytes());
+        let table = &self.tables[slot.index()];
+        let at = table.find(hash, key.bytes())?;
+        let found = Found { slot, hash, at };
+        if table.entry(at).expires().is_some_and(|at| at <= now) {
+            self.expire(found);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// Removes a key whose time has come and reports it; a passive keyspace waits for the effect.
+    pub(crate) fn expire(&mut self, found: Found) {
+        if !self.passive {
+            let key = self.entry(found).key().into();
+            self.stats.expired += 1;
+            self.gone.push((Gone::Expired, key));
+            self.remove_found(found);
+        }
+    }
+
+    pub(crate) fn evict(&mut self, found: Found) {
+        let key = self.entry(found).key().into();
+        self.stats.evicted += 1;
+        self.gone.push((Gone::Evicted, key));
+        self.remove_found(found);
+    }
+
+    #[inline]
+    pub(crate) fn touch(&mut self, found: Found, now: UnixMillis) {
+        let entry = self.tables[found.slot.index()].entry_mut(found.at);
+        let before = entry.access();
+        let after = eviction::touched(self.config.eviction, before, now, &mut self.random);
+        if after != before {
+            entry.set_access(after);
+        }
+    }
+
+    /// Changes an entry, and counts its memory and whether it expires again.
+    pub(crate) fn change<R>(&mut self, found: Found, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let table = &mut self.tables[found.slot.index()];
+        let entry = table.entry_mut(found.at);
+        let before = entry.allocated();
+        let result = change(entry);
+        let (after, expires) = (entry.allocated(), entry.expires().is_some());
+        self.used = self.used + after - before;
+        let expiring = table.expiring();
+        table.mark_expiring(found.at, expires);
+        self.count_expiring(found.slot, expiring);
+        result
+    }
+
+    /// Writes `content` under `key`, whatever was there.
+    pub(crate) fn put(
+        &mut self,
+        key: Key<'_>,
+        content: Content<'_>,
+        expires: Option<UnixMillis>,
+        now: UnixMillis,
+    ) {
+        let (slot, hash) = (key.slot(), self.hashes.of(key.bytes()));
+        match self.tables[slot.index()].find(hash, key.bytes()) {
+            Some(at) => self.overwrite(Found { slot, hash, at }, content, expires, now),
+            None => self.insert_hashed(slot, hash, key.bytes(), content, expires, now),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn overwrite(
+        &mut self,
+        found: Found,
+        content: Content<'_>,
+        expires: Option<UnixMillis>,
+        now: UnixMillis,
+    ) {
+        self.discard_collection(found);
+        self.touch(found, now);
+        let arriving = content.heap_bytes();
+        self.change(found, |entry| entry.replace(content, expires));
+        self.used += arriving;
+    }
+
+    /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
+    fn discard_collection(&mut self, found: Found) {
+        let entry = self.tables[found.slot.index()].entry_mut(found.at);
+        if entry.collection_mut().is_none() {
+            return;
+        }
+        let key: Box<[u8]> = entry.key().into();
+        let (expires, access) = (entry.expires(), entry.access());
+        let blank = Entry::new(&key, Content::Bytes(b""), expires, access);
+        self.used += blank.allocated();
+        let entry = std::mem::replace(entry, blank);
+        self.discard(entry);
+    }
+
+    pub(crate) fn insert_absent(
+        &mut self,
+        key: Key<'_>,
+        content: Content<'_>,
+        expires: Option<UnixMillis>,
+        now: UnixMillis,
+    ) {
+        let hash = self.hashes.of(key.bytes());
+        self.insert_hashed(key.slot(), hash, key.bytes(), content, expires, now);
+    }
+
+    pub(crate) fn insert_hashed(
+        &mut self,
+        slot: Slot,
+        hash: u64,
+        key: &[u8],
+        content: Content<'_>,
+        expires: Option<UnixMillis>,
+        now: UnixMillis,
+    ) {
+        let access = eviction::fresh(self.config.eviction, now);
+        let entry = Entry::new(key, content, expires, access);
+        self.used += entry.footprint();
+        let table = &mut self.tables[slot.index()];
+        let (bytes, expiring, growing) = (table.bytes(), table.expiring(), table.is_growing());
+        table.insert(hash, entry, &self.hashes);
+        self.used = self.used + table.bytes() - bytes;
+        if table.is_growing() && !growing {
+            self.growing.push(slot);
+        }
+        self.keys += 1;
+        self.group_keys[slot.index() / GROUP_SLOTS] += 1;
+        self.count_expiring(slot, expiring);
+    }
+
+    /// Takes an entry out of its table; its memory is no longer counted.
+    pub(crate) fn take(&mut self, found: Found) -> Entry {
+        let table = &mut self.tables[found.slot.index()];
+        let (bytes, expiring, growing) = (table.bytes(), table.expiring(), table.is_growing());
+        let entry = table.remove(found.hash, found.at, &self.hashes);
+        self.used = self.used + table.bytes() - bytes - entry.footprint();
+        if table.is_growing() && !growing {
+            self.growing.push(found.slot);
+        }
+        self.keys -= 1;
+        self.group_keys[found.slot.index() / GROUP_SLOTS] -= 1;
+        self.count_expiring(found.slot, expiring);
+        entry
+    }
+
+    pub(crate) fn remove_found(&mut self, found: Found) {
+        let entry = self.take(found);
+        self.used += entry.footprint();
+        self.discard(entry);
+    }
+
+    /// Drops an entry whose memory is still counted: small ones at once, large collections by way of the trash.
+    pub(crate) fn discard(&mut self, entry: Entry) {
+        let footprint = entry.footprint();
+        match entry.into_collection() {
+            Ok(collection) if collection.len() > DROP_AT_ONCE_MAX => {
+                self.used -= footprint - collection.heap_bytes();
+                self.trash.add(collection);
+            }
+            Ok(_) | Err(_) => self.used -= footprint,
+        }
+    }
+
+    /// Adjusts the sums after a table's count of expiring keys may have changed.
+    #[inline]
+    fn count_expiring(&mut self, slot: Slot, before: usize) {
+        let after = self.tables[slot.index()].expiring();
+        if after != before {
+            self.expiring = self.expiring + after - before;
+            if after == 0 {
+                self.expiring_slots.remove(slot);
+            } else if before == 0 {
+                self.expiring_slots.insert(slot);
+            }
+        }
+    }
+
+    /// Takes a slot's whole table away; its memory stays counted.
+    pub(crate) fn take_table(&mut self, slot: Slot) -> Table {
+        let table = std::mem::take(&mut self.tables[slot.index()]);
+        self.keys -= table.len();
+        self.group_keys[slot.index() / GROUP_SLOTS] -= table.len() as u32;
+        self.expiring -= table.expiring();
+        self.expiring_slots.remove(slot);
+        table
+    }
+
+    /// Moves up to `buckets` buckets of tables that are growing; true when there are more. To be called when the node is
+    /// idle: a table that is not written to would keep its old array.
+    pub fn tidy(&mut self, buckets: usize) -> bool {
+        while let Some(&slot) = self.growing.last() {
+            let table = &mut self.tables[slot.index()];
+            let bytes = table.bytes();
+            let more = table.advance(buckets, &self.hashes);
+            self.used = self.used + table.bytes() - bytes;
+            if more {
+                return true;
+            }
+            self.growing.pop();
+        }
+        false
+    }
+
+    /// Makes room for `keys` in an empty slot, so that an import does not grow its table step by step.
+    pub fn reserve(&mut self, slot: Slot, keys: usize) {
+        let table = &mut self.tables[slot.index()];
+        let bytes = table.bytes();
+        table.reserve(keys);
+        self.used = self.used + table.bytes() - bytes;
+    }
+
+    /// A slot, each as likely as it has keys; `None` when there are no keys.
+    pub(crate) fn random_slot(&mut self) -> Option<Slot> {
+        if self.keys == 0 {
+            return None;
+        }
+        let mut rest = self.random.below(self.keys);
+        let group = self.group_keys.iter().position(|&keys| {
+            let here = rest < keys as usize;
+            if !here {
+                rest -= keys as usize;
+            }
+            here
+        })?;
+        let first = group * GROUP_SLOTS;
+        let index = self.tables[first..first + GROUP_SLOTS]
+            .iter()
+            .position(|table| {
+                let here = rest < table.len();
+                if !here {
+                    rest -= table.len();
+                }
+                here
+            })?;
+        Slot::new((first + index) as u16)
+    }
+}
+
+fn expect_kind<T: Kind>(value: ValueRef<'_>) -> Result<&T, Refusal> {
+    match value {
+        ValueRef::Collection(collection) => T::from_ref(collection).ok_or(Refusal::WRONG_TYPE),
+        ValueRef::String(_) => Err(Refusal::WRONG_TYPE),
     }
 }

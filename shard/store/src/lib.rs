@@ -6,15 +6,32 @@
 
 pub mod call;
 pub mod collection;
+mod entry;
+mod evict;
+pub mod eviction;
 pub mod exec;
+mod expiry;
 pub mod key;
+mod key_hash;
 pub mod keyspace;
 pub mod number;
 pub mod random;
+pub mod size_class;
+pub mod strings;
+mod table;
+#[cfg(test)]
+mod tests;
+mod trash;
 pub mod value;
+mod walk;
 
 pub use call::{Call, Effects, Exec};
+pub use evict::Room;
+pub use eviction::EvictionPolicy;
+pub use expiry::Swept;
 pub use key::Key;
-pub use keyspace::{EvictionPolicy, Gone, Keyspace, KeyspaceConfig};
+pub use keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
 pub use random::Random;
+pub use strings::{SetExpiry, Store};
 pub use value::{Collection, Kind, StringRef, Value, ValueRef, ValueType};
+pub use walk::{Captured, Item, Place};

@@ -3,6 +3,8 @@
 //! A collection's structure lives in a file of its own and implements [`Kind`]; one line in [`collections!`]
 //! makes it known to the keyspace. The keyspace never looks inside one.
 
+use larder_wire::resp::write::decimal;
+
 /// The type of a value, as TYPE answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ValueType {
@@ -120,6 +122,30 @@ collections! {
 pub enum StringRef<'a> {
     Int(i64),
     Bytes(&'a [u8]),
+}
+
+impl<'a> StringRef<'a> {
+    /// Bytes of its text.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            StringRef::Int(int) => decimal(&mut [0; 20], *int).len(),
+            StringRef::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its text; an integer's digits are written to `digits`.
+    #[inline]
+    pub fn text(&self, digits: &'a mut [u8; 20]) -> &'a [u8] {
+        match self {
+            StringRef::Int(int) => decimal(digits, *int),
+            StringRef::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// A value that stands alone: taken out of the keyspace, or about to go in.

@@ -1,0 +1,553 @@
+//! One key with its value in one allocation, behind one owning 8-byte pointer. The only module with `unsafe`.
+//!
+//! ```text
+//! byte 0     flags: content (bytes, integer, collection), expiry?, long key?, width of the value's length, changed?
+//! bytes 1-3  access: 24 bits that eviction keeps (see eviction.rs)
+//! then       key length (1 byte, or 4) · value length (1, 2 or 4 bytes; only for bytes) · expiry (8 bytes, when there is one)
+//! then       key · value (bytes, or an integer in 8 bytes, or padding to 8 and a `Collection`)
+//! ```
+//! The size of the allocation is not stored: it is always [`size_class`] of what the header says is used. So a value is
+//! overwritten in place while its class stays the same, and the count of memory is that of the allocator.
+//!
+//! Invariants: (1) the header describes the bytes behind it at every return; (2) bytes up to `used()` are initialised;
+//! (3) a `Collection` in an entry is owned by it, moved when the entry moves, and dropped once, by `Drop` or by
+//! being taken.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::ptr::NonNull;
+
+use larder_wire::UnixMillis;
+
+use crate::size_class::size_class;
+use crate::value::{Collection, StringRef, ValueRef};
+
+const CONTENT: u8 = 0b11;
+const BYTES: u8 = 0;
+const INT: u8 = 1;
+const COLLECTION: u8 = 2;
+const EXPIRES: u8 = 1 << 2;
+const LONG_KEY: u8 = 1 << 3;
+const WIDTH_SHIFT: u8 = 4;
+const WIDTH: u8 = 0b11 << WIDTH_SHIFT;
+const CHANGED: u8 = 1 << 6;
+
+const FIXED_BYTES: usize = 4;
+const ALIGN: usize = 8;
+
+const _: () = assert!(align_of::<Collection>() <= ALIGN);
+
+/// An owned key with its value.
+pub(crate) struct Entry {
+    at: NonNull<u8>,
+}
+
+/// What goes into an entry.
+pub(crate) enum Content<'a> {
+    Int(i64),
+    Bytes(&'a [u8]),
+    Collection(Collection),
+}
+
+impl Content<'_> {
+    /// Bytes that it holds apart from the entry.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Content::Int(_) | Content::Bytes(_) => 0,
+            Content::Collection(collection) => collection.heap_bytes(),
+        }
+    }
+}
+
+/// Where the parts of an entry lie; computed from the flags and the two lengths.
+#[derive(Clone, Copy)]
+struct Plan {
+    flags: u8,
+    key_len: usize,
+    value_len: usize,
+}
+
+impl Plan {
+    fn new(key_len: usize, kind: u8, value_len: usize, expires: bool, changed: bool) -> Plan {
+        assert!(
+            key_len <= u32::MAX as usize && value_len <= u32::MAX as usize,
+            "lengths are bounded by the protocol's largest bulk string"
+        );
+        let mut flags = kind;
+        if expires {
+            flags |= EXPIRES;
+        }
+        if key_len > usize::from(u8::MAX) {
+            flags |= LONG_KEY;
+        }
+        if changed {
+            flags |= CHANGED;
+        }
+        if kind == BYTES {
+            flags |= width_code(value_len) << WIDTH_SHIFT;
+        }
+        Plan {
+            flags,
+            key_len,
+            value_len,
+        }
+    }
+
+    #[inline]
+    fn kind(&self) -> u8 {
+        self.flags & CONTENT
+    }
+
+    /// Offset of the value's length.
+    #[inline]
+    fn value_len_at(&self) -> usize {
+        FIXED_BYTES + if self.flags & LONG_KEY == 0 { 1 } else { 4 }
+    }
+
+    #[inline]
+    fn expiry_at(&self) -> usize {
+        self.value_len_at() + value_len_width(self.flags)
+    }
+
+    #[inline]
+    fn key_at(&self) -> usize {
+        self.expiry_at() + if self.flags & EXPIRES == 0 { 0 } else { 8 }
+    }
+
+    #[inline]
+    fn value_at(&self) -> usize {
+        let end = self.key_at() + self.key_len;
+        match self.kind() {
+            COLLECTION => end.next_multiple_of(ALIGN),
+            _ => end,
+        }
+    }
+
+    #[inline]
+    fn used(&self) -> usize {
+        self.value_at() + self.value_len
+    }
+
+    #[inline]
+    fn layout(&self) -> Layout {
+        Layout::from_size_align(size_class(self.used()), ALIGN)
+            .expect("an entry is smaller than half the address space")
+    }
+}
+
+#[inline]
+fn width_code(value_len: usize) -> u8 {
+    if value_len <= usize::from(u8::MAX) {
+        0
+    } else if value_len <= usize::from(u16::MAX) {
+        1
+    } else {
+        2
+    }
+}
+
+/// Bytes that the value's length takes in the header.
+#[inline]
+fn value_len_width(flags: u8) -> usize {
+    if flags & CONTENT == BYTES {
+        1 << ((flags & WIDTH) >> WIDTH_SHIFT)
+    } else {
+        0
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(
+        key: &[u8],
+        content: Content<'_>,
+        expires: Option<UnixMillis>,
+        access: u32,
+    ) -> Entry {
+        match content {
+            Content::Int(int) => {
+                let plan = Plan::new(key.len(), INT, 8, expires.is_some(), false);
+                Entry::build(plan, key, &int.to_ne_bytes(), expires, access)
+            }
+            Content::Bytes(bytes) => {
+                let plan = Plan::new(key.len(), BYTES, bytes.len(), expires.is_some(), false);
+                Entry::build(plan, key, bytes, expires, access)
+            }
+            Content::Collection(collection) => {
+                let plan = Plan::new(
+                    key.len(),
+                    COLLECTION,
+                    size_of::<Collection>(),
+                    expires.is_some(),
+                    false,
+                );
+                // SAFETY: the plan leaves room for a `Collection` at an aligned offset, which is filled before anyone sees the entry.
+                unsafe {
+                    let entry = Entry::allocate(plan, key, expires, access);
+                    let place = entry.at.as_ptr().add(plan.value_at());
+                    place.cast::<Collection>().write(collection);
+                    entry
+                }
+            }
+        }
+    }
+
+    fn build(
+        plan: Plan,
+        key: &[u8],
+        value: &[u8],
+        expires: Option<UnixMillis>,
+        access: u32,
+    ) -> Entry {
+        debug_assert_eq!(plan.value_len, value.len());
+        // SAFETY: the plan has room for `value.len()` bytes at `value_at()`; `value` lies in another allocation.
+        unsafe {
+            let entry = Entry::allocate(plan, key, expires, access);
+            let place = entry.at.as_ptr().add(plan.value_at());
+            place.copy_from_nonoverlapping(value.as_ptr(), value.len());
+            entry
+        }
+    }
+
+    /// Allocates and writes all but the value.
+    ///
+    /// # Safety
+    /// The caller initialises the value's `plan.value_len` bytes at `plan.value_at()` before the entry is used or dropped.
+    unsafe fn allocate(plan: Plan, key: &[u8], expires: Option<UnixMillis>, access: u32) -> Entry {
+        debug_assert_eq!(plan.key_len, key.len());
+        debug_assert_eq!(plan.flags & EXPIRES != 0, expires.is_some());
+        let layout = plan.layout();
+        // SAFETY: the layout is never empty: the fixed header alone has 4 bytes. All offsets written lie below `used()`.
+        unsafe {
+            let Some(at) = NonNull::new(alloc(layout)) else {
+                handle_alloc_error(layout)
+            };
+            let mut entry = Entry { at };
+            let base = at.as_ptr();
+            base.write(plan.flags);
+            entry.set_access(access);
+            if plan.flags & LONG_KEY == 0 {
+                base.add(FIXED_BYTES).write(plan.key_len as u8);
+            } else {
+                base.add(FIXED_BYTES)
+                    .cast::<u32>()
+                    .write_unaligned(plan.key_len as u32);
+            }
+            entry.write_value_len(plan);
+            if let Some(at) = expires {
+                base.add(plan.expiry_at())
+                    .cast::<i64>()
+                    .write_unaligned(at.0);
+            }
+            base.add(plan.key_at())
+                .copy_from_nonoverlapping(key.as_ptr(), key.len());
+            entry
+        }
+    }
+
+    /// # Safety
+    /// The header of `plan`'s shape is in place.
+    unsafe fn write_value_len(&mut self, plan: Plan) {
+        // SAFETY: the header has `value_len_width` bytes there, which hold any length of that width.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.value_len_at());
+            match value_len_width(plan.flags) {
+                0 => {}
+                1 => place.write(plan.value_len as u8),
+                2 => place.cast::<u16>().write_unaligned(plan.value_len as u16),
+                _ => place.cast::<u32>().write_unaligned(plan.value_len as u32),
+            }
+        }
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        // SAFETY: invariant 1.
+        unsafe { self.at.as_ptr().read() }
+    }
+
+    #[inline]
+    fn plan(&self) -> Plan {
+        let flags = self.flags();
+        // SAFETY: invariant 1: the lengths stand where the flags say.
+        unsafe {
+            let base = self.at.as_ptr();
+            let key_len = if flags & LONG_KEY == 0 {
+                base.add(FIXED_BYTES).read() as usize
+            } else {
+                base.add(FIXED_BYTES).cast::<u32>().read_unaligned() as usize
+            };
+            let mut plan = Plan {
+                flags,
+                key_len,
+                value_len: 0,
+            };
+            let place = base.add(plan.value_len_at());
+            plan.value_len = match flags & CONTENT {
+                INT => 8,
+                COLLECTION => size_of::<Collection>(),
+                _ => match value_len_width(flags) {
+                    1 => place.read() as usize,
+                    2 => place.cast::<u16>().read_unaligned() as usize,
+                    _ => place.cast::<u32>().read_unaligned() as usize,
+                },
+            };
+            plan
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        let plan = self.plan();
+        // SAFETY: invariants 1 and 2.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(plan.key_at()), plan.key_len) }
+    }
+
+    #[inline]
+    pub(crate) fn value(&self) -> ValueRef<'_> {
+        let plan = self.plan();
+        // SAFETY: invariants 1 and 2: the content's kind says what lies at `value_at()`; a collection lies there aligned.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.value_at());
+            match plan.kind() {
+                INT => ValueRef::String(StringRef::Int(place.cast::<i64>().read_unaligned())),
+                COLLECTION => ValueRef::Collection(&*place.cast::<Collection>()),
+                _ => ValueRef::String(StringRef::Bytes(std::slice::from_raw_parts(
+                    place,
+                    plan.value_len,
+                ))),
+            }
+        }
+    }
+
+    pub(crate) fn collection_mut(&mut self) -> Option<&mut Collection> {
+        let plan = self.plan();
+        if plan.kind() != COLLECTION {
+            return None;
+        }
+        // SAFETY: as in `value`; `&mut self` makes the reference the only one.
+        unsafe { Some(&mut *self.at.as_ptr().add(plan.value_at()).cast::<Collection>()) }
+    }
+
+    /// Takes a collection out, freeing the rest; a string is given back.
+    pub(crate) fn into_collection(self) -> Result<Collection, Entry> {
+        let plan = self.plan();
+        if plan.kind() != COLLECTION {
+            return Err(self);
+        }
+        let entry = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the collection is read once and the entry freed without dropping it (invariant 3).
+        unsafe {
+            let base = entry.at.as_ptr();
+            let collection = base.add(plan.value_at()).cast::<Collection>().read();
+            dealloc(base, plan.layout());
+            Ok(collection)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn expires(&self) -> Option<UnixMillis> {
+        let flags = self.flags();
+        if flags & EXPIRES == 0 {
+            return None;
+        }
+        let plan = self.plan();
+        // SAFETY: invariant 1.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.expiry_at());
+            Some(UnixMillis(place.cast::<i64>().read_unaligned()))
+        }
+    }
+
+    /// True when a command changed the string in place (APPEND, SETRANGE, …): OBJECT ENCODING then says `raw`.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.flags() & CHANGED != 0
+    }
+
+    #[inline]
+    pub(crate) fn access(&self) -> u32 {
+        // SAFETY: the fixed header is always there.
+        let word = unsafe { self.at.as_ptr().cast::<u32>().read() };
+        u32::from_le(word) >> 8
+    }
+
+    #[inline]
+    pub(crate) fn set_access(&mut self, access: u32) {
+        // SAFETY: the fixed header is always there, aligned to 8; the flags' byte is kept.
+        unsafe {
+            let place = self.at.as_ptr().cast::<u32>();
+            let flags = self.at.as_ptr().read();
+            place.write((access << 8 | u32::from(flags)).to_le());
+        }
+    }
+
+    /// Bytes of the allocation, without what a collection holds elsewhere.
+    #[inline]
+    pub(crate) fn allocated(&self) -> usize {
+        size_class(self.plan().used())
+    }
+
+    /// Bytes in all.
+    #[inline]
+    pub(crate) fn footprint(&self) -> usize {
+        let plan = self.plan();
+        let own = size_class(plan.used());
+        if plan.kind() != COLLECTION {
+            return own;
+        }
+        match self.value() {
+            ValueRef::Collection(collection) => own + collection.heap_bytes(),
+            ValueRef::String(_) => own,
+        }
+    }
+
+    /// Puts `content` and `expires` in place of what is there; in the same allocation when that has the right size.
+    pub(crate) fn replace(&mut self, content: Content<'_>, expires: Option<UnixMillis>) {
+        let plan = self.plan();
+        let (kind, value): (u8, &[u8]) = match &content {
+            Content::Int(int) => (INT, &int.to_ne_bytes()),
+            Content::Bytes(bytes) => (BYTES, bytes),
+            Content::Collection(_) => (COLLECTION, &[]),
+        };
+        let next = Plan::new(plan.key_len, kind, value.len(), expires.is_some(), false);
+        let fits = kind != COLLECTION
+            && plan.kind() != COLLECTION
+            && next.key_at() == plan.key_at()
+            && size_class(next.used()) == size_class(plan.used());
+        if !fits {
+            *self = Entry::new(self.key(), content, expires, self.access());
+            return;
+        }
+        // SAFETY: both plans have their key at the same offset and the same allocation; the new plan's parts end at or before
+        // its size class. Flags, length, expiry and value are all written, so the header is true at the end.
+        unsafe {
+            let base = self.at.as_ptr();
+            base.write(next.flags);
+            self.write_value_len(next);
+            if let Some(at) = expires {
+                base.add(next.expiry_at())
+                    .cast::<i64>()
+                    .write_unaligned(at.0);
+            }
+            base.add(next.value_at())
+                .copy_from_nonoverlapping(value.as_ptr(), value.len());
+        }
+    }
+
+    pub(crate) fn set_expiry(&mut self, expires: Option<UnixMillis>) {
+        let plan = self.plan();
+        match expires {
+            Some(at) if plan.flags & EXPIRES != 0 => {
+                // SAFETY: the header has an expiry.
+                unsafe {
+                    let place = self.at.as_ptr().add(plan.expiry_at());
+                    place.cast::<i64>().write_unaligned(at.0);
+                }
+            }
+            None if plan.flags & EXPIRES == 0 => {}
+            Some(_) | None => self.rebuild(expires),
+        }
+    }
+
+    /// Moves everything into a new allocation with another expiry.
+    fn rebuild(&mut self, expires: Option<UnixMillis>) {
+        let plan = self.plan();
+        let next = Plan::new(
+            plan.key_len,
+            plan.kind(),
+            plan.value_len,
+            expires.is_some(),
+            plan.flags & CHANGED != 0,
+        );
+        // SAFETY: the value's bytes (a collection's too) are moved, and the old allocation is freed without dropping them (invariant 3).
+        unsafe {
+            let entry = Entry::allocate(next, self.key(), expires, self.access());
+            let base = self.at.as_ptr();
+            entry
+                .at
+                .as_ptr()
+                .add(next.value_at())
+                .copy_from_nonoverlapping(base.add(plan.value_at()), plan.value_len);
+            dealloc(base, plan.layout());
+            self.at = entry.at;
+            std::mem::forget(entry);
+        }
+    }
+
+    /// The string's bytes, made `len` long (zeros are added at the end), to be written to. An integer becomes its text first. `None`
+    /// for a collection.
+    pub(crate) fn resize(&mut self, len: usize) -> Option<&mut [u8]> {
+        let mut plan = self.plan();
+        if plan.kind() == COLLECTION {
+            return None;
+        }
+        if let ValueRef::String(StringRef::Int(int)) = self.value() {
+            let mut digits = [0; 20];
+            let text = larder_wire::resp::write::decimal(&mut digits, int);
+            *self = Entry::new(
+                self.key(),
+                Content::Bytes(text),
+                self.expires(),
+                self.access(),
+            );
+            plan = self.plan();
+        }
+        let next = Plan::new(plan.key_len, BYTES, len, plan.flags & EXPIRES != 0, true);
+        if next.key_at() == plan.key_at() {
+            self.resize_in_shape(plan, next);
+        } else {
+            // SAFETY: the value's first `min` bytes are copied and the rest zeroed before the entry is used.
+            unsafe {
+                let entry = Entry::allocate(next, self.key(), self.expires(), self.access());
+                let kept = plan.value_len.min(len);
+                let place = entry.at.as_ptr().add(next.value_at());
+                place.copy_from_nonoverlapping(self.at.as_ptr().add(plan.value_at()), kept);
+                place.add(kept).write_bytes(0, len - kept);
+                *self = entry;
+            }
+        }
+        // SAFETY: invariants 1 and 2 hold for `next`; `&mut self` makes the slice the only one.
+        unsafe {
+            Some(std::slice::from_raw_parts_mut(
+                self.at.as_ptr().add(next.value_at()),
+                len,
+            ))
+        }
+    }
+
+    /// Grows or shrinks bytes whose header keeps its shape.
+    fn resize_in_shape(&mut self, plan: Plan, next: Plan) {
+        let (before, after) = (plan.layout(), next.layout());
+        // SAFETY: the allocation has layout `before`. Bytes past the old length are zeroed up to the new one; header and class then agree.
+        unsafe {
+            if before.size() != after.size() {
+                let Some(at) = NonNull::new(realloc(self.at.as_ptr(), before, after.size())) else {
+                    handle_alloc_error(after)
+                };
+                self.at = at;
+            }
+            let base = self.at.as_ptr();
+            base.write(next.flags);
+            self.write_value_len(next);
+            if next.value_len > plan.value_len {
+                base.add(plan.used())
+                    .write_bytes(0, next.value_len - plan.value_len);
+            }
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let plan = self.plan();
+        // SAFETY: invariant 3; the layout is the one allocated (module text).
+        unsafe {
+            let base = self.at.as_ptr();
+            if plan.kind() == COLLECTION {
+                base.add(plan.value_at())
+                    .cast::<Collection>()
+                    .drop_in_place();
+            }
+            dealloc(base, plan.layout());
+        }
+    }
+}

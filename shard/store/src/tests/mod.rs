@@ -1,0 +1,5 @@
+//! The keyspace and its parts against plain models.
+
+mod entry;
+mod keyspace;
+mod table;
