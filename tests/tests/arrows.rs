@@ -13,27 +13,58 @@ const ARROWS: &[(&str, &[&str], bool)] = &[
     ("larder-engine", &["larder-store", "larder-wire"], true),
     (
         "larder-shard",
-        &["larder-engine", "larder-store", "larder-runtime", "larder-wire"],
+        &[
+            "larder-engine",
+            "larder-store",
+            "larder-runtime",
+            "larder-wire",
+        ],
         false,
     ),
     ("larder-proxy", &["larder-runtime", "larder-wire"], false),
     ("larder-plan", &["larder-wire"], true),
-    ("larder-topology", &["larder-plan", "larder-runtime", "larder-wire"], false),
+    (
+        "larder-topology",
+        &["larder-plan", "larder-runtime", "larder-wire"],
+        false,
+    ),
     (
         "larder",
-        &["larder-plan", "larder-proxy", "larder-runtime", "larder-shard", "larder-topology", "larder-wire"],
+        &[
+            "larder-plan",
+            "larder-proxy",
+            "larder-runtime",
+            "larder-shard",
+            "larder-topology",
+            "larder-wire",
+        ],
         false,
     ),
     ("larder-bench", &["larder-runtime", "larder-wire"], false),
 ];
 
 /// What no heart may import: they get time, chance and bytes as parameters.
-const IO_CRATES: &[&str] = &["tokio", "axum", "socket2", "redb", "tracing", "prometheus", "rand", "getrandom"];
+const IO_CRATES: &[&str] = &[
+    "tokio",
+    "axum",
+    "socket2",
+    "redb",
+    "tracing",
+    "prometheus",
+    "rand",
+    "getrandom",
+];
 
 /// Each crate's own dependencies, those of its tests left out.
 fn imports() -> BTreeMap<String, Vec<String>> {
     let asked = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .output()
         .expect("cargo metadata");
     let metadata: Value = serde_json::from_slice(&asked.stdout).expect("JSON from cargo metadata");
@@ -43,7 +74,13 @@ fn imports() -> BTreeMap<String, Vec<String>> {
         .iter()
         .map(|package| {
             let all = package["dependencies"].as_array().expect("dependencies");
-            (name(package), all.iter().filter(|it| it["kind"].is_null()).map(name).collect())
+            (
+                name(package),
+                all.iter()
+                    .filter(|it| it["kind"].is_null())
+                    .map(name)
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -55,10 +92,15 @@ fn a_crate_imports_only_what_its_arrows_allow() {
         if name == "larder-tests" {
             continue;
         }
-        let (_, allowed, _) =
-            ARROWS.iter().find(|(known, ..)| known == name).unwrap_or_else(|| panic!("{name} has no line in ARROWS"));
+        let (_, allowed, _) = ARROWS
+            .iter()
+            .find(|(known, ..)| known == name)
+            .unwrap_or_else(|| panic!("{name} has no line in ARROWS"));
         for import in own.iter().filter(|import| import.starts_with("larder")) {
-            assert!(allowed.contains(&import.as_str()), "{name} imports {import}: no such arrow");
+            assert!(
+                allowed.contains(&import.as_str()),
+                "{name} imports {import}: no such arrow"
+            );
         }
     }
     assert_eq!(imports.len(), ARROWS.len() + 1, "a crate of ARROWS is gone");
@@ -69,7 +111,10 @@ fn hearts_import_nothing_that_does_io() {
     let imports = imports();
     for (name, _, _) in ARROWS.iter().filter(|(.., heart)| *heart) {
         for import in &imports[*name] {
-            assert!(!IO_CRATES.contains(&import.as_str()), "{name} is a heart and imports {import}");
+            assert!(
+                !IO_CRATES.contains(&import.as_str()),
+                "{name} is a heart and imports {import}"
+            );
         }
     }
 }

@@ -4,8 +4,11 @@
 //! [`Keyspace::take_gone`], for feeds and replicas. Here are the ways to one key; strings have more of them in `strings.rs`. Walks, the
 //! expiry cycle, eviction and the trash are in files of their own.
 
+use std::rc::Rc;
+
 use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
+use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
 use crate::eviction::{self, EvictionPolicy};
 use crate::key::Key;
@@ -74,6 +77,7 @@ pub struct Keyspace {
     group_keys: [u32; GROUPS],
     passive: bool,
     stats: Stats,
+    collections: Rc<CollectionSettings>,
 }
 
 /// A key that is there.
@@ -94,6 +98,7 @@ impl Keyspace {
     pub fn new(config: KeyspaceConfig) -> Keyspace {
         let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
         Keyspace {
+            collections: Rc::new(CollectionSettings::new(config.hash_seed)),
             hashes: KeyHash::new(config.hash_seed),
             random: Random::new(config.random_seed),
             config,
@@ -116,6 +121,15 @@ impl Keyspace {
 
     pub fn config(&self) -> &KeyspaceConfig {
         &self.config
+    }
+
+    /// When collections change their form: for whoever writes to one.
+    pub fn collections(&self) -> Rc<CollectionSettings> {
+        Rc::clone(&self.collections)
+    }
+
+    pub fn set_collections(&mut self, settings: CollectionSettings) {
+        self.collections = Rc::new(settings);
     }
 
     /// Bytes; 0 is no limit.
