@@ -67,6 +67,11 @@ impl ReplyScanner {
         ReplyScanner::default()
     }
 
+    /// Bytes held besides the caller's buffer, for budgets.
+    pub fn size(&self) -> usize {
+        self.open.capacity() * size_of::<u64>()
+    }
+
     /// Forgets a half-read reply.
     #[inline]
     pub fn reset(&mut self) {
@@ -81,26 +86,13 @@ impl ReplyScanner {
     /// end, what follows it.
     #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<usize>, ReplyError> {
-        if self.at == 0 && self.string_end == 0 {
-            // The replies that most commands have, in one look.
-            match buf {
-                [b'+', b'O', b'K', b'\r', b'\n', ..] => return Ok(Some(5)),
-                [b'$', b'1'..=b'9', ..] => {
-                    if let Some((len, start)) = number::short(buf, 1) {
-                        let end = start + len as usize;
-                        if len as usize <= BULK_BYTES_MAX && buf.get(end..end + 2) == Some(b"\r\n")
-                        {
-                            return Ok(Some(end + 2));
-                        }
-                    }
-                }
-                [b':', ..] => {
-                    if let Some((_, end)) = number::short(buf, 1) {
-                        return Ok(Some(end));
-                    }
-                }
-                _ => {}
-            }
+        if self.at == 0
+            && self.string_end == 0
+            && let Some(end) = common(buf)
+        {
+            self.searched = 0;
+            self.open.clear();
+            return Ok(Some(end));
         }
         self.scan_on(buf)
     }
@@ -237,6 +229,21 @@ impl ReplyScanner {
             }
             Some(_) => Err(ReplyError::Malformed),
         }
+    }
+}
+
+/// The end of a reply such as most commands have, in one look.
+#[inline]
+fn common(buf: &[u8]) -> Option<usize> {
+    match buf {
+        [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
+        [b'$', ..] => {
+            let (len, start) = number::short(buf, 1)?;
+            let end = start + len as usize;
+            (len as usize <= BULK_BYTES_MAX && buf.get(end..end + 2)? == b"\r\n").then_some(end + 2)
+        }
+        [b':', ..] => number::short(buf, 1).map(|(_, end)| end),
+        _ => None,
     }
 }
 
@@ -438,6 +445,15 @@ mod tests {
             scan(&vec![b'+'; REPLY_LINE_BYTES_MAX + 2]),
             Err(ReplyError::LineTooLong)
         );
+    }
+
+    #[test]
+    fn a_reply_that_came_in_two_parts_leaves_nothing_to_the_next() {
+        let mut scanner = ReplyScanner::new();
+        assert_eq!(scanner.scan(b"+OK"), Ok(None));
+        assert_eq!(scanner.scan(b"+OK\r\n"), Ok(Some(5)));
+        assert_eq!(scanner.scan(b"+"), Ok(None));
+        assert_eq!(scanner.scan(b"+QUEUED\r\n"), Ok(Some(9)));
     }
 
     #[test]

@@ -172,6 +172,11 @@ impl RequestScanner {
         !self.array.is_empty()
     }
 
+    /// Bytes held besides the caller's buffer, for budgets.
+    pub fn size(&self) -> usize {
+        self.args.capacity() * size_of::<ArgRange>() + self.array.capacity()
+    }
+
     /// Forgets a half-read request. A scan after a found request does so by itself.
     #[inline]
     pub fn reset(&mut self) {
