@@ -1,0 +1,190 @@
+//! What of a connection others may see: the registry behind `CLIENT LIST`, `CLIENT KILL` and WATCH.
+//!
+//! A [`Client`] is shared by its session and the registry of one node (one thread), so its
+//! fields are cells. It knows no socket; a kill is a flag and a wake-up of whoever serves the connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::task::Waker;
+
+use larder_wire::command::{self, CommandId};
+
+use crate::session::Trust;
+
+/// One connection, as the rest of the node sees it.
+#[derive(Debug)]
+pub struct Client {
+    pub id: u64,
+    /// `host:port` of the other end and of ours.
+    pub addr: String,
+    pub laddr: String,
+    /// Milliseconds of the node's monotonic clock.
+    pub born_ms: u64,
+    pub active_ms: Cell<u64>,
+    pub name: RefCell<Vec<u8>>,
+    pub library: RefCell<Vec<u8>>,
+    pub library_version: RefCell<Vec<u8>>,
+    pub trust: Cell<Trust>,
+    pub resp3: Cell<bool>,
+    pub readonly: Cell<bool>,
+    pub no_evict: Cell<bool>,
+    pub no_touch: Cell<bool>,
+    pub last_command: Cell<Option<CommandId>>,
+    /// Commands queued by MULTI; `None` outside a transaction.
+    pub queued: Cell<Option<usize>>,
+    pub watched: Cell<usize>,
+    /// A watched key was changed by somebody.
+    pub watch_broken: Cell<bool>,
+    pub feeding: Cell<bool>,
+    /// Bytes of half-arrived requests and of replies not yet taken.
+    pub query_bytes: Cell<usize>,
+    pub output_bytes: Cell<usize>,
+    killed: Cell<bool>,
+    bell: RefCell<Option<Waker>>,
+}
+
+impl Client {
+    /// To be closed as soon as its present batch is answered.
+    pub fn kill(&self) {
+        self.killed.set(true);
+        if let Some(bell) = self.bell.borrow_mut().take() {
+            bell.wake();
+        }
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// Who is woken by a kill.
+    pub fn set_bell(&self, bell: &Waker) {
+        let mut held = self.bell.borrow_mut();
+        if !held.as_ref().is_some_and(|old| old.will_wake(bell)) {
+            *held = Some(bell.clone());
+        }
+    }
+
+    /// The connection's kind, as `CLIENT LIST TYPE` and `CLIENT KILL TYPE` name it.
+    pub fn kind(&self) -> &'static str {
+        if self.feeding.get() {
+            "replica"
+        } else {
+            "normal"
+        }
+    }
+
+    pub fn user(&self) -> &'static str {
+        match self.trust.get() {
+            Trust::None => "default",
+            Trust::Operator | Trust::Peer(_) => larder_wire::control::OPERATOR_USER,
+        }
+    }
+
+    /// The line of `CLIENT LIST`, without its line break.
+    pub fn describe(&self, mono_ms: u64, line: &mut String) {
+        let seconds = |since: u64| mono_ms.saturating_sub(since) / 1000;
+        let mut flags = String::new();
+        for (set, letter) in [
+            (self.feeding.get(), 'S'),
+            (self.queued.get().is_some(), 'x'),
+            (self.watch_broken.get(), 'd'),
+            (self.readonly.get(), 'r'),
+            (self.no_evict.get(), 'e'),
+            (self.no_touch.get(), 'T'),
+        ] {
+            if set {
+                flags.push(letter);
+            }
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        let text = |cell: &RefCell<Vec<u8>>| String::from_utf8_lossy(&cell.borrow()).into_owned();
+        let command = self
+            .last_command
+            .get()
+            .map_or("NULL", |id| command::spec(id).name);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            line,
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.addr,
+            self.laddr,
+            text(&self.name),
+            seconds(self.born_ms),
+            seconds(self.active_ms.get()),
+            self.queued.get().map_or(-1, |queued| queued as i64),
+            self.watched.get(),
+            self.query_bytes.get(),
+            self.output_bytes.get(),
+            self.query_bytes.get() + self.output_bytes.get() + size_of::<Client>(),
+            self.user(),
+            if self.resp3.get() { 3 } else { 2 },
+            text(&self.library),
+            text(&self.library_version),
+        );
+    }
+}
+
+/// Every connection of a node, by id.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_id: BTreeMap<u64, Rc<Client>>,
+    last_id: u64,
+}
+
+impl Clients {
+    pub fn add(&mut self, addr: String, laddr: String, mono_ms: u64) -> Rc<Client> {
+        self.last_id += 1;
+        let client = Rc::new(Client {
+            id: self.last_id,
+            addr,
+            laddr,
+            born_ms: mono_ms,
+            active_ms: Cell::new(mono_ms),
+            name: RefCell::default(),
+            library: RefCell::default(),
+            library_version: RefCell::default(),
+            trust: Cell::new(Trust::None),
+            resp3: Cell::new(false),
+            readonly: Cell::new(false),
+            no_evict: Cell::new(false),
+            no_touch: Cell::new(false),
+            last_command: Cell::new(None),
+            queued: Cell::new(None),
+            watched: Cell::new(0),
+            watch_broken: Cell::new(false),
+            feeding: Cell::new(false),
+            query_bytes: Cell::new(0),
+            output_bytes: Cell::new(0),
+            killed: Cell::new(false),
+            bell: RefCell::default(),
+        });
+        self.by_id.insert(self.last_id, Rc::clone(&client));
+        client
+    }
+
+    pub fn remove(&mut self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    pub fn get(&self, id: u64) -> Option<&Rc<Client>> {
+        self.by_id.get(&id)
+    }
+
+    /// By ascending id.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Client>> {
+        self.by_id.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
