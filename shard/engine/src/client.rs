@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use larder_wire::command::{self, CommandId};
-
-use crate::session::Trust;
+use larder_wire::trust::Trust;
 
 /// One connection, as the rest of the node sees it.
 #[derive(Debug)]
@@ -77,8 +76,8 @@ impl Client {
 
     pub fn user(&self) -> &'static str {
         match self.trust.get() {
-            Trust::None => "default",
-            Trust::Operator | Trust::Peer(_) => larder_wire::control::OPERATOR_USER,
+            Trust::Stranger => "default",
+            Trust::Operator | Trust::Peer { .. } => larder_wire::control::OPERATOR_USER,
         }
     }
 
@@ -148,7 +147,7 @@ impl Clients {
             name: RefCell::default(),
             library: RefCell::default(),
             library_version: RefCell::default(),
-            trust: Cell::new(Trust::None),
+            trust: Cell::new(Trust::Stranger),
             resp3: Cell::new(false),
             readonly: Cell::new(false),
             no_evict: Cell::new(false),

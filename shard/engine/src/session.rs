@@ -5,34 +5,10 @@
 use std::rc::Rc;
 
 use larder_wire::command::CommandId;
-use larder_wire::control::Peer;
 use larder_wire::resp::{OwnedRequest, Protocol};
+use larder_wire::trust::Trust;
 
 use crate::client::Client;
-
-/// What a connection has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// An ordinary client.
-    #[default]
-    None,
-    /// An ordinary client that showed the cluster's secret.
-    Operator,
-    /// A part of the cluster.
-    Peer(Peer),
-}
-
-impl Trust {
-    /// May send control commands.
-    pub fn controls(self) -> bool {
-        self != Trust::None
-    }
-
-    /// May send one request for keys of many slots.
-    pub fn spans_slots(self) -> bool {
-        self == Trust::Peer(Peer::Proxy)
-    }
-}
 
 /// Which replies a client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +38,8 @@ pub struct Session {
     pub trust: Trust,
     /// Has shown the password of the default user (or there is none).
     pub authenticated: bool,
-    /// Came from beyond loopback: protected mode looks at it.
-    pub stranger: bool,
+    /// Set by protected mode: what the client is told, unless it authenticates.
+    pub denied: Option<&'static str>,
     /// READONLY was sent: reads at a replica.
     pub readonly: bool,
     pub reply_mode: ReplyMode,
@@ -75,13 +51,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(client: Rc<Client>, authenticated: bool, stranger: bool) -> Session {
+    pub(crate) fn new(client: Rc<Client>, authenticated: bool) -> Session {
         Session {
             client,
             protocol: Protocol::Resp2,
-            trust: Trust::None,
+            trust: Trust::Stranger,
             authenticated,
-            stranger,
+            denied: None,
             readonly: false,
             reply_mode: ReplyMode::On,
             multi: None,
@@ -95,9 +71,12 @@ impl Session {
         self.client.resp3.set(protocol == Protocol::Resp3);
     }
 
+    /// The secret was shown: the connection needs no other password.
     pub fn set_trust(&mut self, trust: Trust) {
         self.trust = trust;
         self.client.trust.set(trust);
+        self.authenticated = true;
+        self.denied = None;
     }
 
     pub fn set_readonly(&mut self, readonly: bool) {
@@ -105,7 +84,10 @@ impl Session {
         self.client.readonly.set(readonly);
     }
 
-    pub fn in_multi(&self) -> bool {
-        self.multi.is_some()
+    /// A command was refused before it ran or was queued: its transaction will not run.
+    pub(crate) fn spoil(&mut self) {
+        if let Some(multi) = &mut self.multi {
+            multi.spoilt = true;
+        }
     }
 }

@@ -1,0 +1,474 @@
+//! The choke point: every command of every client passes here.
+//!
+//! ```text
+//! look up → arity → authentication → trust → [queued by MULTI] → slots → memory → run → effects → count
+//! ```
+//!
+//! A refusal takes back what was written of the reply. Nothing here knows how a command works.
+
+use larder_store::Call;
+use larder_wire::command::{self, CommandId, Flags, Found, Home, keys};
+use larder_wire::control::HOLD_MS_MAX;
+use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
+use larder_wire::{Refusal, Slot, slot_of};
+
+use crate::clock::Clock;
+use crate::config::Parameter;
+use crate::dispatch::{Run, run_of};
+use crate::node::Node;
+use crate::ownership::{Verdict, admit};
+use crate::session::{ReplyMode, Session};
+use crate::turn::{Outcome, Turn};
+
+/// Longest wait of one request for the map of slots whose keys have arrived, in milliseconds: the map follows
+/// within a hold, or not at all.
+pub const ARRIVAL_WAIT_MS_MAX: u64 = 2 * HOLD_MS_MAX;
+/// Most bytes that one transaction may queue.
+pub const MULTI_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// The first key of a request: its argument, and its slot.
+pub(crate) type FirstKey = Option<(usize, Slot)>;
+
+/// What the checks before a command's execution say.
+enum Admitted {
+    Run(CommandId, FirstKey),
+    Queue(CommandId),
+    Hold,
+}
+
+impl Node {
+    /// One request of one connection; the reply is appended to `out`.
+    pub fn call(
+        &mut self,
+        session: &mut Session,
+        request: Request<'_>,
+        clock: Clock,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let mark = out.len();
+        let skip = session.reply_mode == ReplyMode::SkipNext;
+        session.client.active_ms.set(clock.mono_ms);
+        let outcome = match self.admit(session, &request, clock) {
+            Ok(Admitted::Run(id, first_key)) => {
+                self.run(session, id, request, first_key, clock, out)
+            }
+            Ok(Admitted::Queue(id)) => queue(session, id, request, out),
+            Ok(Admitted::Hold) => Outcome::Held,
+            Err(refusal) => {
+                session.spoil();
+                self.count_error(&refusal);
+                ReplyWriter::new(out, session.protocol).error(&refusal);
+                match session.denied {
+                    Some(text) if refusal.text() == text => Outcome::Close,
+                    Some(_) | None => Outcome::Done,
+                }
+            }
+        };
+        if outcome == Outcome::Held {
+            out.truncate(mark);
+            if session.held_since.is_none() {
+                session.held_since = Some(clock.mono_ms);
+                self.stats.held_requests.add(1);
+            }
+            return outcome;
+        }
+        session.held_since = None;
+        match session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(mark),
+            ReplyMode::SkipNext => {
+                out.truncate(mark);
+                if skip {
+                    session.reply_mode = ReplyMode::On;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn admit(
+        &mut self,
+        session: &mut Session,
+        request: &Request<'_>,
+        clock: Clock,
+    ) -> Result<Admitted, Refusal> {
+        let id = match command::lookup(request.name(), request.get(1)) {
+            Found::Command(id) => id,
+            Found::UnknownSubcommand(container) => {
+                if is_control(container) && !session.trust.has_control() {
+                    return Err(Refusal::CONTROL_REFUSED);
+                }
+                return Err(unknown_subcommand(container, request));
+            }
+            Found::Unknown => return Err(unknown_command(request)),
+        };
+        session.client.last_command.set(Some(id));
+        self.admit_command(session, id, request, clock)
+            .inspect_err(|_| self.stats.of(id).rejected.add(1))
+    }
+
+    fn admit_command(
+        &self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+        clock: Clock,
+    ) -> Result<Admitted, Refusal> {
+        let spec = command::spec(id);
+        // The cluster's own verbs are nobody's business who has not shown the secret: not even their arity.
+        if is_control(id) && id != CommandId::LarderHello && !session.trust.has_control() {
+            return Err(Refusal::CONTROL_REFUSED);
+        }
+        match spec.home {
+            Home::Store | Home::Engine => {}
+            Home::Container if spec.takes(request.len()) => {
+                return Err(unknown_subcommand(id, request));
+            }
+            Home::Container => {}
+            Home::Nobody => return Err(unknown(id, request)),
+        }
+        if !spec.takes(request.len()) {
+            return Err(Refusal::wrong_arity(spec.name));
+        }
+        if !spec.flags.has(Flags::NO_AUTH) {
+            if let Some(text) = session.denied {
+                return Err(Refusal::fixed(text));
+            }
+            if !session.authenticated {
+                return Err(Refusal::NO_AUTH);
+            }
+        }
+        if session.multi.is_some() && spec.flags.has(Flags::NO_MULTI) {
+            return Err(Refusal::fixed(
+                "ERR Command not allowed inside a transaction",
+            ));
+        }
+        let (verdict, first_key) = self.judge(session, id, request)?;
+        match verdict {
+            Verdict::Go => {}
+            Verdict::Hold if self.may_wait(session, first_key, clock) => return Ok(Admitted::Hold),
+            Verdict::Hold | Verdict::Moved => return Err(self.moved(first_key)),
+            Verdict::Down => return Err(Refusal::CLUSTER_DOWN),
+        }
+        if self.paused(session, id, clock) {
+            return Ok(Admitted::Hold);
+        }
+        if session.multi.is_some() && !runs_in_multi(id) {
+            return Ok(Admitted::Queue(id));
+        }
+        Ok(Admitted::Run(id, first_key))
+    }
+
+    /// What ownership says to a request. The slot is that of the first key, or of the first that must not be served here.
+    pub(crate) fn judge(
+        &self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+    ) -> Result<(Verdict, FirstKey), Refusal> {
+        let spec = command::spec(id);
+        let mut positions = keys::positions(id, request);
+        let Some(first) = positions.next() else {
+            return Ok((self.judge_keyless(id), None));
+        };
+        let slot = slot_of(request.arg(first.at));
+        let first_key = Some((first.at, slot));
+        if self.ownership.is_standalone() {
+            return Ok((Verdict::Go, first_key));
+        }
+        let writes = spec.is_write();
+        let mut worst = (
+            admit(self.ownership.standing(slot), writes, session.readonly),
+            first_key,
+        );
+        for key in positions {
+            let other = slot_of(request.arg(key.at));
+            if other == slot {
+                continue;
+            }
+            if !session.trust.is_proxy() {
+                return Err(Refusal::CROSS_SLOT);
+            }
+            let verdict = admit(self.ownership.standing(other), writes, session.readonly);
+            if severity(verdict) > severity(worst.0) {
+                worst = (verdict, Some((key.at, other)));
+            }
+        }
+        if worst.0 == Verdict::Go {
+            worst.1 = first_key;
+        }
+        Ok(worst)
+    }
+
+    /// FLUSHALL and the like touch all slots: they wait for every hold, and no replica takes them.
+    fn judge_keyless(&self, id: CommandId) -> Verdict {
+        let spec = command::spec(id);
+        let touches_all = spec.is_write() && spec.keys.is_empty();
+        if touches_all && !self.ownership.held().is_empty() {
+            Verdict::Hold
+        } else {
+            Verdict::Go
+        }
+    }
+
+    /// A hold at the source ends by itself; the wait for a map is bounded here.
+    fn may_wait(&self, session: &Session, first_key: FirstKey, clock: Clock) -> bool {
+        let waited = session
+            .held_since
+            .map_or(0, |since| clock.mono_ms.saturating_sub(since));
+        let owned = first_key.is_none_or(|(_, slot)| self.ownership.slots().contains(slot));
+        owned || waited < ARRIVAL_WAIT_MS_MAX
+    }
+
+    pub(crate) fn moved(&self, first_key: FirstKey) -> Refusal {
+        let Some((_, slot)) = first_key else {
+            return Refusal::CLUSTER_DOWN;
+        };
+        match self.ownership.map().primary_of(slot) {
+            Some(primary) => Refusal::moved(slot, &primary.addr),
+            None => Refusal::CLUSTER_DOWN,
+        }
+    }
+
+    fn paused(&self, session: &Session, id: CommandId, clock: Clock) -> bool {
+        let Some(pause) = self.pause else {
+            return false;
+        };
+        let spec = command::spec(id);
+        let writes = || match (&session.multi, id) {
+            (Some(multi), CommandId::Exec) => multi
+                .queue
+                .iter()
+                .any(|(queued, _)| command::spec(*queued).is_write()),
+            _ => spec.is_write() || spec.flags.has(Flags::MAY_REPLICATE),
+        };
+        clock.mono_ms < pause.until_ms
+            && !session.trust.has_control()
+            && id != CommandId::ClientUnpause
+            && (!pause.writes_only || writes())
+    }
+
+    /// Executes an admitted command, and does with its effects what is to be done.
+    pub(crate) fn run(
+        &mut self,
+        session: &mut Session,
+        id: CommandId,
+        request: Request<'_>,
+        first_key: FirstKey,
+        clock: Clock,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let mark = out.len();
+        let result = match run_of(id) {
+            Run::Store(exec) => self.run_store(exec, id, session, request, first_key, clock, out),
+            Run::Engine(exec) => exec(&mut Turn {
+                node: self,
+                id,
+                request,
+                clock,
+                reply: ReplyWriter::new(out, session.protocol),
+                session,
+            }),
+            Run::Container | Run::Nobody => Err(unknown(id, &request)),
+        };
+        self.count_call(id, first_key, &result);
+        result.unwrap_or_else(|refusal| {
+            out.truncate(mark);
+            self.count_error(&refusal);
+            ReplyWriter::new(out, session.protocol).error(&refusal);
+            Outcome::Done
+        })
+    }
+
+    #[inline]
+    fn count_call(
+        &self,
+        id: CommandId,
+        first_key: FirstKey,
+        result: &Result<Outcome, Refusal>,
+    ) {
+        if matches!(result, Ok(Outcome::Held)) {
+            return;
+        }
+        let counts = self.stats.of(id);
+        counts.calls.add(1);
+        if result.is_err() {
+            counts.failed.add(1);
+        }
+        self.stats.commands_processed.add(1);
+        if let Some((_, slot)) = first_key {
+            self.stats.of_slot(slot).add(1);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    #[inline]
+    fn run_store(
+        &mut self,
+        exec: larder_store::Exec,
+        id: CommandId,
+        session: &Session,
+        request: Request<'_>,
+        first_key: FirstKey,
+        clock: Clock,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, Refusal> {
+        let flags = command::spec(id).flags;
+        let writes = flags.has(Flags::WRITE);
+        if writes {
+            self.stats.writes.add(1);
+        } else {
+            self.stats.reads.add(1);
+        }
+        self.effects.clear();
+        let result = exec(&mut Call {
+            keyspace: &mut self.keyspace,
+            request,
+            first_key,
+            now: clock.now(),
+            reply: ReplyWriter::new(out, session.protocol),
+            effects: &mut self.effects,
+            random: &mut self.random,
+        });
+        self.settle_gone();
+        if !self.effects.is_empty() {
+            self.settle_effects(request);
+        }
+        result.map(|()| Outcome::Done)
+    }
+
+    /// Keys that expired or were evicted on the way: their removal comes before the command's own effects.
+    pub(crate) fn settle_gone(&mut self) {
+        for (why, key) in self.keyspace.take_gone() {
+            match why {
+                larder_store::Gone::Expired => self.stats.expired_keys.add(1),
+                larder_store::Gone::Evicted => self.stats.evicted_keys.add(1),
+            }
+            self.touch_watched(&key);
+        }
+    }
+
+    fn settle_effects(&mut self, request: Request<'_>) {
+        if self.watched.is_empty() {
+            return;
+        }
+        for effect in self.effects.iter(request) {
+            let Found::Command(id) = command::lookup(effect.name(), effect.get(1)) else {
+                continue;
+            };
+            for key in keys::positions(id, &effect) {
+                self.touch_watched(effect.arg(key.at));
+            }
+        }
+    }
+
+    /// The password that clients must show; `None` when they need none.
+    pub fn password(&self) -> Option<&str> {
+        Some(self.config.get(Parameter::Requirepass)).filter(|password| !password.is_empty())
+    }
+}
+
+/// How much a verdict stands in the way; the worst of several keys counts.
+fn severity(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Go => 0,
+        Verdict::Hold => 1,
+        Verdict::Down => 2,
+        Verdict::Moved => 3,
+    }
+}
+
+/// Commands that are executed at once inside a transaction.
+fn runs_in_multi(id: CommandId) -> bool {
+    matches!(
+        id,
+        CommandId::Exec
+            | CommandId::Discard
+            | CommandId::Multi
+            | CommandId::Watch
+            | CommandId::Quit
+            | CommandId::Reset
+    )
+}
+
+/// The control protocol is the last part of the command table.
+pub(crate) fn is_control(id: CommandId) -> bool {
+    id >= CommandId::Larder
+}
+
+fn queue(
+    session: &mut Session,
+    id: CommandId,
+    request: Request<'_>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let mut reply = ReplyWriter::new(out, session.protocol);
+    let Some(multi) = &mut session.multi else {
+        unreachable!("only a transaction queues")
+    };
+    let owned = OwnedRequest::from(request);
+    multi.bytes += owned.size();
+    if multi.bytes > MULTI_BYTES_MAX {
+        multi.spoilt = true;
+        multi.queue.clear();
+        reply.error(&Refusal::fixed(
+            "ERR transaction is too large (it may queue 512 MB)",
+        ));
+        return Outcome::Done;
+    }
+    multi.queue.push((id, owned));
+    session.client.queued.set(Some(multi.queue.len()));
+    reply.simple("QUEUED");
+    Outcome::Done
+}
+
+fn unknown(id: CommandId, request: &Request<'_>) -> Refusal {
+    match command::spec(id).name.split_once('|') {
+        Some((container, _)) => unknown_subcommand_of(container, request),
+        None => unknown_command(request),
+    }
+}
+
+fn unknown_subcommand(container: CommandId, request: &Request<'_>) -> Refusal {
+    unknown_subcommand_of(command::spec(container).name, request)
+}
+
+fn unknown_subcommand_of(container: &str, request: &Request<'_>) -> Refusal {
+    Refusal::new(format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        clip(request.get(1).unwrap_or(b""), 128),
+        container.to_ascii_uppercase()
+    ))
+}
+
+fn unknown_command(request: &Request<'_>) -> Refusal {
+    let mut args = String::new();
+    for arg in request.args_from(1) {
+        if args.len() >= 128 {
+            break;
+        }
+        args.push_str(&format!("'{}' ", clip(arg, 128 - args.len())));
+    }
+    Refusal::new(format!(
+        "ERR unknown command '{}', with args beginning with: {args}",
+        clip(request.name(), 128)
+    ))
+}
+
+fn clip(bytes: &[u8], max: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_commands_are_exactly_those_of_the_larder_container() {
+        for &id in CommandId::ALL {
+            let name = command::spec(id).name;
+            let larder = name == "larder" || name.starts_with("larder|");
+            assert_eq!(is_control(id), larder, "{name}");
+        }
+    }
+}

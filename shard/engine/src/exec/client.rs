@@ -1,0 +1,391 @@
+//! CLIENT and its subcommands.
+
+use std::rc::Rc;
+
+use larder_wire::Refusal;
+
+use crate::client::Client;
+use crate::node::Pause;
+use crate::session::ReplyMode;
+use crate::turn::{Outcome, Turn, help};
+
+/// A name holds no spaces, line breaks or other special characters: CLIENT LIST would not be readable.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Refusal> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(());
+    }
+    Err(Refusal::fixed(
+        "ERR Client names cannot contain spaces, newlines or special characters.",
+    ))
+}
+
+pub fn id(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let id = turn.session.client.id as i64;
+    turn.int(id)
+}
+
+pub fn getname(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let client = Rc::clone(&turn.session.client);
+    let name = client.name.borrow();
+    if name.is_empty() {
+        turn.reply.null();
+    } else {
+        turn.reply.bulk(&name);
+    }
+    Ok(Outcome::Done)
+}
+
+pub fn setname(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let name = turn.request.arg(2);
+    check_name(name)?;
+    turn.session.client.name.replace(name.to_vec());
+    turn.ok()
+}
+
+pub fn setinfo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let (attribute, value) = (turn.request.arg(2), turn.request.arg(3));
+    let client = &turn.session.client;
+    let (cell, name) = if attribute.eq_ignore_ascii_case(b"lib-name") {
+        (&client.library, "lib-name")
+    } else if attribute.eq_ignore_ascii_case(b"lib-ver") {
+        (&client.library_version, "lib-ver")
+    } else {
+        return Err(Refusal::new(format!(
+            "ERR Unrecognized option '{}'",
+            String::from_utf8_lossy(attribute)
+        )));
+    };
+    check_name(value).map_err(|_| {
+        Refusal::new(format!(
+            "ERR {name} cannot contain spaces, newlines or special characters."
+        ))
+    })?;
+    cell.replace(value.to_vec());
+    turn.ok()
+}
+
+pub fn info(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let mut text = String::new();
+    turn.session.client.describe(turn.clock.mono_ms, &mut text);
+    text.push('\n');
+    turn.reply.verbatim("txt", text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+pub fn list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    let mut text = String::new();
+    let mut describe = |client: &Client| {
+        client.describe(turn.clock.mono_ms, &mut text);
+        text.push('\n');
+    };
+    if request.len() == 4 && turn.is_word(2, "type") {
+        let kind = client_type(request.arg(3))?;
+        let clients = turn.node.clients.iter();
+        clients
+            .filter(|client| client.kind() == kind)
+            .for_each(|client| describe(client));
+    } else if request.len() > 3 && turn.is_word(2, "id") {
+        for at in 3..request.len() {
+            let id = client_id(request.arg(at))?;
+            if let Some(client) = turn.node.clients.get(id) {
+                describe(client);
+            }
+        }
+    } else if request.len() == 2 {
+        turn.node.clients.iter().for_each(|client| describe(client));
+    } else {
+        return Err(Refusal::SYNTAX);
+    }
+    turn.reply.verbatim("txt", text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+fn client_id(text: &[u8]) -> Result<u64, Refusal> {
+    larder_store::number::parse_i64(text)
+        .and_then(|id| u64::try_from(id).ok())
+        .filter(|&id| id > 0)
+        .ok_or(Refusal::fixed("ERR Invalid client ID"))
+}
+
+fn client_type(text: &[u8]) -> Result<&'static str, Refusal> {
+    let types = [
+        ("normal", "normal"),
+        ("master", "master"),
+        ("replica", "replica"),
+        ("slave", "replica"),
+        ("pubsub", "pubsub"),
+    ];
+    types
+        .into_iter()
+        .find(|(word, _)| text.eq_ignore_ascii_case(word.as_bytes()))
+        .map(|(_, kind)| kind)
+        .ok_or_else(|| {
+            Refusal::new(format!(
+                "ERR Unknown client type '{}'",
+                String::from_utf8_lossy(text)
+            ))
+        })
+}
+
+/// What `CLIENT KILL` filters by.
+#[derive(Default)]
+struct KillFilter<'a> {
+    id: Option<u64>,
+    kind: Option<&'static str>,
+    addr: Option<&'a [u8]>,
+    laddr: Option<&'a [u8]>,
+    user: Option<&'a [u8]>,
+    max_age_seconds: Option<u64>,
+    skip_me: bool,
+}
+
+impl KillFilter<'_> {
+    fn takes(&self, client: &Client, me: u64, mono_ms: u64) -> bool {
+        let age = mono_ms.saturating_sub(client.born_ms) / 1000;
+        self.id.is_none_or(|id| id == client.id)
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
+            && self
+                .laddr
+                .is_none_or(|addr| addr == client.laddr.as_bytes())
+            && self.user.is_none_or(|user| user == client.user().as_bytes())
+            && self.max_age_seconds.is_none_or(|max| age >= max)
+            && !(self.skip_me && client.id == me)
+    }
+}
+
+pub fn kill(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    let me = turn.session.client.id;
+    // The old form: one address, an error when there is no such client.
+    let old_form = request.len() == 3;
+    let filter = if old_form {
+        KillFilter {
+            addr: Some(request.arg(2)),
+            ..KillFilter::default()
+        }
+    } else {
+        kill_filter(turn)?
+    };
+    let mut killed = 0;
+    let mut suicide = false;
+    for client in turn.node.clients.iter() {
+        if filter.takes(client, me, turn.clock.mono_ms) {
+            killed += 1;
+            if client.id == me {
+                suicide = true;
+            } else {
+                client.kill();
+            }
+        }
+    }
+    if old_form {
+        if killed == 0 {
+            return Err(Refusal::fixed("ERR No such client"));
+        }
+        turn.reply.ok();
+    } else {
+        turn.reply.int(killed);
+    }
+    Ok(if suicide {
+        Outcome::Close
+    } else {
+        Outcome::Done
+    })
+}
+
+fn kill_filter<'a>(turn: &Turn<'a>) -> Result<KillFilter<'a>, Refusal> {
+    let request = turn.request;
+    let mut filter = KillFilter {
+        skip_me: true,
+        ..KillFilter::default()
+    };
+    let mut at = 2;
+    while at < request.len() {
+        let Some(value) = request.get(at + 1) else {
+            return Err(Refusal::SYNTAX);
+        };
+        if turn.is_word(at, "id") {
+            filter.id = Some(client_id(value).map_err(|_| {
+                Refusal::fixed("ERR client-id should be greater than 0")
+            })?);
+        } else if turn.is_word(at, "type") {
+            filter.kind = Some(client_type(value)?);
+        } else if turn.is_word(at, "addr") {
+            filter.addr = Some(value);
+        } else if turn.is_word(at, "laddr") {
+            filter.laddr = Some(value);
+        } else if turn.is_word(at, "user") {
+            if value != b"default" && value != larder_wire::control::OPERATOR_USER.as_bytes() {
+                return Err(Refusal::new(format!(
+                    "ERR No such user '{}'",
+                    String::from_utf8_lossy(value)
+                )));
+            }
+            filter.user = Some(value);
+        } else if turn.is_word(at, "maxage") {
+            filter.max_age_seconds = Some(client_id(value)?);
+        } else if turn.is_word(at, "skipme") {
+            filter.skip_me = if value.eq_ignore_ascii_case(b"yes") {
+                true
+            } else if value.eq_ignore_ascii_case(b"no") {
+                false
+            } else {
+                return Err(Refusal::SYNTAX);
+            };
+        } else {
+            return Err(Refusal::SYNTAX);
+        }
+        at += 2;
+    }
+    Ok(filter)
+}
+
+pub fn no_evict(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let on = on_or_off(turn)?;
+    turn.session.client.no_evict.set(on);
+    turn.ok()
+}
+
+pub fn no_touch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let on = on_or_off(turn)?;
+    turn.session.client.no_touch.set(on);
+    turn.ok()
+}
+
+fn on_or_off(turn: &Turn<'_>) -> Result<bool, Refusal> {
+    if turn.is_word(2, "on") {
+        Ok(true)
+    } else if turn.is_word(2, "off") {
+        Ok(false)
+    } else {
+        Err(Refusal::SYNTAX)
+    }
+}
+
+pub fn reply(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    if turn.is_word(2, "on") {
+        turn.session.reply_mode = ReplyMode::On;
+        turn.reply.ok();
+    } else if turn.is_word(2, "off") {
+        turn.session.reply_mode = ReplyMode::Off;
+    } else if turn.is_word(2, "skip") {
+        if turn.session.reply_mode == ReplyMode::On {
+            turn.session.reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(Refusal::SYNTAX);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Longest pause, in milliseconds; a longer one is as good as a stopped server.
+const PAUSE_MS_MAX: i64 = i64::MAX / 2;
+
+pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let wrong = Refusal::fixed("ERR timeout is not an integer or out of range");
+    let ms = larder_store::number::parse_i64(turn.request.arg(2)).ok_or(wrong)?;
+    if ms < 0 {
+        return Err(Refusal::fixed("ERR timeout is negative"));
+    }
+    let writes_only = match turn.request.len() {
+        3 => false,
+        4 if turn.is_word(3, "write") => true,
+        4 if turn.is_word(3, "all") => false,
+        _ => {
+            return Err(Refusal::fixed(
+                "ERR CLIENT PAUSE mode must be WRITE or ALL",
+            ));
+        }
+    };
+    let until_ms = turn.clock.mono_ms + ms.min(PAUSE_MS_MAX) as u64;
+    // A pause in force is made stricter and longer, never the reverse.
+    let (until_ms, writes_only) = match turn.node.pause {
+        Some(old) if old.until_ms > turn.clock.mono_ms => (
+            until_ms.max(old.until_ms),
+            writes_only && old.writes_only,
+        ),
+        Some(_) | None => (until_ms, writes_only),
+    };
+    turn.node.pause = Some(Pause {
+        until_ms,
+        writes_only,
+    });
+    turn.ok()
+}
+
+pub fn unpause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.node.pause = None;
+    turn.node.release();
+    turn.ok()
+}
+
+/// No client ever blocks in a command here.
+pub fn unblock(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.arg_int(2)?;
+    if turn.request.len() > 4
+        || (turn.request.len() == 4 && !turn.is_word(3, "timeout") && !turn.is_word(3, "error"))
+    {
+        return Err(Refusal::fixed(
+            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+        ));
+    }
+    turn.int(0)
+}
+
+pub fn getredir(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.int(-1)
+}
+
+pub fn trackinginfo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let reply = &mut turn.reply;
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.int(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
+    Ok(Outcome::Done)
+}
+
+pub fn help_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    help(
+        turn,
+        "CLIENT",
+        &[
+            "GETNAME",
+            "    Return the name of the current connection.",
+            "GETREDIR",
+            "    Return the client ID we are redirecting to when tracking is enabled.",
+            "ID",
+            "    Return the ID of the current connection.",
+            "INFO",
+            "    Return information about the current client connection.",
+            "KILL <ip:port> | <option> <value> [<option> <value> [...]]",
+            "    Kill connections (ADDR, LADDR, TYPE, USER, SKIPME, ID, MAXAGE).",
+            "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <id> ...]",
+            "    Return information about client connections.",
+            "NO-EVICT (ON|OFF)",
+            "    Protect current client connection from eviction.",
+            "NO-TOUCH (ON|OFF)",
+            "    Will not touch LRU/LFU stats when this mode is on.",
+            "PAUSE <timeout> [WRITE|ALL]",
+            "    Suspend all, or just write, clients for <timeout> milliseconds.",
+            "REPLY (ON|OFF|SKIP)",
+            "    Control the replies sent to the current connection.",
+            "SETINFO <option> <value>",
+            "    Set client meta attr (LIB-NAME, LIB-VER).",
+            "SETNAME <name>",
+            "    Assign the name <name> to the current connection.",
+            "TRACKINGINFO",
+            "    Report tracking status for the current connection.",
+            "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+            "    Unblock the specified blocked client.",
+            "UNPAUSE",
+            "    Stop the current client pause, resuming traffic.",
+        ],
+    )
+}

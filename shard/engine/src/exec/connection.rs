@@ -1,0 +1,192 @@
+//! PING, ECHO, AUTH, HELLO, SELECT, RESET, QUIT, READONLY, READWRITE, ASKING.
+
+use larder_wire::Refusal;
+use larder_wire::resp::Protocol;
+use larder_wire::trust::{self, Trust};
+
+use crate::session::ReplyMode;
+use crate::turn::{Outcome, Turn};
+
+/// The version of Redis whose behaviour is followed, as clients read it.
+pub const REDIS_VERSION: &str = "7.2.0";
+
+pub fn ping(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    match (turn.request.len(), turn.request.get(1)) {
+        (1, _) => turn.reply.simple("PONG"),
+        (2, Some(message)) => turn.reply.bulk(message),
+        _ => return Err(Refusal::wrong_arity("ping")),
+    }
+    Ok(Outcome::Done)
+}
+
+pub fn echo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let message = turn.request.arg(1);
+    turn.bulk(message)
+}
+
+pub fn quit(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.reply.ok();
+    Ok(Outcome::Close)
+}
+
+pub fn asking(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    cluster_only(turn)?;
+    // A slot is never served by halves here: there is nothing to ask for.
+    turn.ok()
+}
+
+pub fn readonly(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    cluster_only(turn)?;
+    turn.session.set_readonly(true);
+    turn.ok()
+}
+
+pub fn readwrite(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    cluster_only(turn)?;
+    turn.session.set_readonly(false);
+    turn.ok()
+}
+
+pub(super) fn cluster_only(turn: &Turn<'_>) -> Result<(), Refusal> {
+    if turn.node.ownership.is_standalone() {
+        return Err(Refusal::fixed(
+            "ERR This instance has cluster support disabled",
+        ));
+    }
+    Ok(())
+}
+
+/// A node has one database. Standalone, others are refused as being out of range.
+pub fn select(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let index = larder_store::number::parse_i64(turn.request.arg(1))
+        .ok_or(Refusal::fixed("ERR invalid DB index"))?;
+    if index == 0 {
+        return turn.ok();
+    }
+    Err(if turn.node.ownership.is_standalone() {
+        Refusal::fixed("ERR DB index is out of range")
+    } else {
+        Refusal::fixed("ERR SELECT is not allowed in cluster mode")
+    })
+}
+
+pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let (node, session) = (&mut *turn.node, &mut *turn.session);
+    session.multi = None;
+    session.client.queued.set(None);
+    node.unwatch(session);
+    session.set_protocol(Protocol::Resp2);
+    session.set_readonly(false);
+    session.reply_mode = ReplyMode::On;
+    session.trust = Trust::Stranger;
+    session.client.trust.set(Trust::Stranger);
+    session.authenticated = node.password().is_none();
+    session.client.name.borrow_mut().clear();
+    session.client.no_evict.set(false);
+    session.client.no_touch.set(false);
+    turn.reply.simple("RESET");
+    Ok(Outcome::Done)
+}
+
+pub fn auth(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    match request.len() {
+        2 => {
+            if turn.node.password().is_none() {
+                return Err(Refusal::fixed(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+                ));
+            }
+            authenticate(turn, b"default", request.arg(1))?;
+        }
+        3 => authenticate(turn, request.arg(1), request.arg(2))?,
+        _ => return Err(Refusal::SYNTAX),
+    }
+    turn.ok()
+}
+
+/// The default user by the configured password, the operator by the cluster's secret.
+fn authenticate(turn: &mut Turn<'_>, user: &[u8], password: &[u8]) -> Result<(), Refusal> {
+    let node = &turn.node;
+    if let Some(judged) = trust::answer_auth(user, password, node.settings.secret.as_ref()) {
+        turn.session.set_trust(judged?);
+        return Ok(());
+    }
+    let right = user == b"default"
+        && node.password().is_none_or(|wanted| {
+            trust::Secret::new(wanted.as_bytes()).is_some_and(|secret| secret.matches(password))
+        });
+    if !right {
+        return Err(Refusal::WRONG_PASS);
+    }
+    turn.session.authenticated = true;
+    Ok(())
+}
+
+pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    let mut protocol = turn.session.protocol;
+    if let Some(version) = request.get(1) {
+        protocol = match larder_store::number::parse_i64(version) {
+            Some(2) => Protocol::Resp2,
+            Some(3) => Protocol::Resp3,
+            Some(_) => return Err(Refusal::fixed("NOPROTO unsupported protocol version")),
+            None => {
+                return Err(Refusal::fixed(
+                    "ERR Protocol version is not an integer or out of range",
+                ));
+            }
+        };
+    }
+    let mut name = None;
+    let mut at = 2;
+    while let Some(option) = request.get(at) {
+        let left = request.len() - at - 1;
+        if option.eq_ignore_ascii_case(b"auth") && left >= 2 {
+            authenticate(turn, request.arg(at + 1), request.arg(at + 2))?;
+            at += 3;
+        } else if option.eq_ignore_ascii_case(b"setname") && left >= 1 {
+            let given = request.arg(at + 1);
+            super::client::check_name(given)?;
+            name = Some(given);
+            at += 2;
+        } else {
+            return Err(Refusal::new(format!(
+                "ERR Syntax error in HELLO option '{}'",
+                String::from_utf8_lossy(option)
+            )));
+        }
+    }
+    if let Some(text) = turn.session.denied {
+        return Err(Refusal::fixed(text));
+    }
+    if !turn.session.authenticated {
+        return Err(Refusal::fixed(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        turn.session.client.name.replace(name.to_vec());
+    }
+    turn.session.set_protocol(protocol);
+    let id = turn.session.client.id as i64;
+    let cluster = !turn.node.ownership.is_standalone();
+    let reply = &mut turn.reply;
+    reply.set_protocol(protocol);
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.int(if protocol == Protocol::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.int(id);
+    reply.bulk(b"mode");
+    reply.bulk(if cluster { b"cluster" } else { b"standalone" });
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(Outcome::Done)
+}

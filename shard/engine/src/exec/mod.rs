@@ -1,0 +1,10 @@
+//! The engine's command functions, one file a family.
+
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod info;
+pub mod server;
+pub mod transaction;

@@ -1,0 +1,144 @@
+//! TIME, DEBUG, LASTSAVE, ROLE, WAIT, SLOWLOG, LATENCY, COMMAND without persistence or replicas behind it: each says what is true here.
+
+use larder_wire::Refusal;
+use larder_wire::command::{self, CommandId};
+
+use crate::config::Parameter;
+use crate::turn::{Outcome, Turn, help};
+
+pub fn time(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let (seconds, micros) = (
+        turn.clock.unix_seconds(),
+        turn.clock.unix_us.rem_euclid(1_000_000),
+    );
+    turn.reply.array(2);
+    turn.reply.bulk_int(seconds);
+    turn.reply.bulk_int(micros);
+    Ok(Outcome::Done)
+}
+
+/// Longest stall that DEBUG SLEEP may ask for, in seconds.
+const SLEEP_SECONDS_MAX: f64 = 3600.0;
+
+pub fn debug(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let len = turn.request.len();
+    if turn.is_word(1, "sleep") && len == 3 {
+        let text = String::from_utf8_lossy(turn.request.arg(2)).into_owned();
+        // As strtod: what is no number is 0.
+        let seconds: f64 = text.parse().unwrap_or(0.0);
+        turn.reply.ok();
+        return Ok(Outcome::Stall {
+            us: (seconds.clamp(0.0, SLEEP_SECONDS_MAX) * 1e6) as u64,
+        });
+    }
+    if turn.is_word(1, "set-active-expire") && len == 3 {
+        let on = turn.request.arg(2) != b"0";
+        turn.node
+            .config
+            .fix(Parameter::ActiveExpire, if on { "yes" } else { "no" });
+        return turn.ok();
+    }
+    if turn.is_word(1, "jmap") || (turn.is_word(1, "quicklist-packed-threshold") && len == 3) {
+        return turn.ok();
+    }
+    if turn.is_word(1, "help") && len == 2 {
+        return help(
+            turn,
+            "DEBUG",
+            &[
+                "SLEEP <seconds>",
+                "    Stop the server for <seconds>. Decimals allowed.",
+                "SET-ACTIVE-EXPIRE <0|1>",
+                "    Setting it to 0 disables expiring keys (except when accessed).",
+            ],
+        );
+    }
+    Err(Refusal::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+        String::from_utf8_lossy(turn.request.arg(1))
+    )))
+}
+
+/// Nothing is ever saved: the time that the node started, as Redis has it before its first save.
+pub fn lastsave(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let started = turn.clock.unix_seconds() - (turn.clock.mono_ms / 1000) as i64;
+    turn.int(started)
+}
+
+pub fn role(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.reply.array(3);
+    turn.reply.bulk(b"master");
+    turn.reply.int(0);
+    turn.reply.array(0);
+    Ok(Outcome::Done)
+}
+
+/// No replicas: none can have acknowledged.
+pub fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.arg_int(1)?;
+    if turn.arg_int(2).map_err(|_| {
+        Refusal::fixed("ERR timeout is not an integer or out of range")
+    })? < 0
+    {
+        return Err(Refusal::fixed("ERR timeout is negative"));
+    }
+    turn.int(0)
+}
+
+/// Nothing is logged (`slowlog-log-slower-than` is -1).
+pub fn slowlog_get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    if turn.request.len() > 3 {
+        return Err(Refusal::wrong_arity("slowlog|get"));
+    }
+    if turn.request.len() == 3 && turn.arg_int(2)? < -1 {
+        return Err(Refusal::fixed(
+            "ERR count should be greater than or equal to -1",
+        ));
+    }
+    turn.reply.array(0);
+    Ok(Outcome::Done)
+}
+
+pub fn slowlog_len(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.int(0)
+}
+
+pub fn slowlog_reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.ok()
+}
+
+pub fn latency_latest(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.reply.array(0);
+    Ok(Outcome::Done)
+}
+
+pub fn latency_history(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.reply.array(0);
+    Ok(Outcome::Done)
+}
+
+pub fn latency_reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.int(0)
+}
+
+pub fn memory_purge(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.ok()
+}
+
+pub fn module_list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.reply.array(0);
+    Ok(Outcome::Done)
+}
+
+pub fn acl_whoami(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let user = turn.session.client.user();
+    turn.bulk(user.as_bytes())
+}
+
+pub fn command_count(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let count = CommandId::ALL
+        .iter()
+        .filter(|id| !command::spec(**id).name.contains('|'))
+        .count();
+    turn.int(count as i64)
+}

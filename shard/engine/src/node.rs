@@ -1,0 +1,174 @@
+//! The state of a node, and the small operations on it that need no command.
+//!
+//! Everything here belongs to one thread. No sockets, no clock: the time comes in as [`Clock`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use larder_store::{Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
+use larder_wire::trust::Secret;
+use larder_wire::{NodeId, Refusal};
+
+use crate::client::{Client, Clients};
+use crate::clock::Clock;
+use crate::config::{Config, Parameter};
+use crate::ownership::Ownership;
+use crate::session::Session;
+use crate::stats::Stats;
+
+/// Most kinds of error that `INFO errorstats` keeps apart, as Redis has it.
+const ERROR_KINDS_MAX: usize = 128;
+
+/// What a node is made with.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    pub id: NodeId,
+    /// Differs each time the process starts.
+    pub run_id: NodeId,
+    pub standalone: bool,
+    /// `host:port`, as others reach it.
+    pub addr: String,
+    pub port: u16,
+    /// `None`: no control commands are taken at all.
+    pub secret: Option<Secret>,
+    pub maxmemory: u64,
+    /// Seeds the order of tables: the same on all nodes of a cluster.
+    pub hash_seed: u64,
+    /// Seeds chance (RANDOMKEY, SPOP, eviction).
+    pub random_seed: u64,
+}
+
+/// What only the process knows and INFO shows; set by the shell now and then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine {
+    pub pid: u32,
+    /// CPU time of the node's thread in microseconds, user and system.
+    pub cpu_user_us: u64,
+    pub cpu_system_us: u64,
+    /// Of the whole process, in bytes.
+    pub rss_bytes: u64,
+    pub total_memory_bytes: u64,
+    /// Requests a second and bytes a second over the last sample.
+    pub ops_per_second: u64,
+    pub input_bytes_per_second: u64,
+    pub output_bytes_per_second: u64,
+}
+
+/// `CLIENT PAUSE`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pause {
+    pub until_ms: u64,
+    pub writes_only: bool,
+}
+
+/// One server: one keyspace, one thread.
+pub struct Node {
+    pub settings: NodeSettings,
+    pub keyspace: Keyspace,
+    pub ownership: Ownership,
+    pub config: Config,
+    pub stats: Arc<Stats>,
+    pub clients: Clients,
+    pub machine: Machine,
+    pub(crate) random: Random,
+    pub(crate) effects: Effects,
+    /// Who watches which key.
+    pub(crate) watched: HashMap<Box<[u8]>, Vec<Rc<Client>>>,
+    /// Errors told to clients, by their code.
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) memory_peak: u64,
+    releases: u64,
+}
+
+impl Node {
+    pub fn new(settings: NodeSettings) -> Node {
+        let mut config = Config::default();
+        config.fix(Parameter::Maxmemory, settings.maxmemory.to_string());
+        config.fix(Parameter::Port, settings.port.to_string());
+        if !settings.standalone {
+            config.fix(Parameter::ClusterEnabled, "yes");
+        } else {
+            config.fix(Parameter::Databases, "16");
+        }
+        let keyspace = Keyspace::new(KeyspaceConfig {
+            hash_seed: settings.hash_seed,
+            maxmemory: settings.maxmemory,
+            eviction: EvictionPolicy::NoEviction,
+        });
+        let ownership = if settings.standalone {
+            Ownership::standalone(settings.id)
+        } else {
+            Ownership::cluster(settings.id)
+        };
+        Node {
+            random: Random::new(settings.random_seed),
+            keyspace,
+            ownership,
+            config,
+            stats: Arc::default(),
+            clients: Clients::default(),
+            machine: Machine::default(),
+            effects: Effects::default(),
+            watched: HashMap::new(),
+            errors: BTreeMap::new(),
+            pause: None,
+            memory_peak: 0,
+            releases: 0,
+            settings,
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn open_session(&mut self, addr: String, laddr: String, clock: Clock) -> Session {
+        self.stats.connections_received.add(1);
+        let client = self.clients.add(addr, laddr, clock.mono_ms);
+        Session::new(client, self.config.get(Parameter::Requirepass).is_empty())
+    }
+
+    /// A connection is gone.
+    pub fn close_session(&mut self, session: &mut Session) {
+        self.unwatch(session);
+        self.clients.remove(session.client.id);
+    }
+
+    /// Grows each time when held requests may get further.
+    pub fn releases(&self) -> u64 {
+        self.releases
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.releases += 1;
+    }
+
+    pub(crate) fn count_error(&mut self, refusal: &Refusal) {
+        self.stats.errors.add(1);
+        if let Some(count) = self.errors.get_mut(refusal.code()) {
+            *count += 1;
+        } else if self.errors.len() < ERROR_KINDS_MAX {
+            self.errors.insert(refusal.code().to_string(), 1);
+        }
+    }
+
+    /// Watches end with EXEC, DISCARD, UNWATCH and the connection.
+    pub(crate) fn unwatch(&mut self, session: &mut Session) {
+        for (key, _) in session.watches.drain(..) {
+            if let Some(watchers) = self.watched.get_mut(&key) {
+                watchers.retain(|watcher| watcher.id != session.client.id);
+                if watchers.is_empty() {
+                    self.watched.remove(&key);
+                }
+            }
+        }
+        session.client.watched.set(0);
+        session.client.watch_broken.set(false);
+    }
+
+    /// Somebody changed `key`.
+    pub(crate) fn touch_watched(&self, key: &[u8]) {
+        for watcher in self.watched.get(key).into_iter().flatten() {
+            watcher.watch_broken.set(true);
+        }
+    }
+}

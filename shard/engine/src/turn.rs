@@ -1,0 +1,83 @@
+//! What a function of the engine is given, and what may follow from a call.
+
+use larder_wire::Refusal;
+use larder_wire::command::CommandId;
+use larder_wire::control::FeedAsk;
+use larder_wire::resp::{ReplyWriter, Request};
+
+use crate::clock::Clock;
+use crate::node::Node;
+use crate::session::Session;
+
+/// What whoever serves the connection does after a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// The reply is in the buffer.
+    Done,
+    /// The same, and the connection is closed once it is sent.
+    Close,
+    /// Nothing was done and nothing written: the same request is to be called again when
+    /// [`Node::releases`] has changed; later requests of the connection wait behind it.
+    Held,
+    /// The reply is in the buffer; the node's thread is to stand still first (`DEBUG SLEEP`).
+    Stall { us: u64 },
+    /// The connection becomes a feed, after what is in the buffer.
+    Feed(FeedAsk),
+}
+
+/// A command function of the engine. With an error it has changed nothing, and what it wrote is taken back.
+pub type EngineExec = fn(&mut Turn<'_>) -> Result<Outcome, Refusal>;
+
+/// One execution of one command of the engine: arity, trust and ownership are already checked.
+pub struct Turn<'a> {
+    pub node: &'a mut Node,
+    pub session: &'a mut Session,
+    pub id: CommandId,
+    pub request: Request<'a>,
+    pub clock: Clock,
+    pub reply: ReplyWriter<'a>,
+}
+
+impl<'a> Turn<'a> {
+    /// True when argument `index` is `word`, in whatever case.
+    pub fn is_word(&self, index: usize, word: &str) -> bool {
+        self.request
+            .get(index)
+            .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    pub fn ok(&mut self) -> Result<Outcome, Refusal> {
+        self.reply.ok();
+        Ok(Outcome::Done)
+    }
+
+    pub fn int(&mut self, value: i64) -> Result<Outcome, Refusal> {
+        self.reply.int(value);
+        Ok(Outcome::Done)
+    }
+
+    pub fn bulk(&mut self, bytes: &[u8]) -> Result<Outcome, Refusal> {
+        self.reply.bulk(bytes);
+        Ok(Outcome::Done)
+    }
+
+    /// Argument `index` as an integer.
+    pub fn arg_int(&self, index: usize) -> Result<i64, Refusal> {
+        larder_store::number::parse_i64(self.request.arg(index)).ok_or(Refusal::NOT_AN_INTEGER)
+    }
+}
+
+/// The lines of a `HELP` subcommand, as Redis has them: simple strings.
+pub fn help(turn: &mut Turn<'_>, container: &str, lines: &[&str]) -> Result<Outcome, Refusal> {
+    turn.reply.array(lines.len() + 3);
+    turn.reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for line in lines {
+        turn.reply.simple(line);
+    }
+    turn.reply.simple("HELP");
+    turn.reply.simple("    Print this help.");
+    Ok(Outcome::Done)
+}
