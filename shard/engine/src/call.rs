@@ -212,7 +212,7 @@ impl Node {
     }
 
     /// A hold at the source ends by itself; the wait for a map is bounded here.
-    fn may_wait(&self, session: &Session, first_key: FirstKey, clock: Clock) -> bool {
+    pub(crate) fn may_wait(&self, session: &Session, first_key: FirstKey, clock: Clock) -> bool {
         let waited = session
             .held_since
             .map_or(0, |since| clock.mono_ms.saturating_sub(since));

@@ -1,1 +1,32 @@
+//! The engine: ownership, check → execute → effects → reply, transactions, feeds.
+//!
+//! Pure: no sockets, no clock, no randomness but parameters; above the store, below the shell that moves bytes.
+//!
+//! ```text
+//! shell ── request, clock ──▶ Node::call ──▶ admit (ownership) ──▶ exec (store or engine) ──▶ reply
+//!                                                 │ held                    │ effects
+//!                                                 ▼                         ▼
+//!                                         called again later         watches, feeds
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod dispatch;
+pub mod exec;
+pub mod node;
+pub mod ownership;
+pub mod session;
+pub mod stats;
+mod take_map;
+pub mod turn;
+
+pub use client::Client;
+pub use clock::Clock;
+pub use config::Parameter;
+pub use node::{Machine, Node, NodeSettings};
+pub use session::Session;
+pub use stats::Stats;
+pub use turn::Outcome;

@@ -27,6 +27,11 @@ impl<'a> ReplyWriter<'a> {
         self.protocol
     }
 
+    /// HELLO answers in the protocol that it has just switched to.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
     /// The buffer that replies are appended to.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         self.out

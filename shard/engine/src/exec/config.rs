@@ -1,10 +1,9 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE.
 
 use larder_store::EvictionPolicy;
-use larder_wire::Refusal;
+use larder_wire::{Refusal, glob};
 
 use crate::config::Parameter;
-use crate::glob;
 use crate::node::Node;
 use crate::turn::{Outcome, Turn, help};
 
@@ -17,7 +16,7 @@ pub fn get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             let name = parameter.row().name.as_bytes();
             request
                 .args_from(2)
-                .any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name))
+                .any(|pattern| glob::matches_ignore_case(pattern, name))
         })
         .collect();
     turn.reply.map(wanted.len());

@@ -1,7 +1,7 @@
 //! TIME, DEBUG, LASTSAVE, ROLE, WAIT, SLOWLOG, LATENCY, COMMAND without persistence or replicas behind it: each says what is true here.
 
 use larder_wire::Refusal;
-use larder_wire::command::{self, CommandId};
+use larder_wire::command::describe;
 
 use crate::config::Parameter;
 use crate::turn::{Outcome, Turn, help};
@@ -135,10 +135,42 @@ pub fn acl_whoami(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.bulk(user.as_bytes())
 }
 
+pub fn command(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::all(&mut turn.reply);
+    Ok(Outcome::Done)
+}
+
 pub fn command_count(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let count = CommandId::ALL
-        .iter()
-        .filter(|id| !command::spec(**id).name.contains('|'))
-        .count();
-    turn.int(count as i64)
+    describe::count(&mut turn.reply);
+    Ok(Outcome::Done)
+}
+
+pub fn command_info(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::info(&turn.request, &mut turn.reply);
+    Ok(Outcome::Done)
+}
+
+pub fn command_docs(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::docs(&turn.request, &mut turn.reply);
+    Ok(Outcome::Done)
+}
+
+pub fn command_list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::list(&turn.request, &mut turn.reply)?;
+    Ok(Outcome::Done)
+}
+
+pub fn command_getkeys(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::getkeys(&turn.request, &mut turn.reply)?;
+    Ok(Outcome::Done)
+}
+
+pub fn command_getkeysandflags(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::getkeysandflags(&turn.request, &mut turn.reply)?;
+    Ok(Outcome::Done)
+}
+
+pub fn command_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    describe::help(&mut turn.reply);
+    Ok(Outcome::Done)
 }

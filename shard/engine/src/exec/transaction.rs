@@ -119,8 +119,14 @@ fn judge(turn: &Turn<'_>, multi: &Multi) -> Result<Verdict, Refusal> {
     for (id, request) in &multi.queue {
         match turn.node.judge(turn.session, *id, &request.view())? {
             (Verdict::Go, _) => {}
-            (Verdict::Hold, _) => held = true,
-            (Verdict::Moved, first_key) => return Err(turn.node.moved(first_key)),
+            (Verdict::Hold, first_key)
+                if turn.node.may_wait(turn.session, first_key, turn.clock) =>
+            {
+                held = true;
+            }
+            (Verdict::Hold | Verdict::Moved, first_key) => {
+                return Err(turn.node.moved(first_key));
+            }
             (Verdict::Down, _) => return Err(Refusal::CLUSTER_DOWN),
         }
     }

@@ -1,0 +1,67 @@
+//! LARDER: the control protocol's verbs that a node answers. Trust was checked at the door.
+
+use larder_wire::Refusal;
+use larder_wire::control::{MapPush, NodeState, Peer};
+use larder_wire::trust::{self, Answerer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Clock;
+use crate::node::Node;
+use crate::turn::{Outcome, Turn};
+
+pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let answerer = Answerer {
+        server: Peer::Node,
+        release: env!("CARGO_PKG_VERSION"),
+        secret: turn.node.settings.secret.as_ref(),
+    };
+    let (trust, welcome) = trust::answer_hello(&turn.request, answerer)?;
+    turn.session.set_trust(trust);
+    json(turn, &welcome)
+}
+
+pub fn map(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let push: MapPush = body(turn)?;
+    turn.node.take_map(push)?;
+    turn.ok()
+}
+
+pub fn state(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let state = turn.node.state(turn.clock);
+    json(turn, &state)
+}
+
+/// The JSON of argument 2.
+fn body<T: DeserializeOwned>(turn: &Turn<'_>) -> Result<T, Refusal> {
+    serde_json::from_slice(turn.request.arg(2))
+        .map_err(|error| Refusal::new(format!("ERR malformed control message: {error}")))
+}
+
+fn json(turn: &mut Turn<'_>, value: &impl Serialize) -> Result<Outcome, Refusal> {
+    let text = serde_json::to_vec(value)
+        .map_err(|error| Refusal::new(format!("ERR cannot write the answer: {error}")))?;
+    turn.bulk(&text)
+}
+
+impl Node {
+    /// What the node says of itself.
+    pub fn state(&self, clock: Clock) -> NodeState {
+        NodeState {
+            id: self.settings.id,
+            run_id: self.settings.run_id,
+            epoch: self.ownership.epoch(),
+            role: self.ownership.role(),
+            slots: self.ownership.slots().clone(),
+            keys: self.keyspace.visible_len() as u64,
+            used_memory: self.keyspace.used_memory(),
+            maxmemory: self.keyspace.config().maxmemory,
+            commands: self.stats.commands_processed.get(),
+            cpu_us: self.machine.cpu_user_us + self.machine.cpu_system_us,
+            clients: self.clients.len() as u64,
+            uptime_ms: clock.mono_ms,
+            imports: Vec::new(),
+            feeds: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! INFO: one function a section, under the names that Redis and its exporters use. What does not exist
+//! here (persistence, replicas, scripts) is told as what it is: none.
+
+use std::fmt::Write;
+
+use larder_wire::command::{self, CommandId};
+use larder_wire::{NodeId, Refusal, Role};
+
+use super::connection::REDIS_VERSION;
+use crate::clock::Clock;
+use crate::config::Parameter;
+use crate::node::Node;
+use crate::turn::{Outcome, Turn};
+
+type Write_ = fn(&Node, Clock, &mut String);
+
+/// A section: its name, whether a plain INFO shows it, and who writes it.
+const SECTIONS: &[(&str, bool, Write_)] = &[
+    ("Server", true, server),
+    ("Clients", true, clients),
+    ("Memory", true, memory),
+    ("Persistence", true, persistence),
+    ("Stats", true, stats),
+    ("Replication", true, replication),
+    ("CPU", true, cpu),
+    ("Modules", true, |_, _, _| {}),
+    ("Commandstats", false, command_stats),
+    ("Errorstats", true, error_stats),
+    ("Latencystats", false, |_, _, _| {}),
+    ("Cluster", true, cluster),
+    ("Keyspace", true, keyspace),
+];
+
+pub fn info(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    let asked = |word: &str| {
+        request
+            .args_from(1)
+            .any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let all = asked("all") || asked("everything");
+    let default = request.len() == 1 || asked("default");
+    let mut text = String::new();
+    for (name, by_default, write) in SECTIONS {
+        if all || (default && *by_default) || asked(name) {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            text.push_str(&format!("# {name}\r\n"));
+            write(turn.node, turn.clock, &mut text);
+        }
+    }
+    turn.reply.verbatim("txt", text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+/// Lines of `name:value`. Writing to a String cannot fail.
+macro_rules! lines {
+    ($text:expr; $($name:literal: $value:expr,)*) => {
+        $(let _ = write!($text, "{}:{}\r\n", $name, $value);)*
+    };
+}
+
+fn server(node: &Node, clock: Clock, text: &mut String) {
+    let own = &node.ownership;
+    let uptime = clock.mono_ms / 1000;
+    lines! { text;
+        "redis_version": REDIS_VERSION,
+        "larder_version": env!("CARGO_PKG_VERSION"),
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
+        "redis_mode": if own.is_standalone() { "standalone" } else { "cluster" },
+        "os": std::env::consts::OS,
+        "arch_bits": usize::BITS,
+        "multiplexing_api": "epoll",
+        "process_id": node.machine.pid,
+        "run_id": node.settings.run_id,
+        "tcp_port": node.settings.port,
+        "server_time_usec": clock.unix_us,
+        "uptime_in_seconds": uptime,
+        "uptime_in_days": uptime / 86400,
+        "hz": node.config.get(Parameter::Hz),
+        "configured_hz": node.config.get(Parameter::Hz),
+        "config_file": "",
+        "io_threads_active": 0,
+    }
+}
+
+fn clients(node: &Node, _: Clock, text: &mut String) {
+    let watching = node.clients.iter().filter(|client| client.watched.get() > 0);
+    lines! { text;
+        "connected_clients": node.clients.len(),
+        "cluster_connections": 0,
+        "maxclients": node.config.get(Parameter::Maxclients),
+        "client_recent_max_input_buffer": node.clients.iter().map(|c| c.query_bytes.get()).max().unwrap_or(0),
+        "client_recent_max_output_buffer": node.clients.iter().map(|c| c.output_bytes.get()).max().unwrap_or(0),
+        "blocked_clients": 0,
+        "tracking_clients": 0,
+        "watching_clients": watching.count(),
+        "total_watched_keys": node.watched.len(),
+        "clients_in_timeout_table": 0,
+    }
+}
+
+fn memory(node: &Node, _: Clock, text: &mut String) {
+    let used = node.keyspace.used_memory();
+    let peak = node.memory_peak.max(used);
+    let rss = node.machine.rss_bytes;
+    let max = node.keyspace.config().maxmemory;
+    lines! { text;
+        "used_memory": used,
+        "used_memory_human": human(used),
+        "used_memory_rss": rss,
+        "used_memory_rss_human": human(rss),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": human(peak),
+        "used_memory_peak_perc": format_args!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64),
+        "used_memory_overhead": 0,
+        "used_memory_startup": 0,
+        "used_memory_dataset": used,
+        "used_memory_dataset_perc": "100.00%",
+        "allocator_allocated": used,
+        "allocator_active": used,
+        "allocator_resident": rss,
+        "total_system_memory": node.machine.total_memory_bytes,
+        "total_system_memory_human": human(node.machine.total_memory_bytes),
+        "used_memory_lua": 0,
+        "used_memory_lua_human": "0B",
+        "used_memory_scripts": 0,
+        "used_memory_scripts_human": "0B",
+        "maxmemory": max,
+        "maxmemory_human": human(max),
+        "maxmemory_policy": node.config.get(Parameter::MaxmemoryPolicy),
+        "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
+        "mem_fragmentation_bytes": rss as i64 - used as i64,
+        "mem_not_counted_for_evict": 0,
+        "mem_replication_backlog": 0,
+        "mem_clients_slaves": 0,
+        "mem_clients_normal": node.clients.iter().map(|c| c.query_bytes.get() + c.output_bytes.get()).sum::<usize>(),
+        "mem_aof_buffer": 0,
+        "mem_allocator": "mimalloc",
+        "active_defrag_running": 0,
+        "lazyfree_pending_objects": u8::from(node.keyspace.has_trash()),
+    }
+}
+
+fn persistence(node: &Node, clock: Clock, text: &mut String) {
+    let _ = node;
+    lines! { text;
+        "loading": 0,
+        "async_loading": 0,
+        "rdb_changes_since_last_save": 0,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": clock.unix_seconds() - (clock.mono_ms / 1000) as i64,
+        "rdb_last_bgsave_status": "ok",
+        "rdb_last_bgsave_time_sec": -1,
+        "rdb_current_bgsave_time_sec": -1,
+        "rdb_saves": 0,
+        "rdb_last_cow_size": 0,
+        "aof_enabled": 0,
+        "aof_rewrite_in_progress": 0,
+        "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": -1,
+        "aof_current_rewrite_time_sec": -1,
+        "aof_last_bgrewrite_status": "ok",
+        "aof_last_write_status": "ok",
+        "aof_last_cow_size": 0,
+    }
+}
+
+fn stats(node: &Node, _: Clock, text: &mut String) {
+    let stats = &node.stats;
+    let machine = &node.machine;
+    let store = node.keyspace.stats();
+    lines! { text;
+        "total_connections_received": stats.connections_received.get(),
+        "total_commands_processed": stats.commands_processed.get(),
+        "instantaneous_ops_per_sec": machine.ops_per_second,
+        "total_net_input_bytes": stats.net_input_bytes.get(),
+        "total_net_output_bytes": stats.net_output_bytes.get(),
+        "total_net_repl_input_bytes": 0,
+        "total_net_repl_output_bytes": 0,
+        "instantaneous_input_kbps": format_args!("{:.2}", machine.input_bytes_per_second as f64 / 1024.0),
+        "instantaneous_output_kbps": format_args!("{:.2}", machine.output_bytes_per_second as f64 / 1024.0),
+        "rejected_connections": stats.connections_rejected.get(),
+        "sync_full": 0,
+        "sync_partial_ok": 0,
+        "sync_partial_err": 0,
+        "expired_keys": store.expired,
+        "expired_stale_perc": "0.00",
+        "expired_time_cap_reached_count": 0,
+        "evicted_keys": store.evicted,
+        "evicted_clients": 0,
+        "keyspace_hits": store.hits,
+        "keyspace_misses": store.misses,
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "latest_fork_usec": 0,
+        "total_forks": 0,
+        "migrate_cached_sockets": 0,
+        "slave_expires_tracked_keys": 0,
+        "active_defrag_hits": 0,
+        "active_defrag_misses": 0,
+        "active_defrag_key_hits": 0,
+        "active_defrag_key_misses": 0,
+        "unexpected_error_replies": 0,
+        "total_error_replies": stats.errors.get(),
+        "total_reads_processed": stats.reads.get(),
+        "total_writes_processed": stats.writes.get(),
+        "larder_held_requests": stats.held_requests.get(),
+    }
+}
+
+fn replication(node: &Node, _: Clock, text: &mut String) {
+    let role = match node.ownership.role() {
+        Role::Primary => "master",
+        Role::Replica => "slave",
+    };
+    lines! { text;
+        "role": role,
+        "connected_slaves": 0,
+        "master_failover_state": "no-failover",
+        "master_replid": node.settings.run_id,
+        "master_replid2": NodeId::from_bytes([0; 20]),
+        "master_repl_offset": 0,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+        "repl_backlog_size": 0,
+        "repl_backlog_first_byte_offset": 0,
+        "repl_backlog_histlen": 0,
+    }
+}
+
+fn cpu(node: &Node, _: Clock, text: &mut String) {
+    let seconds = |us: u64| us as f64 / 1e6;
+    let machine = &node.machine;
+    lines! { text;
+        "used_cpu_sys": format_args!("{:.6}", seconds(machine.cpu_system_us)),
+        "used_cpu_user": format_args!("{:.6}", seconds(machine.cpu_user_us)),
+        "used_cpu_sys_children": "0.000000",
+        "used_cpu_user_children": "0.000000",
+        "used_cpu_sys_main_thread": format_args!("{:.6}", seconds(machine.cpu_system_us)),
+        "used_cpu_user_main_thread": format_args!("{:.6}", seconds(machine.cpu_user_us)),
+    }
+}
+
+fn command_stats(node: &Node, _: Clock, text: &mut String) {
+    for &id in CommandId::ALL {
+        let counts = node.stats.of(id);
+        let (calls, usec) = (counts.calls.get(), counts.usec.get());
+        if calls + counts.rejected.get() == 0 {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "cmdstat_{}:calls={calls},usec={usec},usec_per_call={:.2},rejected_calls={},failed_calls={}\r\n",
+            command::spec(id).name,
+            usec as f64 / calls.max(1) as f64,
+            counts.rejected.get(),
+            counts.failed.get(),
+        );
+    }
+}
+
+fn error_stats(node: &Node, _: Clock, text: &mut String) {
+    for (code, count) in &node.errors {
+        let _ = write!(text, "errorstat_{code}:count={count}\r\n");
+    }
+}
+
+fn cluster(node: &Node, _: Clock, text: &mut String) {
+    let enabled = u8::from(!node.ownership.is_standalone());
+    lines! { text; "cluster_enabled": enabled, }
+}
+
+fn keyspace(node: &Node, _: Clock, text: &mut String) {
+    let keys = node.keyspace.visible_len();
+    if keys > 0 {
+        let _ = write!(
+            text,
+            "db0:keys={keys},expires={},avg_ttl=0\r\n",
+            node.keyspace.expiring_len()
+        );
+    }
+}
+
+/// Bytes as people read them, as Redis writes them.
+fn human(bytes: u64) -> String {
+    let units = ["B", "K", "M", "G", "T", "P"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes}B")
+    } else {
+        format!("{value:.2}{}", units[unit])
+    }
+}

@@ -1,0 +1,33 @@
+//! What a map from the topology does to a node.
+
+use larder_wire::control::MapPush;
+use larder_wire::Refusal;
+
+use crate::node::Node;
+use crate::ownership::MapRefused;
+
+impl From<MapRefused> for Refusal {
+    fn from(refused: MapRefused) -> Refusal {
+        match refused {
+            MapRefused::Stale { own } => Refusal::new(format!("STALE {own}")),
+            MapRefused::OtherCluster { own, theirs } => Refusal::new(format!(
+                "ERR this node belongs to cluster '{own}', the map is of cluster '{theirs}'"
+            )),
+            MapRefused::Standalone => Refusal::fixed(
+                "ERR this node is standalone and takes no map (start it with --topology to make it part of a cluster)",
+            ),
+        }
+    }
+}
+
+impl Node {
+    /// Takes a map, all of it or nothing.
+    pub fn take_map(&mut self, push: MapPush) -> Result<(), Refusal> {
+        let Some(_taken) = self.ownership.check(&push.map)? else {
+            return Ok(());
+        };
+        self.ownership.take(push.map);
+        self.release();
+        Ok(())
+    }
+}
