@@ -6,7 +6,7 @@
 //!
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
 
-use larder_store::Call;
+use larder_store::{Call, Room};
 use larder_wire::command::{self, CommandId, Flags, Found, Home, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
@@ -25,6 +25,9 @@ use crate::turn::{Outcome, Turn};
 pub const ARRIVAL_WAIT_MS_MAX: u64 = 2 * HOLD_MS_MAX;
 /// Most bytes that one transaction may queue.
 pub const MULTI_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Most keys that one write evicts before it runs; the timer goes on with the rest.
+const EVICTIONS_PER_WRITE_MAX: usize = 64;
 
 /// The first key of a request: its argument, and its slot.
 pub(crate) type FirstKey = Option<(usize, Slot)>;
@@ -103,8 +106,29 @@ impl Node {
             Found::Unknown => return Err(unknown_command(request)),
         };
         session.client.last_command.set(Some(id));
-        self.admit_command(session, id, request, clock)
-            .inspect_err(|_| self.stats.of(id).rejected.add(1))
+        let admitted = self.admit_command(session, id, request, clock);
+        let admitted = match admitted {
+            Ok(Admitted::Run(..) | Admitted::Queue(_)) if needs_memory(id) => {
+                self.make_room(clock).and(admitted)
+            }
+            Ok(_) | Err(_) => admitted,
+        };
+        admitted.inspect_err(|_| self.stats.of(id).rejected.add(1))
+    }
+
+    /// Evicts a bounded number of keys when memory is full; refused when nothing may go.
+    fn make_room(&mut self, clock: Clock) -> Result<(), Refusal> {
+        if !self.keyspace.is_over_limit() {
+            return Ok(());
+        }
+        let room = self
+            .keyspace
+            .make_room(clock.now(), EVICTIONS_PER_WRITE_MAX);
+        self.settle_gone();
+        match room {
+            Room::Enough | Room::More => Ok(()),
+            Room::None => Err(Refusal::OUT_OF_MEMORY),
+        }
     }
 
     fn admit_command(
@@ -281,12 +305,7 @@ impl Node {
     }
 
     #[inline]
-    fn count_call(
-        &self,
-        id: CommandId,
-        first_key: FirstKey,
-        result: &Result<Outcome, Refusal>,
-    ) {
+    fn count_call(&self, id: CommandId, first_key: FirstKey, result: &Result<Outcome, Refusal>) {
         if matches!(result, Ok(Outcome::Held)) {
             return;
         }
@@ -339,11 +358,10 @@ impl Node {
 
     /// Keys that expired or were evicted on the way: their removal comes before the command's own effects.
     pub(crate) fn settle_gone(&mut self) {
-        for (why, key) in self.keyspace.take_gone() {
-            match why {
-                larder_store::Gone::Expired => self.stats.expired_keys.add(1),
-                larder_store::Gone::Evicted => self.stats.evicted_keys.add(1),
-            }
+        if !self.keyspace.has_gone() {
+            return;
+        }
+        for (_, key) in self.keyspace.take_gone() {
             self.touch_watched(&key);
         }
     }
@@ -378,6 +396,10 @@ fn severity(verdict: Verdict) -> u8 {
     }
 }
 
+fn needs_memory(id: CommandId) -> bool {
+    command::spec(id).flags.has(Flags::DENYOOM)
+}
+
 /// Commands that are executed at once inside a transaction.
 fn runs_in_multi(id: CommandId) -> bool {
     matches!(
@@ -396,12 +418,7 @@ pub(crate) fn is_control(id: CommandId) -> bool {
     id >= CommandId::Larder
 }
 
-fn queue(
-    session: &mut Session,
-    id: CommandId,
-    request: Request<'_>,
-    out: &mut Vec<u8>,
-) -> Outcome {
+fn queue(session: &mut Session, id: CommandId, request: Request<'_>, out: &mut Vec<u8>) -> Outcome {
     let mut reply = ReplyWriter::new(out, session.protocol);
     let Some(multi) = &mut session.multi else {
         unreachable!("only a transaction queues")

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use larder_store::{Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
 use larder_wire::trust::Secret;
-use larder_wire::{NodeId, Refusal};
+use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
@@ -92,14 +92,17 @@ impl Node {
         } else {
             config.fix(Parameter::Databases, "16");
         }
-        let keyspace = Keyspace::new(KeyspaceConfig {
+        let mut keyspace = Keyspace::new(KeyspaceConfig {
             hash_seed: settings.hash_seed,
+            random_seed: settings.random_seed,
             maxmemory: settings.maxmemory,
             eviction: EvictionPolicy::NoEviction,
+            ..KeyspaceConfig::default()
         });
         let ownership = if settings.standalone {
             Ownership::standalone(settings.id)
         } else {
+            keyspace.set_visible(Some(SlotSet::new()));
             Ownership::cluster(settings.id)
         };
         Node {

@@ -73,8 +73,13 @@ pub fn admit(standing: Standing, writes: bool, stale_reads: bool) -> Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapRefused {
     /// Older than the node's own, or another one of the same epoch.
-    Stale { own: Epoch },
-    OtherCluster { own: String, theirs: String },
+    Stale {
+        own: Epoch,
+    },
+    OtherCluster {
+        own: String,
+        theirs: String,
+    },
     Standalone,
 }
 

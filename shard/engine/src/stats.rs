@@ -48,6 +48,7 @@ pub struct Stats {
     pub reads: Counter,
     pub writes: Counter,
     pub errors: Counter,
+    /// These four are counted by the store and copied here now and then.
     pub expired_keys: Counter,
     pub evicted_keys: Counter,
     pub keyspace_hits: Counter,
@@ -62,7 +63,7 @@ pub struct Stats {
 
 impl Default for Stats {
     fn default() -> Stats {
-        let many = |count: usize| (0..count);
+        let many = |count: usize| 0..count;
         Stats {
             commands: many(CommandId::ALL.len())
                 .map(|_| CommandStats::default())

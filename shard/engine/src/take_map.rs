@@ -1,7 +1,7 @@
 //! What a map from the topology does to a node.
 
-use larder_wire::control::MapPush;
 use larder_wire::Refusal;
+use larder_wire::control::MapPush;
 
 use crate::node::Node;
 use crate::ownership::MapRefused;
@@ -27,6 +27,8 @@ impl Node {
             return Ok(());
         };
         self.ownership.take(push.map);
+        self.keyspace
+            .set_visible(Some(self.ownership.slots().clone()));
         self.release();
         Ok(())
     }

@@ -149,7 +149,9 @@ impl KillFilter<'_> {
             && self
                 .laddr
                 .is_none_or(|addr| addr == client.laddr.as_bytes())
-            && self.user.is_none_or(|user| user == client.user().as_bytes())
+            && self
+                .user
+                .is_none_or(|user| user == client.user().as_bytes())
             && self.max_age_seconds.is_none_or(|max| age >= max)
             && !(self.skip_me && client.id == me)
     }
@@ -207,9 +209,10 @@ fn kill_filter<'a>(turn: &Turn<'a>) -> Result<KillFilter<'a>, Refusal> {
             return Err(Refusal::SYNTAX);
         };
         if turn.is_word(at, "id") {
-            filter.id = Some(client_id(value).map_err(|_| {
-                Refusal::fixed("ERR client-id should be greater than 0")
-            })?);
+            filter.id = Some(
+                client_id(value)
+                    .map_err(|_| Refusal::fixed("ERR client-id should be greater than 0"))?,
+            );
         } else if turn.is_word(at, "type") {
             filter.kind = Some(client_type(value)?);
         } else if turn.is_word(at, "addr") {
@@ -294,18 +297,15 @@ pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         4 if turn.is_word(3, "write") => true,
         4 if turn.is_word(3, "all") => false,
         _ => {
-            return Err(Refusal::fixed(
-                "ERR CLIENT PAUSE mode must be WRITE or ALL",
-            ));
+            return Err(Refusal::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL"));
         }
     };
     let until_ms = turn.clock.mono_ms + ms.min(PAUSE_MS_MAX) as u64;
     // A pause in force is made stricter and longer, never the reverse.
     let (until_ms, writes_only) = match turn.node.pause {
-        Some(old) if old.until_ms > turn.clock.mono_ms => (
-            until_ms.max(old.until_ms),
-            writes_only && old.writes_only,
-        ),
+        Some(old) if old.until_ms > turn.clock.mono_ms => {
+            (until_ms.max(old.until_ms), writes_only && old.writes_only)
+        }
         Some(_) | None => (until_ms, writes_only),
     };
     turn.node.pause = Some(Pause {

@@ -237,7 +237,8 @@ pub fn getkeysinslot(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 /// Nodes do not report one another here; only the topology decides who has failed.
 pub fn count_failure_reports(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     cluster_only(turn)?;
-    let known = parse_id(turn, 2).is_some_and(|id| turn.node.ownership.map().find_node(id).is_some());
+    let known =
+        parse_id(turn, 2).is_some_and(|id| turn.node.ownership.map().find_node(id).is_some());
     if !known {
         return Err(unknown_node(turn, 2));
     }

@@ -22,8 +22,7 @@ pub fn get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.reply.map(wanted.len());
     for parameter in wanted {
         turn.reply.bulk(parameter.row().name.as_bytes());
-        turn.reply
-            .bulk(turn.node.config.get(parameter).as_bytes());
+        turn.reply.bulk(turn.node.config.get(parameter).as_bytes());
     }
     Ok(Outcome::Done)
 }
@@ -42,6 +41,7 @@ pub fn set(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn resetstat(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.node.stats.reset();
+    turn.node.keyspace.reset_stats();
     turn.node.errors.clear();
     turn.ok()
 }
@@ -75,8 +75,9 @@ impl Node {
         self.keyspace
             .set_maxmemory(self.config.int(Parameter::Maxmemory) as u64);
         let word = self.config.get(Parameter::MaxmemoryPolicy);
-        let policy = EvictionPolicy::from_word(word.as_bytes())
-            .unwrap_or_else(|| panic!("the table of parameters lets {word} pass, the store has no such policy"));
+        let policy = EvictionPolicy::from_word(word.as_bytes()).unwrap_or_else(|| {
+            panic!("the table of parameters lets {word} pass, the store has no such policy")
+        });
         self.keyspace.set_eviction(policy);
     }
 }

@@ -87,7 +87,10 @@ fn server(node: &Node, clock: Clock, text: &mut String) {
 }
 
 fn clients(node: &Node, _: Clock, text: &mut String) {
-    let watching = node.clients.iter().filter(|client| client.watched.get() > 0);
+    let watching = node
+        .clients
+        .iter()
+        .filter(|client| client.watched.get() > 0);
     lines! { text;
         "connected_clients": node.clients.len(),
         "cluster_connections": 0,

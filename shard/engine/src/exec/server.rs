@@ -76,9 +76,10 @@ pub fn role(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 /// No replicas: none can have acknowledged.
 pub fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.arg_int(1)?;
-    if turn.arg_int(2).map_err(|_| {
-        Refusal::fixed("ERR timeout is not an integer or out of range")
-    })? < 0
+    if turn
+        .arg_int(2)
+        .map_err(|_| Refusal::fixed("ERR timeout is not an integer or out of range"))?
+        < 0
     {
         return Err(Refusal::fixed("ERR timeout is negative"));
     }

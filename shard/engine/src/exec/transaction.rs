@@ -35,10 +35,19 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         return Err(Refusal::WATCH_IN_MULTI);
     }
     for key in turn.request.args_from(1) {
-        if turn.session.watches.iter().any(|(watched, _)| **watched == *key) {
+        if turn
+            .session
+            .watches
+            .iter()
+            .any(|(watched, _)| **watched == *key)
+        {
             continue;
         }
-        let exists = turn.node.keyspace.peek_value(key, turn.clock.now()).is_some();
+        let exists = turn
+            .node
+            .keyspace
+            .peek_value(key, turn.clock.now())
+            .is_some();
         turn.session.watches.push((key.into(), exists));
         let watchers = turn.node.watched.entry(key.into()).or_default();
         watchers.push(Rc::clone(&turn.session.client));
@@ -97,7 +106,11 @@ fn end(turn: &mut Turn<'_>) {
     turn.node.unwatch(turn.session);
 }
 
-fn run_queued(turn: &mut Turn<'_>, id: CommandId, request: larder_wire::resp::Request<'_>) -> Outcome {
+fn run_queued(
+    turn: &mut Turn<'_>,
+    id: CommandId,
+    request: larder_wire::resp::Request<'_>,
+) -> Outcome {
     // Judged a moment ago; only the first key's slot is wanted.
     let first_key = turn
         .node
