@@ -72,34 +72,34 @@ macro_rules! command_table {
             Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key nobody;
 
             // Hashes
-            Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key nobody;
-            Hexists      "hexists"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
+            Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key store(hash::hdel);
+            Hexists      "hexists"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hexists);
             Hexpire      "hexpire"      -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
             Hexpireat    "hexpireat"    -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
             Hexpiretime  "hexpiretime"  -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hget         "hget"          3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hgetall      "hgetall"       2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hget         "hget"          3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash::hget);
+            Hgetall      "hgetall"       2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hgetall);
             Hgetdel      "hgetdel"      -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_DELETE)] Key nobody;
             Hgetex       "hgetex"       -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
-            Hincrby      "hincrby"       4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
-            Hincrbyfloat "hincrbyfloat"  4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
-            Hkeys        "hkeys"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hlen         "hlen"          2 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
-            Hmget        "hmget"        -3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hmset        "hmset"        -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hincrby      "hincrby"       4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key store(hash::hincrby);
+            Hincrbyfloat "hincrbyfloat"  4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key store(hash::hincrbyfloat);
+            Hkeys        "hkeys"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hkeys);
+            Hlen         "hlen"          2 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hlen);
+            Hmget        "hmget"        -3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash::hmget);
+            Hmset        "hmset"        -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key store(hash::hmset);
             Hpersist     "hpersist"     -5 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key nobody;
             Hpexpire     "hpexpire"     -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
             Hpexpireat   "hpexpireat"   -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
             Hpexpiretime "hpexpiretime" -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
             Hpttl        "hpttl"        -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hrandfield   "hrandfield"   -2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hscan        "hscan"        -3 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hset         "hset"         -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hrandfield   "hrandfield"   -2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hrandfield);
+            Hscan        "hscan"        -3 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hscan);
+            Hset         "hset"         -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key store(hash::hset);
             Hsetex       "hsetex"       -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hsetnx       "hsetnx"        4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_INSERT)]        Key nobody;
-            Hstrlen      "hstrlen"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key nobody;
+            Hsetnx       "hsetnx"        4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_INSERT)]        Key store(hash::hsetnx);
+            Hstrlen      "hstrlen"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hstrlen);
             Httl         "httl"         -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hvals        "hvals"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hvals        "hvals"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hvals);
 
             // Lists
             Blmove     "blmove"      6 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
