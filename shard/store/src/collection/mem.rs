@@ -1,15 +1,6 @@
-//! What the allocator really hands out for a size, so that memory is counted honestly.
-//!
-//! mimalloc's classes: multiples of 8 bytes up to 64, then four steps to each doubling.
+//! Memory of buffers: what it costs, and growing and shrinking by the allocator's size classes.
 
-/// The size of the block that a request for `bytes` gets. Asking for this much wastes nothing.
-pub fn good_size(bytes: usize) -> usize {
-    if bytes <= 64 {
-        return bytes.next_multiple_of(8).max(8);
-    }
-    let step = 1 << ((bytes - 1).ilog2() - 2);
-    bytes.next_multiple_of(step)
-}
+pub use crate::size_class::size_class as good_size;
 
 /// Bytes of heap behind an allocation of `bytes`; none for an empty one.
 pub fn block(bytes: usize) -> usize {
@@ -35,23 +26,5 @@ pub fn give_back<T>(vec: &mut Vec<T>) {
     let used = good_size(vec.len() * size_of::<T>()) / size_of::<T>();
     if used * 2 < vec.capacity() {
         vec.shrink_to(used);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_good_size_holds_what_was_asked_for_and_is_a_class_itself() {
-        for bytes in 1..100_000 {
-            let size = good_size(bytes);
-            assert!(size >= bytes);
-            assert_eq!(good_size(size), size, "for {bytes}");
-            assert!(
-                bytes <= 64 || size * 4 <= bytes * 5 + 4,
-                "{size} for {bytes}"
-            );
-        }
     }
 }
