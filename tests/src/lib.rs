@@ -8,9 +8,11 @@
 pub mod chance;
 pub mod client;
 pub mod cluster;
+pub mod differential;
 pub mod process;
 pub mod redis;
 pub mod reply;
+pub mod standalone;
 pub mod workload;
 
 pub use chance::Chance;

@@ -1,0 +1,115 @@
+//! Which replies have to be equal, and which may differ in what way.
+
+use super::Args;
+use crate::reply::Reply;
+
+/// Two servers that are asked one after the other may be this far apart in time, in milliseconds.
+const SKEW_MS_MAX: i64 = 2000;
+
+/// How replies to one request are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    /// Equal.
+    Same,
+    /// Equal when sorted.
+    Unordered,
+    /// Equal when sorted by pairs (a flat array to RESP2, a map to RESP3).
+    UnorderedPairs,
+    /// Integers that are milliseconds or seconds, equal within the skew.
+    Milliseconds,
+    Seconds,
+    /// Of one type, arrays of one length.
+    Shape,
+    /// Both an error or both not.
+    Outcome,
+}
+
+fn likeness(args: &Args) -> Likeness {
+    let name = String::from_utf8_lossy(&args[0]).to_ascii_uppercase();
+    let sub = args
+        .get(1)
+        .map(|arg| String::from_utf8_lossy(arg).to_ascii_uppercase());
+    match (name.as_str(), sub.as_deref()) {
+        ("KEYS" | "SMEMBERS" | "SINTER" | "SUNION" | "SDIFF" | "HKEYS" | "HVALS", _) => {
+            Likeness::Unordered
+        }
+        ("HGETALL", _) => Likeness::UnorderedPairs,
+        ("PTTL" | "PEXPIRETIME", _) => Likeness::Milliseconds,
+        ("TTL" | "EXPIRETIME", _) => Likeness::Seconds,
+        ("SPOP" | "SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "RANDOMKEY", _) => Likeness::Shape,
+        ("OBJECT", Some("IDLETIME" | "FREQ")) => Likeness::Shape,
+        // A value's bytes may differ where its meaning does not.
+        ("DUMP", _) => Likeness::Outcome,
+        // Which commands there are differs, and flags come in any order.
+        ("COMMAND", Some("LIST" | "INFO" | "DOCS" | "COUNT")) => Likeness::Outcome,
+        _ => Likeness::Same,
+    }
+}
+
+/// `None` when the replies are alike, else both as they were compared.
+pub fn difference(args: &Args, redis: &Reply, larder: &Reply) -> Option<(Reply, Reply)> {
+    let (a, b) = (redis.clone(), larder.clone());
+    let (a, b) = match likeness(args) {
+        Likeness::Same => (a, b),
+        Likeness::Unordered => (sorted(a), sorted(b)),
+        Likeness::UnorderedPairs => (sorted_pairs(a), sorted_pairs(b)),
+        Likeness::Milliseconds => return apart(a, b, SKEW_MS_MAX),
+        Likeness::Seconds => return apart(a, b, SKEW_MS_MAX / 1000),
+        Likeness::Shape => (shape(a), shape(b)),
+        Likeness::Outcome => {
+            if a.is_error() == b.is_error() {
+                return None;
+            }
+            (a, b)
+        }
+    };
+    (a != b).then_some((a, b))
+}
+
+fn apart(a: Reply, b: Reply, most: i64) -> Option<(Reply, Reply)> {
+    match (a.as_int(), b.as_int()) {
+        (Some(x), Some(y)) if x >= 0 && y >= 0 && (x - y).abs() <= most => None,
+        _ => (a != b).then_some((a, b)),
+    }
+}
+
+pub fn sorted(reply: Reply) -> Reply {
+    match reply {
+        Reply::Array(mut items) => {
+            items.sort();
+            Reply::Array(items)
+        }
+        Reply::Set(mut items) => {
+            items.sort();
+            Reply::Set(items)
+        }
+        other => other,
+    }
+}
+
+pub fn sorted_pairs(reply: Reply) -> Reply {
+    match reply {
+        Reply::Array(items) => {
+            let mut pairs: Vec<&[Reply]> = items.chunks(2).collect();
+            pairs.sort();
+            Reply::Array(pairs.concat())
+        }
+        Reply::Map(mut pairs) => {
+            pairs.sort();
+            Reply::Map(pairs)
+        }
+        other => other,
+    }
+}
+
+/// The type and the lengths, the contents left out. Errors stay as they are.
+fn shape(reply: Reply) -> Reply {
+    match reply {
+        Reply::Array(items) => Reply::Array(items.into_iter().map(shape).collect()),
+        Reply::Set(items) => Reply::Set(items.into_iter().map(shape).collect()),
+        Reply::Bulk(_) => Reply::Bulk(Vec::new()),
+        Reply::Double(_) => Reply::Double(String::new()),
+        Reply::Int(_) => Reply::Int(0),
+        other => other,
+    }
+}

@@ -1,0 +1,53 @@
+//! One larder node that owns all slots, in a process of its own.
+
+use std::net::SocketAddr;
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::cluster::{SECRET, larder_bin};
+use crate::process::{Process, free_port, local};
+
+pub struct Standalone {
+    // Dropped before the folder.
+    process: Process,
+    addr: SocketAddr,
+    folder: TempDir,
+}
+
+impl Standalone {
+    /// `larder shard --standalone` on a free port.
+    ///
+    /// # Panics
+    /// When it does not come up; with its output.
+    pub fn start() -> Standalone {
+        let folder = tempfile::tempdir().expect("a folder for the node");
+        let addr = local(free_port());
+        let args = ["shard", "--standalone", "--listen", &addr.to_string()].map(str::to_owned);
+        let envs = [("LARDER_SECRET", SECRET)];
+        let mut process = Process::start("node", &larder_bin(), &args, &envs, folder.path())
+            .expect("larder is built (cargo build --profile quick)");
+        process.wait_listening(addr);
+        Standalone {
+            process,
+            addr,
+            folder,
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn client(&self) -> Client {
+        Client::to(self.addr)
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
