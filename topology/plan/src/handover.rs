@@ -77,7 +77,9 @@ impl Plan {
         epoch: Epoch,
         result: PushResult,
     ) {
-        if !self.is_present_life(node, run_id) {
+        // A push that reached nobody has no life behind it.
+        let reached = !matches!(result, PushResult::Failed(_));
+        if reached && !self.is_present_life(node, run_id) || !self.state.nodes.contains_key(&node) {
             return;
         }
         let now = self.soft.now;

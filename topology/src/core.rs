@@ -1,0 +1,262 @@
+//! The service around the plan: every event goes through `Core::event`, every action is handed to whoever
+//! carries it out. Nothing here waits: links, awaits and the store work on their own and report back as events.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as thread_mpsc;
+use std::time::{Duration, Instant};
+
+use larder_plan::report::OrderReport;
+use larder_plan::{Action, Event, Level, Order, Plan, RequestId, State};
+use larder_runtime::Secret;
+use larder_runtime::http::{HttpPort, Readiness};
+use larder_runtime::shutdown::Shutdown;
+use larder_wire::{ClusterMap, NodeId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::awaiting;
+use crate::link::{Link, LinkOrder};
+use crate::metrics::Shown;
+use crate::start::{NodeStarter, Stores, TopologyConfig};
+use crate::{PROBE_MOVING_MS, PROBE_MS, TICK_MS, session, web};
+
+/// How long HTTP requests under way may hold up the end, in milliseconds.
+const HTTP_END_MS_MAX: u64 = 500;
+
+/// What `start` prepared.
+pub(crate) struct Parts {
+    pub(crate) plan: Plan,
+    pub(crate) store: Stores,
+    pub(crate) maps: watch::Sender<Arc<ClusterMap>>,
+    pub(crate) readiness: Readiness,
+    pub(crate) shown: Arc<Shown>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) http_addr: Option<SocketAddr>,
+    pub(crate) config: TopologyConfig,
+}
+
+type Answer = Result<Box<OrderReport>, String>;
+
+/// Shared by all tasks of the topology's thread. Its cells are never borrowed across an await.
+pub(crate) struct Core {
+    plan: RefCell<Plan>,
+    began: Instant,
+    links: RefCell<BTreeMap<NodeId, Link>>,
+    requests: RefCell<BTreeMap<RequestId, oneshot::Sender<Answer>>>,
+    next_request: Cell<u64>,
+    store: thread_mpsc::Sender<(u64, Box<State>)>,
+    pub(crate) reports: mpsc::UnboundedSender<Event>,
+    maps: watch::Sender<Arc<ClusterMap>>,
+    readiness: Readiness,
+    shown: Arc<Shown>,
+    starter: Option<NodeStarter>,
+    pub(crate) secret: Secret,
+    pub(crate) protected: bool,
+    pub(crate) addr: SocketAddr,
+}
+
+/// Runs until `shutdown`.
+pub(crate) async fn serve(
+    parts: Parts,
+    listener: std::net::TcpListener,
+    http: Option<HttpPort>,
+    shutdown: Shutdown,
+) -> Writer {
+    let (reports, mut events) = mpsc::unbounded_channel();
+    let http_done = web::spawn(http, &parts, &shutdown);
+    let (store, writer) = store_thread(parts.store, &parts.config.cluster, reports.clone());
+    let core = Rc::new(Core {
+        plan: RefCell::new(parts.plan),
+        began: Instant::now(),
+        links: RefCell::default(),
+        requests: RefCell::default(),
+        next_request: Cell::new(1),
+        store,
+        reports,
+        maps: parts.maps,
+        readiness: parts.readiness,
+        shown: parts.shown,
+        starter: parts.config.node_starter,
+        secret: parts.config.secret,
+        protected: parts.config.protected,
+        addr: parts.addr,
+    });
+    let able = core.starter.is_some();
+    core.event(Event::NodeStarter { able });
+    let sessions = tokio::task::spawn_local(session::accept(listener, core.clone()));
+    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => break,
+            event = events.recv() => match event {
+                Some(event) => core.event(event),
+                None => break,
+            },
+            _ = tick.tick() => core.event(Event::Tick),
+        }
+    }
+    sessions.abort();
+    core.links.borrow_mut().clear();
+    if let Some(done) = http_done {
+        // Its error, if any, was logged by the task; a request that hangs is cut off.
+        let _ = tokio::time::timeout(Duration::from_millis(HTTP_END_MS_MAX), done).await;
+    }
+    writer
+}
+
+impl Core {
+    /// The one way into the plan.
+    pub(crate) fn event(self: &Rc<Core>, event: Event) {
+        let now = self.began.elapsed().as_millis() as u64;
+        let worth_showing = matches!(event, Event::Tick | Event::Recorded { .. });
+        let actions = self.plan.borrow_mut().step(now, event);
+        for action in actions {
+            self.act(action);
+        }
+        self.follow_nodes();
+        if worth_showing {
+            self.show();
+        }
+    }
+
+    fn act(self: &Rc<Core>, action: Action) {
+        match action {
+            Action::Record { seq, state } => {
+                // The thread is gone only when this one is about to end.
+                let _ = self.store.send((seq, state));
+            }
+            Action::PushMap { node, push } => self.order(node, LinkOrder::Push(push)),
+            Action::StartImport { node, import } => self.order(node, LinkOrder::Import(import)),
+            Action::Abort { node, attempt } => self.order(node, LinkOrder::Abort(attempt)),
+            Action::AwaitImport { node, attempt } => match self.addr_of(node) {
+                Some(addr) => awaiting::spawn(self, node, addr, attempt),
+                None => self.report(Event::AwaitBroken { attempt }),
+            },
+            Action::Broadcast(map) => {
+                self.readiness.set_ready();
+                self.maps.send_replace(Arc::new(*map));
+            }
+            Action::Reply { request, answer } => {
+                if let Some(waiting) = self.requests.borrow_mut().remove(&request) {
+                    // The operator may have left.
+                    let _ = waiting.send(answer);
+                }
+            }
+            Action::AskForNodes(missing) => {
+                if let Some(start) = &self.starter {
+                    tracing::info!("{missing} further nodes are started");
+                    start(missing);
+                }
+            }
+            Action::Moved(done) => self.shown.moved(&done),
+            Action::Log { level, text } => match level {
+                Level::Info => tracing::info!("{text}"),
+                Level::Warn => tracing::warn!("{text}"),
+                Level::Error => tracing::error!("{text}"),
+            },
+        }
+    }
+
+    fn order(&self, node: NodeId, order: LinkOrder) {
+        match self.links.borrow().get(&node) {
+            Some(link) => link.order(order),
+            None => order.fail(node, "there is no connection", &self.reports),
+        }
+    }
+
+    pub(crate) fn report(&self, event: Event) {
+        // The loop that reads them ends with this thread.
+        let _ = self.reports.send(event);
+    }
+
+    /// One link for each node that is known, to the address that it last joined with.
+    fn follow_nodes(self: &Rc<Core>) {
+        let plan = self.plan.borrow();
+        let nodes = &plan.state().nodes;
+        let mut links = self.links.borrow_mut();
+        links.retain(|id, link| {
+            let node = nodes.get(id).filter(|node| !node.gone);
+            node.is_some_and(|node| node.addr == link.addr)
+        });
+        let moving = !plan.state().attempts.is_empty();
+        let every = Duration::from_millis(if moving { PROBE_MOVING_MS } else { PROBE_MS });
+        for (id, node) in nodes.iter().filter(|(_, node)| !node.gone) {
+            let link = links
+                .entry(*id)
+                .or_insert_with(|| Link::spawn(*id, &node.addr, &self.secret, &self.reports));
+            link.probe_every(every);
+        }
+    }
+
+    fn addr_of(&self, node: NodeId) -> Option<String> {
+        let plan = self.plan.borrow();
+        plan.state().nodes.get(&node).map(|node| node.addr.clone())
+    }
+
+    fn show(&self) {
+        let plan = self.plan.borrow();
+        self.shown.show(plan.status());
+    }
+
+    pub(crate) fn plan(&self) -> std::cell::Ref<'_, Plan> {
+        self.plan.borrow()
+    }
+
+    pub(crate) fn maps(&self) -> watch::Receiver<Arc<ClusterMap>> {
+        self.maps.subscribe()
+    }
+
+    /// Takes an order to the plan and waits till what it decided is recorded.
+    pub(crate) async fn operator(self: &Rc<Core>, order: Order) -> Answer {
+        let request = RequestId(self.next_request.get());
+        self.next_request.set(request.0 + 1);
+        let (sender, answered) = oneshot::channel();
+        self.requests.borrow_mut().insert(request, sender);
+        self.event(Event::Operator { request, order });
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => Err("the topology is ending: ask again when it is back".into()),
+        }
+    }
+}
+
+/// The thread that writes the record.
+pub(crate) struct Writer(std::thread::JoinHandle<()>);
+
+impl Writer {
+    /// Waits till what was handed over is written. Every holder of the core must be gone.
+    pub(crate) fn finish(self) {
+        // A panic was reported by the thread itself.
+        let _ = self.0.join();
+    }
+}
+
+/// Writes come one by one; of several that wait only the last, which holds all the others, is written.
+fn store_thread(
+    mut store: Stores,
+    cluster: &str,
+    reports: mpsc::UnboundedSender<Event>,
+) -> (thread_mpsc::Sender<(u64, Box<State>)>, Writer) {
+    let (sender, records) = thread_mpsc::channel::<(u64, Box<State>)>();
+    let cluster = cluster.to_string();
+    let thread = std::thread::spawn(move || {
+        while let Ok(mut record) = records.recv() {
+            while let Ok(later) = records.try_recv() {
+                record = later;
+            }
+            let (seq, state) = record;
+            let result = store
+                .save(&cluster, &state.to_json())
+                .map_err(|error| error.to_string());
+            if reports.send(Event::Recorded { seq, result }).is_err() {
+                return;
+            }
+        }
+    });
+    (sender, Writer(thread))
+}

@@ -1,0 +1,233 @@
+//! `LARDER <VERB> …` of operators, nodes and proxies: read, taken to the plan, answered as JSON or as lines for
+//! people.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use larder_plan::report::OrderReport;
+use larder_plan::{Event, Order};
+use larder_wire::control::{NodeJoin, ProxyJoin};
+use larder_wire::resp::{Protocol, ReplyWriter, Request};
+use larder_wire::{Refusal, SlotSet};
+use serde::Serialize;
+
+use crate::core::Core;
+use crate::session::is_word;
+use crate::text;
+
+/// Answers one request of a connection that has shown the secret.
+pub(crate) async fn answer(
+    core: &Rc<Core>,
+    from: SocketAddr,
+    request: &Request<'_>,
+    reply: &mut ReplyWriter<'_>,
+) {
+    let verb = request.get(1).unwrap_or(b"").to_ascii_lowercase();
+    match verb.as_slice() {
+        b"join" => join(core, from, request, reply),
+        b"status" => {
+            let status = core.plan().status();
+            match wants_json(request, 2) {
+                Ok(true) => json(reply, &status),
+                Ok(false) => lines(reply, &text::status_text(&status)),
+                Err(refusal) => reply.error(&refusal),
+            }
+        }
+        b"moves" => {
+            let moves = core.plan().moves();
+            match wants_json(request, 2) {
+                Ok(true) => json(reply, &moves),
+                Ok(false) => lines(reply, &text::moves_text(&moves)),
+                Err(refusal) => reply.error(&refusal),
+            }
+        }
+        b"reshard" | b"move" | b"rebalance" => match read_order(&verb, request) {
+            Ok((order, as_json)) => match core.operator(order).await {
+                Ok(report) => write_report(reply, &report, as_json),
+                Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
+            },
+            Err(refusal) => reply.error(&refusal),
+        },
+        _ => reply.error(&Refusal::new(format!(
+            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, JOIN, WATCH)",
+            String::from_utf8_lossy(&verb[..verb.len().min(128)])
+        ))),
+    }
+}
+
+/// `JOIN <NodeJoin or ProxyJoin>`: what has a run id is a node.
+fn join(core: &Rc<Core>, from: SocketAddr, request: &Request<'_>, reply: &mut ReplyWriter<'_>) {
+    let Some(body) = request.get(2) else {
+        return reply.error(&Refusal::wrong_arity("larder|join"));
+    };
+    let event = if let Ok(mut node) = serde_json::from_slice::<NodeJoin>(body) {
+        node.addr = reachable(&node.addr, from);
+        node.http = node.http.map(|http| reachable(&http, from));
+        Event::NodeJoined(node)
+    } else if let Ok(mut proxy) = serde_json::from_slice::<ProxyJoin>(body) {
+        proxy.addr = reachable(&proxy.addr, from);
+        proxy.http = proxy.http.map(|http| reachable(&http, from));
+        Event::ProxyJoined(proxy)
+    } else {
+        return reply.error(&Refusal::fixed(
+            "ERR LARDER JOIN takes the JSON of a NodeJoin or a ProxyJoin",
+        ));
+    };
+    core.event(event);
+    reply.ok();
+}
+
+/// A process that listens everywhere is reached where its connection came from.
+fn reachable(addr: &str, from: SocketAddr) -> String {
+    match addr.parse::<SocketAddr>() {
+        Ok(given) if given.ip().is_unspecified() => {
+            SocketAddr::new(from.ip().to_canonical(), given.port()).to_string()
+        }
+        Ok(_) | Err(_) => addr.to_string(),
+    }
+}
+
+fn wants_json(request: &Request<'_>, first: usize) -> Result<bool, Refusal> {
+    match request.len() - first {
+        0 => Ok(false),
+        1 if is_word(request.get(first), "json") => Ok(true),
+        _ => Err(Refusal::SYNTAX),
+    }
+}
+
+/// `RESHARD SHARDS n`, `MOVE SLOTS a-b TO node`, `REBALANCE`, each with `[DRYRUN] [JSON]`.
+fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refusal> {
+    let word = |index: usize| {
+        request
+            .get(index)
+            .map(|arg| String::from_utf8_lossy(arg).into_owned())
+    };
+    let first = match verb {
+        b"reshard" => 4,
+        b"move" => 6,
+        _ => 2,
+    };
+    let (mut dry_run, mut as_json) = (false, false);
+    for index in first..request.len() {
+        if is_word(request.get(index), "dryrun") {
+            dry_run = true;
+        } else if is_word(request.get(index), "json") {
+            as_json = true;
+        } else {
+            return Err(usage(verb));
+        }
+    }
+    let order = match (verb, word(3), word(5)) {
+        (b"reshard", Some(shards), _) if is_word(request.get(2), "shards") => Order::Reshard {
+            shards: shards.parse().map_err(|_| Refusal::NOT_AN_INTEGER)?,
+            dry_run,
+        },
+        (b"move", Some(slots), Some(to))
+            if is_word(request.get(2), "slots") && is_word(request.get(4), "to") =>
+        {
+            let slots: SlotSet = slots
+                .parse()
+                .map_err(|line| Refusal::new(format!("ERR {line}")))?;
+            Order::Move { slots, to, dry_run }
+        }
+        (b"rebalance", _, _) => Order::Rebalance { dry_run },
+        (_, _, _) => return Err(usage(verb)),
+    };
+    Ok((order, as_json))
+}
+
+fn usage(verb: &[u8]) -> Refusal {
+    Refusal::fixed(match verb {
+        b"reshard" => "ERR write LARDER RESHARD SHARDS <count> [DRYRUN] [JSON]",
+        b"move" => "ERR write LARDER MOVE SLOTS <a-b,c> TO <node> [DRYRUN] [JSON]",
+        _ => "ERR write LARDER REBALANCE [DRYRUN] [JSON]",
+    })
+}
+
+fn write_report(reply: &mut ReplyWriter<'_>, report: &OrderReport, as_json: bool) {
+    match as_json {
+        true => json(reply, report),
+        false => lines(reply, &text::order_text(report)),
+    }
+}
+
+fn json(reply: &mut ReplyWriter<'_>, value: &impl Serialize) {
+    let json = serde_json::to_vec(value).expect("reports have nothing that JSON cannot hold");
+    reply.bulk(&json);
+}
+
+/// Text for people: to a RESP2 client, redis-cli above all, one simple string a line, which it prints as they are.
+fn lines(reply: &mut ReplyWriter<'_>, text: &str) {
+    match reply.protocol() {
+        Protocol::Resp3 => reply.verbatim("txt", text.as_bytes()),
+        Protocol::Resp2 => {
+            let lines: Vec<&str> = text.lines().collect();
+            reply.array(lines.len());
+            for line in lines {
+                reply.simple(line);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_wire::resp::OwnedRequest;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<(Order, bool), String> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let request = OwnedRequest::from_args(words.clone());
+        let verb = words[1].to_ascii_lowercase();
+        read_order(verb.as_bytes(), &request.view()).map_err(|refusal| refusal.text().to_string())
+    }
+
+    #[test]
+    fn orders_are_read_in_any_case_and_what_is_none_is_told_how_to_write_it() {
+        let reshard = |shards, dry_run| Order::Reshard { shards, dry_run };
+        assert_eq!(
+            read("larder reshard shards 5"),
+            Ok((reshard(5, false), false))
+        );
+        assert_eq!(
+            read("LARDER RESHARD SHARDS 5 DRYRUN JSON"),
+            Ok((reshard(5, true), true))
+        );
+        assert_eq!(
+            read("LARDER MOVE SLOTS 1-3 TO abc JSON"),
+            Ok((
+                Order::Move {
+                    slots: "1-3".parse().unwrap(),
+                    to: "abc".into(),
+                    dry_run: false
+                },
+                true
+            ))
+        );
+        let rebalance = Order::Rebalance { dry_run: true };
+        assert_eq!(read("LARDER REBALANCE dryrun"), Ok((rebalance, false)));
+        for wrong in [
+            "LARDER RESHARD",
+            "LARDER RESHARD SHARDS",
+            "LARDER RESHARD 5",
+            "LARDER RESHARD SHARDS x",
+            "LARDER RESHARD SHARDS -1",
+            "LARDER RESHARD SHARDS 5 NOW",
+            "LARDER MOVE SLOTS 1-3",
+            "LARDER MOVE SLOTS 3-1 TO x",
+            "LARDER REBALANCE 7",
+        ] {
+            assert!(read(wrong).unwrap_err().starts_with("ERR "), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_listens_everywhere_is_reached_where_it_came_from() {
+        let from = "10.1.2.3:555".parse().unwrap();
+        assert_eq!(reachable("0.0.0.0:7001", from), "10.1.2.3:7001");
+        assert_eq!(reachable("[::]:7001", from), "10.1.2.3:7001");
+        assert_eq!(reachable("192.168.0.9:7001", from), "192.168.0.9:7001");
+        assert_eq!(reachable("node.example:7001", from), "node.example:7001");
+    }
+}

@@ -1,0 +1,176 @@
+//! Reports as lines for people: what `LARDER STATUS`, `MOVES` and orders answer to redis-cli.
+
+use std::fmt::Write;
+
+use larder_plan::report::{MovesReport, NodeReport, OperationReport, OrderReport, Stage, Status};
+use larder_plan::{Finished, Outcome};
+use larder_runtime::size::show_size;
+
+/// The cluster as a table.
+pub fn status_text(status: &Status) -> String {
+    let mut text = format!("cluster {}, epoch {}\n", status.cluster, status.epoch);
+    if !status.formed {
+        let (there, wanted) = (status.spares.len(), status.shards_wanted);
+        text += &format!("not formed yet: {there} of {wanted} nodes have joined\n");
+    }
+    let mut rows = vec![
+        [
+            "shard", "node", "state", "slots", "keys", "memory", "ops/s", "cpu",
+        ]
+        .map(String::from),
+    ];
+    for shard in &status.shards {
+        rows.push(row(&shard.id.to_string(), shard.slot_count, &shard.node));
+    }
+    for spare in &status.spares {
+        rows.push(row("spare", 0, spare));
+    }
+    if rows.len() > 1 {
+        text += &table(&rows);
+    }
+    for proxy in &status.proxies {
+        text += &format!("proxy {}\n", proxy.addr);
+    }
+    if let Some(operation) = &status.operation {
+        text += &operation_text(operation);
+    }
+    let recommended = status.recommended;
+    if status.formed && recommended.shards as usize != status.shards.len() {
+        let reason = recommended.reason.word();
+        text += &format!("recommended: {} shards ({reason})\n", recommended.shards);
+    }
+    text
+}
+
+fn row(shard: &str, slots: u32, node: &NodeReport) -> [String; 8] {
+    let state = match (node.reachable, node.silent_ms) {
+        (true, _) => "up".to_string(),
+        (false, Some(ms)) => format!("silent for {} s", ms / 1000),
+        (false, None) => "not seen yet".to_string(),
+    };
+    let memory = match node.maxmemory {
+        0 => show_size(node.used_memory),
+        most => format!("{} of {}", show_size(node.used_memory), show_size(most)),
+    };
+    [
+        shard.to_string(),
+        node.addr.clone(),
+        state,
+        slots.to_string(),
+        node.keys.to_string(),
+        memory,
+        format!("{:.0}", node.ops_per_second),
+        format!("{:.0}%", node.cpu * 100.0),
+    ]
+}
+
+fn table(rows: &[[String; 8]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; 8] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = match column {
+                0..=2 => write!(line, "{cell:<width$}  ", width = widths[column]),
+                _ => write!(line, "{cell:>width$}  ", width = widths[column]),
+            };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// What is under way, and what has ended lately.
+pub fn moves_text(moves: &MovesReport) -> String {
+    let mut text = match &moves.operation {
+        Some(operation) => operation_text(operation),
+        None => "nothing is moving\n".to_string(),
+    };
+    for finished in moves.finished.iter().rev() {
+        text += &finished_text(finished);
+    }
+    text
+}
+
+fn operation_text(operation: &OperationReport) -> String {
+    let mut text = format!("{}: ", operation.kind.text());
+    text += &match &operation.stage {
+        Stage::Waiting { nodes } => format!("waits for {nodes} nodes to join\n"),
+        Stage::Stalled { reason } => format!("stalled, still tried: {reason}\n"),
+        Stage::Moving => {
+            let left = operation
+                .eta_seconds
+                .map_or(String::new(), |eta| format!(", {eta:.0} s left"));
+            format!("{:.0} % done{left}\n", operation.done * 100.0)
+        }
+    };
+    text += &format!(
+        "  {} of {} slots, {} keys, {}; {:.0} keys/s, {}/s; {} attempts failed\n",
+        operation.slots_done,
+        operation.slots_total,
+        operation.keys_moved,
+        show_size(operation.bytes_moved),
+        operation.keys_per_second,
+        show_size(operation.bytes_per_second as u64),
+        operation.failures,
+    );
+    for attempt in &operation.attempts {
+        text += &format!(
+            "  attempt {}: {} slots from {} to {}, {}, {} of {} keys\n",
+            attempt.attempt,
+            attempt.slots.len(),
+            attempt.from_addr,
+            attempt.to_addr,
+            attempt.phase,
+            attempt.keys,
+            attempt.keys_total.max(attempt.keys),
+        );
+    }
+    text
+}
+
+fn finished_text(finished: &Finished) -> String {
+    let outcome = match &finished.outcome {
+        Outcome::Done => "done".to_string(),
+        Outcome::Dropped { reason } => format!("given up: {reason}"),
+    };
+    format!(
+        "{}: {outcome} ({} slots, {} keys, {})\n",
+        finished.kind.text(),
+        finished.slots_moved,
+        finished.keys_moved,
+        show_size(finished.bytes_moved),
+    )
+}
+
+/// What an order will do.
+pub fn order_text(report: &OrderReport) -> String {
+    let mut text = match (report.dry_run, report.attached, report.operation) {
+        (true, _, _) => "plan (nothing is changed):\n".to_string(),
+        (false, true, _) => "the same is under way already:\n".to_string(),
+        (false, false, Some(_)) => "begins:\n".to_string(),
+        (false, false, None) => "nothing to do: it is so already\n".to_string(),
+    };
+    for part in &report.moves {
+        let to = part.to_addr.as_deref().unwrap_or("a further node");
+        text += &format!(
+            "  shard {} ({}) to shard {} ({to}): {} slots, about {} keys, {}\n",
+            part.from,
+            part.from_addr,
+            part.to,
+            part.slot_count,
+            part.keys,
+            show_size(part.bytes),
+        );
+    }
+    if report.missing_nodes > 0 {
+        text += &format!("{} further nodes are needed\n", report.missing_nodes);
+    }
+    text + &format!(
+        "{} slots move; {} shards, then {}\n",
+        report.slots, report.shards, report.shards_after
+    )
+}

@@ -1,0 +1,107 @@
+//! HTTP: `/sd` for Prometheus, `/status.json`, and a page that shows it. `/metrics`, `/healthz` and `/readyz` are the
+//! runtime's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Html;
+use axum::routing::get;
+use axum::{Json, Router};
+use larder_plan::report::Status;
+use larder_runtime::http::HttpPort;
+use larder_runtime::process;
+use larder_runtime::shutdown::Shutdown;
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::core::Parts;
+use crate::metrics::Shown;
+use crate::session::RELEASE;
+
+#[derive(Clone)]
+struct Web {
+    shown: Arc<Shown>,
+    part: &'static str,
+    /// Where this process itself is scraped.
+    http: String,
+}
+
+/// One group of Prometheus' HTTP service discovery.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Group {
+    targets: Vec<String>,
+    labels: BTreeMap<&'static str, String>,
+}
+
+pub(crate) fn spawn(
+    port: Option<HttpPort>,
+    parts: &Parts,
+    shutdown: &Shutdown,
+) -> Option<JoinHandle<()>> {
+    let port = port?;
+    let web = Web {
+        shown: parts.shown.clone(),
+        part: parts.config.part,
+        http: parts
+            .http_addr
+            .map_or(String::new(), |addr| addr.to_string()),
+    };
+    let pages = Router::new()
+        .route(
+            "/",
+            get(|| std::future::ready(Html(include_str!("console.html")))),
+        )
+        .route("/status.json", get(status))
+        .route("/sd", get(discovery))
+        .with_state(web);
+    let (registry, ready) = (parts.config.registry.clone(), parts.readiness.clone());
+    let part = parts.config.part;
+    let shutdown = shutdown.clone();
+    Some(tokio::spawn(async move {
+        let _process = (part == "topology").then(|| process::register(&registry, part, RELEASE));
+        let served = port.serve(registry.clone(), ready, pages, shutdown);
+        if let Err(error) = served.await {
+            tracing::error!("the HTTP port has failed: {error}");
+        }
+    }))
+}
+
+async fn status(State(web): State<Web>) -> Json<Status> {
+    Json((*web.shown.status()).clone())
+}
+
+async fn discovery(State(web): State<Web>) -> Json<Vec<Group>> {
+    Json(groups(&web.shown.status(), web.part, &web.http))
+}
+
+/// Every process that has an HTTP port, once, whatever it hosts.
+fn groups(status: &Status, part: &'static str, own: &str) -> Vec<Group> {
+    let mut found: BTreeMap<&str, &'static str> = BTreeMap::new();
+    let nodes = status
+        .shards
+        .iter()
+        .map(|shard| &shard.node)
+        .chain(&status.spares);
+    for http in nodes.filter_map(|node| node.http.as_deref()) {
+        found.insert(http, "shard");
+    }
+    for http in status
+        .proxies
+        .iter()
+        .filter_map(|proxy| proxy.http.as_deref())
+    {
+        found.insert(http, "proxy");
+    }
+    if !own.is_empty() {
+        found.insert(own, part);
+    }
+    let groups = found.into_iter().map(|(http, part)| Group {
+        targets: vec![http.to_string()],
+        labels: BTreeMap::from([
+            ("cluster", status.cluster.clone()),
+            ("process", part.to_string()),
+        ]),
+    });
+    groups.collect()
+}
