@@ -1,7 +1,7 @@
 //! A list: one packed buffer while small, a tree of packed chunks once large.
 
 use super::either::Either;
-use super::packed::{Item, Packed};
+use super::packed::{Item, Needle, Packed};
 use super::pieces::Budget;
 use super::settings::{CollectionSettings, ListPackedMax};
 use super::tree::{Leaf, Side, Tree};
@@ -302,17 +302,12 @@ fn remove_matching(packed: &mut Packed, element: &[u8], limit: usize) -> usize {
 }
 
 fn remove_matching_back(packed: &mut Packed, element: &[u8], limit: usize) -> usize {
-    let number = crate::number::parse_i64(element);
+    let needle = Needle::new(element);
     let (mut removed, mut at) = (0, packed.end());
     while removed < limit
         && let Some(before) = packed.prev(at)
     {
-        let same = match packed.get(before) {
-            Some(Item::Bytes(bytes)) => bytes == element,
-            Some(Item::Int(value)) => Some(value) == number,
-            None => false,
-        };
-        if same {
+        if packed.get(before).is_some_and(|item| needle.is(item)) {
             packed.remove(before, 1);
             removed += 1;
         }

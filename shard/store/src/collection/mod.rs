@@ -21,7 +21,7 @@ pub mod zset;
 
 pub use hash::Hash;
 pub use list::{End, List};
-pub use packed::{Item, Packed};
+pub use packed::{Item, Needle, Packed};
 pub use pieces::Budget;
 pub use set::Set;
 pub use settings::CollectionSettings;

@@ -57,6 +57,31 @@ impl<'a> Item<'a> {
     }
 }
 
+/// Text that elements are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Needle<'a> {
+    text: &'a [u8],
+    number: Option<i64>,
+}
+
+impl<'a> Needle<'a> {
+    pub fn new(text: &'a [u8]) -> Needle<'a> {
+        Needle {
+            text,
+            number: parse_i64(text),
+        }
+    }
+
+    /// True when `item` spells the text.
+    #[inline]
+    pub fn is(&self, item: Item<'_>) -> bool {
+        match item {
+            Item::Bytes(bytes) => bytes == self.text,
+            Item::Int(value) => Some(value) == self.number,
+        }
+    }
+}
+
 /// Where an element starts in its buffer, or where the elements end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct At(usize);
@@ -196,18 +221,14 @@ impl Packed {
     /// The first element from `from` on that spells `text`, looking at one element, then passing
     /// over `skip`.
     pub fn find(&self, from: At, text: &[u8], skip: usize) -> Option<At> {
-        let number = parse_i64(text);
+        let needle = Needle::new(text);
         let (mut at, end, mut passing) = (from.0, self.bytes.len() - 1, 0);
         while at < end {
             let (item, length) = item_at(&self.bytes, at);
             if passing > 0 {
                 passing -= 1;
             } else {
-                let same = match item {
-                    Item::Bytes(bytes) => bytes == text,
-                    Item::Int(value) => Some(value) == number,
-                };
-                if same {
+                if needle.is(item) {
                     return Some(At(at));
                 }
                 passing = skip;
