@@ -61,6 +61,17 @@ impl EvictionPolicy {
         )
     }
 
+    /// True for the policies that weigh how a key was used.
+    pub const fn looks_at_accesses(self) -> bool {
+        matches!(
+            self,
+            EvictionPolicy::AllKeysLru
+                | EvictionPolicy::AllKeysLfu
+                | EvictionPolicy::VolatileLru
+                | EvictionPolicy::VolatileLfu
+        )
+    }
+
     /// True when only keys with an expiry may go.
     pub const fn is_volatile(self) -> bool {
         matches!(

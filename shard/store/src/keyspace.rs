@@ -307,6 +307,17 @@ impl Keyspace {
         }
     }
 
+    /// As [`Keyspace::exists`], without counting a hit or a miss.
+    #[inline]
+    pub fn is_there<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
+        self.locate(key.into(), now).is_some()
+    }
+
+    /// Counts as an access; false when there is no such key.
+    pub fn touch_key<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
+        self.value(key, now).is_some()
+    }
+
     pub fn exists<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
         self.locate_for_read(key.into(), now).is_some()
     }
@@ -340,6 +351,16 @@ impl Keyspace {
         now: UnixMillis,
     ) -> Option<Option<UnixMillis>> {
         let found = self.locate_for_read(key.into(), now)?;
+        Some(self.entry(found).expires())
+    }
+
+    /// As [`Keyspace::expiry`], without counting a hit or a miss.
+    pub fn expiry_of<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        now: UnixMillis,
+    ) -> Option<Option<UnixMillis>> {
+        let found = self.locate(key.into(), now)?;
         Some(self.entry(found).expires())
     }
 

@@ -30,6 +30,14 @@ impl Keyspace {
         slots.iter().map(|slot| self.drop_slot(slot)).sum()
     }
 
+    /// Drops all keys that commands about the whole keyspace see: FLUSHALL.
+    pub fn drop_visible(&mut self) -> usize {
+        match self.visible.clone() {
+            Some(slots) => self.drop_slots(&slots),
+            None => self.drop_slots(&SlotSet::full()),
+        }
+    }
+
     fn drop_slot(&mut self, slot: Slot) -> usize {
         let table = self.take_table(slot);
         let keys = table.len();

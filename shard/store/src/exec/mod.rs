@@ -1,11 +1,21 @@
 //! One function a command, one file a family of commands.
 
+mod args;
+pub mod dispatch;
 mod element;
 mod element_scan;
+pub mod expire;
+pub mod generic;
 pub mod hash;
+pub mod lcs;
 pub mod list;
 pub mod list_move;
 mod number_args;
+pub mod object;
 mod sample;
+pub mod scan;
 pub mod set;
 pub mod set_algebra;
+pub mod string;
+
+pub use dispatch::dispatch;
