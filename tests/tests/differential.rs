@@ -14,8 +14,8 @@ const STEPS: usize = 400;
 /// Seeds that run when nothing else is said.
 const SEEDS: u64 = 30;
 
-/// DEBUG SLEEP is how a case lets time pass.
-const REDIS_ARGS: &[&str] = &["--enable-debug-command", "local"];
+/// DEBUG SLEEP is how a case lets time pass; a server that ticks fast wakes blocked clients soon.
+const REDIS_ARGS: &[&str] = &["--enable-debug-command", "local", "--hz", "500"];
 
 fn compare(pair: &Pair, commands: &Commands, seeds: impl IntoIterator<Item = u64>) {
     let survey = std::env::var_os("LARDER_SURVEY").is_some();
