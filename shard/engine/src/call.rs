@@ -305,10 +305,16 @@ impl Node {
     }
 
     #[inline]
-    fn count_call(&self, id: CommandId, first_key: FirstKey, result: &Result<Outcome, Refusal>) {
+    fn count_call(
+        &mut self,
+        id: CommandId,
+        first_key: FirstKey,
+        result: &Result<Outcome, Refusal>,
+    ) {
         if matches!(result, Ok(Outcome::Held)) {
             return;
         }
+        self.batch.push(id);
         let counts = self.stats.of(id);
         counts.calls.add(1);
         if result.is_err() {

@@ -21,6 +21,7 @@ pub mod ownership;
 pub mod session;
 pub mod stats;
 mod take_map;
+mod timer;
 pub mod turn;
 
 pub use client::Client;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use larder_store::{Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
+use larder_wire::command::CommandId;
 use larder_wire::trust::Secret;
 use larder_wire::{NodeId, Refusal, SlotSet};
 
@@ -79,6 +80,8 @@ pub struct Node {
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) pause: Option<Pause>,
     pub(crate) memory_peak: u64,
+    /// Commands run since the batch's time was last shared out.
+    pub(crate) batch: Vec<CommandId>,
     releases: u64,
 }
 
@@ -118,6 +121,7 @@ impl Node {
             errors: BTreeMap::new(),
             pause: None,
             memory_peak: 0,
+            batch: Vec::new(),
             releases: 0,
             settings,
         }
@@ -134,6 +138,11 @@ impl Node {
     pub fn close_session(&mut self, session: &mut Session) {
         self.unwatch(session);
         self.clients.remove(session.client.id);
+    }
+
+    /// Most bytes that the data ever took.
+    pub fn memory_peak(&self) -> u64 {
+        self.memory_peak
     }
 
     /// Grows each time when held requests may get further.

@@ -30,7 +30,7 @@ impl Counter {
 #[derive(Debug, Default)]
 pub struct CommandStats {
     pub calls: Counter,
-    pub usec: Counter,
+    pub nanos: Counter,
     /// Refused before execution, and by the command itself.
     pub rejected: Counter,
     pub failed: Counter,
@@ -106,7 +106,7 @@ impl Stats {
         for command in &self.commands {
             for counter in [
                 &command.calls,
-                &command.usec,
+                &command.nanos,
                 &command.rejected,
                 &command.failed,
             ] {

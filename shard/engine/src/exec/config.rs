@@ -34,8 +34,7 @@ pub fn set(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     }
     let args: Vec<&[u8]> = request.args_from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = args.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-    turn.node.config.set(&pairs)?;
-    turn.node.apply_config();
+    turn.node.set_config(&pairs)?;
     turn.ok()
 }
 
@@ -70,8 +69,14 @@ pub fn help_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 }
 
 impl Node {
-    /// Makes the values of the table take effect.
-    pub(crate) fn apply_config(&mut self) {
+    /// Sets all parameters or none, and makes them take effect.
+    pub fn set_config(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
+        self.config.set(pairs)?;
+        self.apply_config();
+        Ok(())
+    }
+
+    fn apply_config(&mut self) {
         self.keyspace
             .set_maxmemory(self.config.int(Parameter::Maxmemory) as u64);
         let word = self.config.get(Parameter::MaxmemoryPolicy);

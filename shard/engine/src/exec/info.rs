@@ -250,7 +250,7 @@ fn cpu(node: &Node, _: Clock, text: &mut String) {
 fn command_stats(node: &Node, _: Clock, text: &mut String) {
     for &id in CommandId::ALL {
         let counts = node.stats.of(id);
-        let (calls, usec) = (counts.calls.get(), counts.usec.get());
+        let (calls, usec) = (counts.calls.get(), counts.nanos.get() / 1000);
         if calls + counts.rejected.get() == 0 {
             continue;
         }

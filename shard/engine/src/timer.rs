@@ -1,0 +1,82 @@
+//! What happens without a command: expiry, freeing, eviction, the end of pauses and of idle clients.
+//!
+//! Every step is bounded by a count; the shell calls again as long as there is more and it has time.
+
+use larder_store::Room;
+
+use crate::clock::Clock;
+use crate::config::Parameter;
+use crate::node::Node;
+
+/// Expiring keys looked at in one step.
+const EXPIRY_KEYS_PER_STEP: usize = 200;
+/// Entries and elements freed in one step.
+const FREED_PER_STEP: usize = 1000;
+/// Buckets of growing tables moved in one step.
+const BUCKETS_PER_STEP: usize = 256;
+/// Keys evicted in one step.
+const EVICTIONS_PER_STEP: usize = 64;
+
+impl Node {
+    /// One bounded step of background work; true when another one at once is worth it.
+    pub fn background_step(&mut self, clock: Clock) -> bool {
+        let mut more = false;
+        if self.config.flag(Parameter::ActiveExpire) {
+            let swept = self.keyspace.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
+            more |= swept.examined > 0 && swept.is_rich();
+        }
+        more |= self.keyspace.free_some(FREED_PER_STEP);
+        more |= self.keyspace.tidy(BUCKETS_PER_STEP);
+        if self.keyspace.is_over_limit() {
+            more |= self.keyspace.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
+        }
+        self.settle_gone();
+        more
+    }
+
+    /// What is due by the clock. To be called a few times a second, and every few milliseconds while requests are held.
+    pub fn tick(&mut self, clock: Clock) {
+        if self
+            .pause
+            .is_some_and(|pause| pause.until_ms <= clock.mono_ms)
+        {
+            self.pause = None;
+            self.release();
+        }
+        if self.ownership.any_waits() {
+            // The waits for a map are bounded: whoever waits too long is told so when called again.
+            self.release();
+        }
+        self.memory_peak = self.memory_peak.max(self.keyspace.used_memory());
+        let store = self.keyspace.stats();
+        self.stats.keyspace_hits.set(store.hits);
+        self.stats.keyspace_misses.set(store.misses);
+        self.stats.expired_keys.set(store.expired);
+        self.stats.evicted_keys.set(store.evicted);
+    }
+
+    /// Closes clients that have been idle for longer than `timeout` seconds.
+    pub fn close_idle_clients(&mut self, clock: Clock) {
+        let seconds = self.config.int(Parameter::Timeout) as u64;
+        if seconds == 0 {
+            return;
+        }
+        for client in self.clients.iter() {
+            let idle_ms = clock.mono_ms.saturating_sub(client.active_ms.get());
+            if idle_ms > seconds * 1000 && !client.trust.get().has_control() {
+                client.kill();
+            }
+        }
+    }
+
+    /// The commands of the batch since the last call took `nanos` together: each is given an equal share.
+    pub fn batch_took(&mut self, nanos: u64) {
+        let count = self.batch.len() as u64;
+        if count == 0 {
+            return;
+        }
+        for id in self.batch.drain(..) {
+            self.stats.of(id).nanos.add(nanos / count);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One client connection: reads what has arrived, calls the engine for each request, writes all replies at once.
+//!
+//! ```text
+//! write what is owed ─▶ read into the thread's buffer ─▶ scan, call, scan, call … ─▶ one write
+//!        ▲                                                       │ held: wait, call again
+//!        └─────────────── what the socket did not take ◀─────────┘
+//! ```
+//!
+//! Only what is left over (half a request, replies that the socket did not take) is kept per connection. While replies are owed
+//! nothing is read, so a client that does not read holds a bounded amount of memory.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use larder_engine::{Outcome, Session};
+use larder_runtime::protect::{self, Admission, Arrival};
+use larder_wire::control::FeedAsk;
+use larder_wire::resp::{RequestScanner, Scanned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
+
+/// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
+const OUTPUT_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Buffers of a connection larger than this are given back when they are empty, in bytes.
+const BUFFER_KEPT_BYTES_MAX: usize = 64 * 1024;
+/// The thread's own output buffer is given back when it has grown past this, in bytes.
+const SCRATCH_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Why a batch ended.
+enum After {
+    /// All that arrived is answered.
+    Read,
+    /// Replies have to go out before more is executed.
+    Write,
+    Held,
+    Close,
+    Feed(FeedAsk),
+}
+
+/// What the connection's task does next.
+enum Next {
+    Wait,
+    Feed(FeedAsk),
+    Close,
+}
+
+pub(crate) struct Connection {
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    session: Session,
+    scanner: RequestScanner,
+    /// Arrived and not yet executed; `pending_at` is where the rest starts.
+    pending: Vec<u8>,
+    pending_at: usize,
+    /// Bytes that the request at the start of `pending` needs at least.
+    wanted: usize,
+    /// `pending` may hold a whole request.
+    unread: bool,
+    /// Replies that the socket has not taken; `owed_at` is where the rest starts.
+    owed: Vec<u8>,
+    owed_at: usize,
+    closing: bool,
+}
+
+/// Serves one accepted connection to its end.
+pub(crate) async fn serve(shared: Rc<Shared>, stream: TcpStream) {
+    let _guard = EndOnPanic(Rc::clone(&shared));
+    let Some(connection) = Connection::open(shared, stream) else {
+        return;
+    };
+    connection.run().await;
+}
+
+impl Connection {
+    fn open(shared: Rc<Shared>, stream: TcpStream) -> Option<Connection> {
+        larder_runtime::listen::tune(&stream).ok()?;
+        let peer = stream.peer_addr().ok()?;
+        let local = stream.local_addr().ok()?;
+        let session = {
+            let mut node = shared.node.borrow_mut();
+            let clock = shared.clocks.clock();
+            let mut session = node.open_session(peer.to_string(), local.to_string(), clock);
+            let admission = protect::admit(Arrival {
+                peer: Some(peer.ip()),
+                needs_auth: node.password().is_some(),
+                has_secret: node.settings.secret.is_some(),
+                unprotected: !node.config.flag(larder_engine::Parameter::ProtectedMode),
+            });
+            match admission {
+                Admission::Open => {}
+                Admission::AuthOnly => session.denied = Some(protect::DENIED),
+                Admission::Closed => {
+                    refuse(&stream, protect::DENIED);
+                    node.stats.connections_rejected.add(1);
+                    node.close_session(&mut session);
+                    return None;
+                }
+            }
+            let clients_max = node.config.int(larder_engine::Parameter::Maxclients) as usize;
+            if node.clients.len() > clients_max {
+                refuse(&stream, "ERR max number of clients reached");
+                node.stats.connections_rejected.add(1);
+                node.close_session(&mut session);
+                return None;
+            }
+            session
+        };
+        Some(Connection {
+            shared,
+            stream,
+            session,
+            scanner: RequestScanner::new(),
+            pending: Vec::new(),
+            pending_at: 0,
+            wanted: 0,
+            unread: false,
+            owed: Vec::new(),
+            owed_at: 0,
+            closing: false,
+        })
+    }
+
+    async fn run(mut self) {
+        loop {
+            let next = std::future::poll_fn(|cx| self.poll(cx)).await;
+            match next {
+                Ok(Next::Wait) => self.shared.released.notified().await,
+                Ok(Next::Feed(ask)) => {
+                    let _ = ask;
+                    break;
+                }
+                Ok(Next::Close) | Err(_) => break,
+            }
+        }
+    }
+
+    /// Goes on until the socket has no more to give or to take.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        loop {
+            ready!(self.poll_write_owed(cx))?;
+            if self.closing || self.session.client.is_killed() {
+                return Poll::Ready(Ok(Next::Close));
+            }
+            self.session.client.set_bell(cx.waker());
+            let after = if self.unread {
+                self.unread = false;
+                self.execute_pending(cx)?
+            } else if self.pending_at == self.pending.len() {
+                ready!(self.poll_read_fresh(cx))?
+            } else {
+                ready!(self.poll_read_rest(cx))?
+            };
+            match after {
+                After::Read => {}
+                After::Write => self.unread = true,
+                After::Close => self.closing = true,
+                After::Held => {
+                    self.unread = true;
+                    // What was answered before is sent before the wait.
+                    if self.owed_at == self.owed.len() {
+                        return Poll::Ready(Ok(Next::Wait));
+                    }
+                }
+                After::Feed(ask) => return Poll::Ready(Ok(Next::Feed(ask))),
+            }
+        }
+    }
+
+    /// Reads into the thread's buffer and executes from there.
+    fn poll_read_fresh(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<After>> {
+        let shared = Rc::clone(&self.shared);
+        let mut scratch = shared.scratch.borrow_mut();
+        let Scratch { input, output } = &mut *scratch;
+        let mut buffer = ReadBuf::new(input);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let filled = buffer.filled().len();
+        if filled == 0 {
+            return Poll::Ready(Ok(After::Close));
+        }
+        let input = &input[..filled];
+        let (consumed, after) = self.execute(input, filled, output);
+        self.pending.clear();
+        self.pending_at = 0;
+        self.pending.extend_from_slice(&input[consumed..]);
+        self.send(cx, output)?;
+        Poll::Ready(Ok(after))
+    }
+
+    /// Half a request is here: reads what follows behind it.
+    fn poll_read_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<After>> {
+        if self.pending_at > 0 {
+            self.pending.drain(..self.pending_at);
+            self.pending_at = 0;
+        }
+        // Never memory in proportion to what a client merely claims.
+        let room = self.wanted.clamp(READ_BYTES / 4, 4 * READ_BYTES);
+        self.pending.reserve(room);
+        let read = ready!(pin!(self.stream.read_buf(&mut self.pending)).poll(cx))?;
+        if read == 0 {
+            return Poll::Ready(Ok(After::Close));
+        }
+        self.shared
+            .node
+            .borrow()
+            .stats
+            .net_input_bytes
+            .add(read as u64);
+        Poll::Ready(self.execute_pending(cx))
+    }
+
+    fn execute_pending(&mut self, cx: &mut Context<'_>) -> io::Result<After> {
+        let shared = Rc::clone(&self.shared);
+        let mut scratch = shared.scratch.borrow_mut();
+        let pending = std::mem::take(&mut self.pending);
+        let (consumed, after) = self.execute(&pending[self.pending_at..], 0, &mut scratch.output);
+        self.pending = pending;
+        self.pending_at += consumed;
+        if self.pending_at == self.pending.len() {
+            self.pending.clear();
+            self.pending_at = 0;
+            if self.pending.capacity() > BUFFER_KEPT_BYTES_MAX {
+                self.pending = Vec::new();
+            }
+        }
+        self.send(cx, &mut scratch.output)?;
+        Ok(after)
+    }
+
+    /// Executes the whole requests of `input`; returns the bytes that are done with.
+    fn execute(&mut self, input: &[u8], arrived: usize, out: &mut Vec<u8>) -> (usize, After) {
+        let mut node = self.shared.node.borrow_mut();
+        let (clock, started) = self.shared.clocks.read();
+        node.stats.net_input_bytes.add(arrived as u64);
+        let mut at = 0;
+        let after = loop {
+            match self.scanner.scan(&input[at..]) {
+                Ok(Scanned::Request { consumed }) => {
+                    let request = self.scanner.request(&input[at..]);
+                    let outcome = if request.is_empty() {
+                        Outcome::Done
+                    } else {
+                        node.call(&mut self.session, request, clock, out)
+                    };
+                    if outcome == Outcome::Held {
+                        break After::Held;
+                    }
+                    at += consumed;
+                    match outcome {
+                        Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
+                        Outcome::Done | Outcome::Held => {}
+                        Outcome::Close => break After::Close,
+                        // The whole node stands still, as a server that is busy does.
+                        Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
+                        Outcome::Feed(ask) => break After::Feed(ask),
+                    }
+                }
+                Ok(Scanned::Incomplete { more }) => {
+                    self.wanted = more;
+                    break After::Read;
+                }
+                Err(error) => {
+                    out.extend_from_slice(format!("-{error}\r\n").as_bytes());
+                    break After::Close;
+                }
+            }
+        };
+        let took = started.elapsed().as_nanos() as u64;
+        node.batch_took(took);
+        self.session.client.query_bytes.set(input.len() - at);
+        self.shared.pass_releases_on(&node);
+        (at, after)
+    }
+
+    /// One attempt to write; what the socket does not take is kept.
+    fn send(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut sent = 0;
+        if self.owed_at == self.owed.len() && !out.is_empty() {
+            if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, out) {
+                sent = written?;
+                let node = self.shared.node.borrow();
+                node.stats.net_output_bytes.add(sent as u64);
+            }
+        }
+        self.owed.extend_from_slice(&out[sent..]);
+        self.session
+            .client
+            .output_bytes
+            .set(self.owed.len() - self.owed_at);
+        out.clear();
+        if out.capacity() > SCRATCH_KEPT_BYTES_MAX {
+            *out = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn poll_write_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.owed_at < self.owed.len() {
+            let rest = &self.owed[self.owed_at..];
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed_at += written;
+            let node = self.shared.node.borrow();
+            node.stats.net_output_bytes.add(written as u64);
+        }
+        if self.owed_at > 0 {
+            self.owed.clear();
+            self.owed_at = 0;
+            self.session.client.output_bytes.set(0);
+            if self.owed.capacity() > BUFFER_KEPT_BYTES_MAX {
+                self.owed = Vec::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // In a panic the node may be borrowed, and is about to end anyway.
+        if let Ok(mut node) = self.shared.node.try_borrow_mut() {
+            node.close_session(&mut self.session);
+        }
+    }
+}
+
+/// Says why and lets the connection close; a socket that has just been accepted has room for a line.
+fn refuse(stream: &TcpStream, text: &str) {
+    let _ = stream.try_write(format!("-{text}\r\n").as_bytes());
+}

@@ -1,0 +1,81 @@
+//! Joins the topology: says who and where this node is, every second, for as long as it lives.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use larder_runtime::{Backoff, ControlClient, ControlError, entropy};
+use larder_wire::control::{NodeJoin, Peer};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{info, warn};
+
+use crate::shared::{EndOnPanic, Shared};
+use crate::thread::NodeEnd;
+
+/// How often the node registers: the sign that it lives.
+const JOIN_EVERY: Duration = Duration::from_secs(1);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Ends the node when the topology refuses it for good.
+pub(crate) async fn run(shared: Rc<Shared>, topology: String, join: NodeJoin) {
+    let _guard = EndOnPanic(Rc::clone(&shared));
+    let Some(secret) = shared.config.secret.clone() else {
+        shared.end_with(NodeEnd::Refused("the node has no secret".to_string()));
+        return;
+    };
+    let Ok(body) = serde_json::to_string(&join) else {
+        unreachable!("a join message is plain strings and numbers")
+    };
+    let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+    let mut reachable = true;
+    loop {
+        let error = match ControlClient::connect(&topology, &secret, Peer::Node).await {
+            Ok(mut client) => {
+                if !reachable {
+                    info!(node = %join.addr, "the topology at {topology} is back");
+                }
+                reachable = true;
+                backoff.reset();
+                keep_joining(&mut client, &body).await
+            }
+            Err(error) => error,
+        };
+        if let Some(reason) = permanent(&error, &topology) {
+            shared.end_with(NodeEnd::Refused(reason));
+            return;
+        }
+        if reachable {
+            warn!(node = %join.addr, "lost the topology, trying again: {error}");
+        }
+        reachable = false;
+        sleep(backoff.next(entropy::jitter())).await;
+    }
+}
+
+/// Returns with what went wrong.
+async fn keep_joining(client: &mut ControlClient, body: &str) -> ControlError {
+    let mut every = interval(JOIN_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = client.request(["LARDER", "JOIN", body]).await {
+            return error;
+        }
+    }
+}
+
+/// What no further try will mend.
+fn permanent(error: &ControlError, topology: &str) -> Option<String> {
+    match error {
+        ControlError::Version(text) => Some(text.clone()),
+        ControlError::Refused { code, text } if code == "WRONGPASS" || code == "NOAUTH" => {
+            Some(format!(
+                "the topology at {topology} does not accept this node's secret: {text} (give both the same --secret-file or LARDER_SECRET)"
+            ))
+        }
+        ControlError::Refused { code, text } if code == "REFUSED" => Some(text.clone()),
+        ControlError::Refused { .. }
+        | ControlError::Unreachable { .. }
+        | ControlError::Garbled { .. } => None,
+    }
+}

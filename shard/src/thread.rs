@@ -1,0 +1,291 @@
+//! Starts nodes: binds their ports, then one thread each; a panic ends its node alone.
+
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use larder_engine::{Node, NodeSettings, Parameter};
+use larder_runtime::{Registry, Shutdown, ShutdownTrigger, entropy, listen, shutdown};
+use larder_wire::NodeId;
+use larder_wire::control::NodeJoin;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tracing::{error, info, warn};
+
+use crate::config::{ShardConfig, StartError};
+use crate::metrics::NodeMetrics;
+use crate::shared::Shared;
+use crate::{connection, identity, join, timers};
+
+/// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
+const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
+/// How long a node whose accept fails (no more file descriptors) waits before it tries again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+
+/// How a node came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEnd {
+    /// It was asked to.
+    Stopped,
+    /// The topology does not take it, for a reason that no retry mends.
+    Refused(String),
+    /// A bug; the message is in the log.
+    Panicked,
+}
+
+/// One node that runs.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    pub id: NodeId,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// `host:port`, as others reach it.
+    pub addr: String,
+}
+
+struct Running {
+    info: NodeInfo,
+    thread: JoinHandle<()>,
+    end: watch::Receiver<Option<NodeEnd>>,
+}
+
+/// The nodes of one [`start`]. Dropping it stops them, without waiting.
+pub struct Handle {
+    trigger: ShutdownTrigger,
+    nodes: Vec<Running>,
+}
+
+impl Handle {
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeInfo> {
+        self.nodes.iter().map(|node| &node.info)
+    }
+
+    /// Asks all nodes to end.
+    pub fn stop(&self) {
+        self.trigger.pull();
+    }
+
+    /// Returns once the first node has ended, with its address and how. Other nodes go on.
+    pub async fn first_end(&mut self) -> (String, NodeEnd) {
+        let waits = self.nodes.iter_mut().map(|node| {
+            let addr = node.info.addr.clone();
+            let mut end = node.end.clone();
+            Box::pin(async move {
+                let ended = end.wait_for(Option::is_some).await;
+                // The sender is gone without a word: the thread died.
+                let end = ended.ok().and_then(|end| end.clone());
+                (addr, end.unwrap_or(NodeEnd::Panicked))
+            })
+        });
+        let mut waits: Vec<_> = waits.collect();
+        std::future::poll_fn(|cx| {
+            for wait in &mut waits {
+                if let std::task::Poll::Ready(end) = wait.as_mut().poll(cx) {
+                    return std::task::Poll::Ready(end);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for all threads; call [`Handle::stop`] first. Blocks.
+    pub fn join(self) -> Vec<NodeEnd> {
+        self.nodes
+            .into_iter()
+            .map(|node| {
+                // The thread catches its own panics: how it ended is in the channel.
+                let _ = node.thread.join();
+                let end = node.end.borrow().clone();
+                end.unwrap_or(NodeEnd::Panicked)
+            })
+            .collect()
+    }
+}
+
+/// Starts the nodes of `config`; their metrics are on `registry` as long as they run. All ports are bound, or nothing is started.
+pub fn start(config: ShardConfig, registry: &Registry) -> Result<Handle, StartError> {
+    check(&config)?;
+    let listeners = bind(&config)?;
+    let mut identities = Vec::new();
+    for listener in &listeners {
+        let listen = listener.local_addr().map_err(StartError::Thread)?;
+        let id = identity::node_id(config.data_dir.as_deref(), listen.port())?;
+        let addr = advertised(&config, listen);
+        identities.push(NodeInfo { id, listen, addr });
+    }
+    let (trigger, waiter) = shutdown::channel();
+    let mut nodes = Vec::new();
+    for (info, listener) in identities.into_iter().zip(listeners) {
+        let (sender, end) = watch::channel(None);
+        let metrics = Arc::new(NodeMetrics::new(&info.addr));
+        registry.add(&metrics);
+        let plan = Plan {
+            config: config.clone(),
+            info: info.clone(),
+            listener,
+            metrics,
+            shutdown: waiter.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("node {}", info.listen.port()))
+            .spawn(move || {
+                let end = run_thread(plan);
+                sender.send_replace(Some(end));
+            })
+            .map_err(StartError::Thread)?;
+        nodes.push(Running { info, thread, end });
+    }
+    Ok(Handle { trigger, nodes })
+}
+
+fn check(config: &ShardConfig) -> Result<(), StartError> {
+    if config.topology.is_some() && config.secret.is_none() {
+        return Err(StartError::NoSecret);
+    }
+    settings_check(config).map_err(|refusal| StartError::Setting(refusal.text().to_string()))
+}
+
+/// The same checks that `CONFIG SET` makes.
+fn settings_check(config: &ShardConfig) -> Result<(), larder_wire::Refusal> {
+    let mut probe = larder_engine::config::Config::default();
+    probe.set(&settings_pairs(config))
+}
+
+fn settings_pairs(config: &ShardConfig) -> [(&[u8], &[u8]); 3] {
+    [
+        (b"maxmemory-policy", config.maxmemory_policy.as_bytes()),
+        (b"requirepass", config.password.as_bytes()),
+        (
+            b"protected-mode",
+            if config.protected_mode { b"yes" } else { b"no" },
+        ),
+    ]
+}
+
+fn bind(config: &ShardConfig) -> Result<Vec<TcpListener>, StartError> {
+    let flag = config.listen_flag.as_str();
+    let first = listen::resolve(&config.listen, flag)?;
+    let port = first.port();
+    if port != 0 && u32::from(port) + u32::from(config.nodes) > 65536 {
+        let nodes = config.nodes;
+        return Err(StartError::PortsBeyond { port, nodes });
+    }
+    let mut listeners = Vec::new();
+    for index in 0..config.nodes {
+        let mut addr = first;
+        if port != 0 {
+            addr.set_port(port + index);
+        }
+        listeners.push(listen::tcp_at(addr, flag)?);
+    }
+    Ok(listeners)
+}
+
+fn advertised(config: &ShardConfig, listen: SocketAddr) -> String {
+    match &config.advertise {
+        None => listen.to_string(),
+        Some(host) if host.contains(':') && !host.starts_with('[') => {
+            format!("[{host}]:{}", listen.port())
+        }
+        Some(host) => format!("{host}:{}", listen.port()),
+    }
+}
+
+/// All that a thread is started with.
+struct Plan {
+    config: ShardConfig,
+    info: NodeInfo,
+    listener: TcpListener,
+    metrics: Arc<NodeMetrics>,
+    shutdown: Shutdown,
+}
+
+fn run_thread(plan: Plan) -> NodeEnd {
+    let addr = plan.info.addr.clone();
+    // Nothing of the node outlives a panic: its state is dropped with the thread.
+    let end = catch_unwind(AssertUnwindSafe(|| run_node(plan))).unwrap_or(NodeEnd::Panicked);
+    match &end {
+        NodeEnd::Stopped => info!(node = %addr, "stopped"),
+        NodeEnd::Refused(reason) => error!(node = %addr, "{reason}"),
+        NodeEnd::Panicked => error!(node = %addr, "ended by a bug; other nodes go on"),
+    }
+    end
+}
+
+fn run_node(plan: Plan) -> NodeEnd {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a thread's runtime needs one epoll and one eventfd");
+    let local = LocalSet::new();
+    local.block_on(&runtime, node_main(plan))
+}
+
+async fn node_main(plan: Plan) -> NodeEnd {
+    let Ok(run_id) = entropy::node_id() else {
+        return NodeEnd::Refused("the system has no /dev/urandom".to_string());
+    };
+    let shared = Rc::new(make_shared(&plan, run_id));
+    let listener = match tokio::net::TcpListener::from_std(plan.listener) {
+        Ok(listener) => listener,
+        Err(error) => return NodeEnd::Refused(format!("cannot accept connections: {error}")),
+    };
+    tokio::task::spawn_local(timers::run(Rc::clone(&shared)));
+    if let Some(topology) = plan.config.topology.clone() {
+        let join = NodeJoin {
+            id: plan.info.id,
+            run_id,
+            addr: plan.info.addr.clone(),
+            http: plan.config.http.clone(),
+            zone: plan.config.zone.clone(),
+            maxmemory: plan.config.maxmemory,
+            release: env!("CARGO_PKG_VERSION").to_string(),
+        };
+        tokio::task::spawn_local(join::run(Rc::clone(&shared), topology, join));
+    }
+    tokio::select! {
+        () = plan.shutdown.wait() => NodeEnd::Stopped,
+        () = shared.ended.notified() => shared.take_end().unwrap_or(NodeEnd::Panicked),
+        () = accept(&shared, listener) => NodeEnd::Panicked,
+    }
+}
+
+fn make_shared(plan: &Plan, run_id: NodeId) -> Shared {
+    let config = &plan.config;
+    let mut node = Node::new(NodeSettings {
+        id: plan.info.id,
+        run_id,
+        standalone: config.topology.is_none(),
+        addr: plan.info.addr.clone(),
+        port: plan.info.listen.port(),
+        secret: config.secret.clone(),
+        maxmemory: config.maxmemory,
+        hash_seed: HASH_SEED,
+        random_seed: entropy::seed().unwrap_or(HASH_SEED),
+    });
+    node.config
+        .fix(Parameter::Bind, plan.info.listen.ip().to_string());
+    if let Err(refusal) = node.set_config(&settings_pairs(config)) {
+        unreachable!("checked before the start: {}", refusal.text());
+    }
+    plan.metrics.attach(Arc::clone(&node.stats));
+    Shared::new(node, Rc::new(config.clone()), Arc::clone(&plan.metrics))
+}
+
+async fn accept(shared: &Rc<Shared>, listener: tokio::net::TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(connection::serve(Rc::clone(shared), stream));
+            }
+            Err(error) => {
+                warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
