@@ -28,7 +28,7 @@ larder_runtime::metrics! {
     COMMAND_SECONDS = counter "redis_commands_duration_seconds_total" ["node", "cmd"] "Time that commands took, by name, in seconds.";
     COMMANDS_REJECTED = counter "redis_commands_rejected_calls_total" ["node", "cmd"] "Commands refused before they ran, by name.";
     COMMANDS_FAILED = counter "redis_commands_failed_calls_total" ["node", "cmd"] "Commands that answered with an error, by name.";
-    ERRORS = counter "redis_total_error_replies" ["node"] "Error replies sent.";
+    ERRORS = counter "redis_error_replies_total" ["node"] "Error replies sent.";
     EXPIRED = counter "redis_expired_keys_total" ["node"] "Keys that went because their time had come.";
     EVICTED = counter "redis_evicted_keys_total" ["node"] "Keys that went because memory was full.";
     KEYS = gauge "redis_db_keys" ["node", "db"] "Keys.";
