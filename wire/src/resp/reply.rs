@@ -157,6 +157,8 @@ impl ReplyScanner {
             b'$' | b'=' | b'!' => match self.length(buf)? {
                 None => Ok(Step::NotYet),
                 Some(-1) if kind == b'$' => Ok(Step::Element),
+                // Its three-letter format and colon are missing.
+                Some(0..4) if kind == b'=' => Err(ReplyError::Malformed),
                 Some(len @ 0..) if len <= BULK_BYTES_MAX as i64 => {
                     self.string_end = self.at + len as usize + 2;
                     self.skip_string(buf)
@@ -429,6 +431,7 @@ mod tests {
             (b"*-2\r\n", ReplyError::Malformed),
             (b"%-1\r\n", ReplyError::Malformed),
             (b"=-1\r\n", ReplyError::Malformed),
+            (b"=0\r\n\r\n", ReplyError::Malformed),
             (b"*9223372036854775807\r\n", ReplyError::Malformed),
             (b"#x\r\n", ReplyError::Malformed),
             (b"_x\r\n", ReplyError::Malformed),
