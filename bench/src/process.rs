@@ -1,0 +1,154 @@
+//! Servers under test: started on a core, watched through `/proc`, ended with the run.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::connection::Connection;
+
+/// How long a server may take to answer its first question.
+const READY_SECONDS_MAX: u64 = 30;
+/// Between two tries to connect to a server that starts.
+const READY_RETRY_MS: u64 = 10;
+
+/// A server that ends when this is dropped; and, should this process be killed, with it.
+pub(crate) struct Server {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+/// Which cores a process may run on, as `taskset` has it: `0`, `0,1`.
+#[derive(Clone, Debug)]
+pub(crate) struct Cores(pub(crate) String);
+
+impl Server {
+    /// Starts `command` (program and arguments) on `cores`; what it prints goes to a file in
+    /// `folder`.
+    pub(crate) fn start(
+        name: &str,
+        command: &[String],
+        cores: &Cores,
+        folder: &Path,
+    ) -> Result<Server, Failure> {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let child = Command::new("taskset")
+            .args(["-c", &cores.0, "setpriv", "--pdeathsig", "KILL"])
+            .args(command)
+            // All processes of a run trust one another, and nobody else's files are touched.
+            .env("LARDER_SECRET", format!("bench-{}", std::process::id()))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .map_err(|error| format!("taskset and setpriv (util-linux) do not start: {error}"))?;
+        Ok(Server {
+            child,
+            name: name.to_owned(),
+            log,
+        })
+    }
+
+    /// Returns once `question` sent to `addr` is answered by anything but an error.
+    pub(crate) async fn ready(
+        &mut self,
+        addr: SocketAddr,
+        question: &[&str],
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + Duration::from_secs(READY_SECONDS_MAX);
+        loop {
+            let why = match Connection::open(addr).await {
+                Ok(mut connection) => match connection.ask(question).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{} ended ({status}):\n{}", self.name, self.tail()).into());
+            }
+            if Instant::now() > deadline {
+                let tail = self.tail();
+                return Err(format!("{} is not ready: {why}\n{tail}", self.name).into());
+            }
+            // A foreign server has no event to wait for.
+            tokio::time::sleep(Duration::from_millis(READY_RETRY_MS)).await;
+        }
+    }
+
+    /// User and system time so far, of all its threads.
+    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
+        cpu_time(self.child.id())
+            .map_err(|error| format!("{} is gone ({error}):\n{}", self.name, self.tail()).into())
+    }
+
+    fn tail(&self) -> String {
+        const LINES_MAX: usize = 15;
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// User and system time of a process, ended threads included, in steps of 10 ms.
+fn cpu_time(pid: u32) -> std::io::Result<Duration> {
+    const TICK_MS: u64 = 10;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The program's name stands in parentheses and may hold anything.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// `COUNT` addresses that nothing listens on; nor on the port 10000 above, which a node of a
+/// Valkey cluster takes too.
+pub(crate) fn free_addrs<const COUNT: usize>() -> Result<[SocketAddr; COUNT], Failure> {
+    const TRIES_MAX: usize = 1000;
+    let mut held = Vec::new();
+    let mut found = Vec::new();
+    for _ in 0..TRIES_MAX {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let addr = listener.local_addr()?;
+        let bus = addr.port().checked_add(10_000);
+        let bus = bus.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        if bus.is_some() {
+            found.push(addr);
+        }
+        // Held until all are found, so that none is found twice.
+        held.push((listener, bus));
+        if let Ok(addrs) = <[SocketAddr; COUNT]>::try_from(&found[..]) {
+            return Ok(addrs);
+        }
+    }
+    Err("too few ports are free".into())
+}
+
+/// Keeps this process, and the load it makes, on `cores`.
+pub(crate) fn pin_self(cores: &Cores) -> Result<(), Failure> {
+    let done = Command::new("taskset")
+        .args(["-acp", &cores.0, &std::process::id().to_string()])
+        .stdout(Stdio::null())
+        .status()?;
+    if !done.success() {
+        return Err(format!("the load cannot run on cores {}", cores.0).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! What clients ask: a mix of commands over a set of keys, the same for the same seed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use larder_wire::resp::write::{array_header, bulk_header};
+
+/// Bytes of a key: `key:` and 12 digits.
+const KEY_DIGITS: usize = 12;
+
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Get,
+    Set,
+    Incr,
+    Ping,
+    /// MGET of so many keys.
+    Mget(usize),
+    /// MSET of so many keys.
+    Mset(usize),
+}
+
+/// Kinds of requests with their weights, e.g. `get=4,set=1` or `mget10`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mix {
+    parts: Vec<(Command, u64)>,
+    total: u64,
+    text: String,
+}
+
+impl FromStr for Mix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mix, String> {
+        let mut parts = Vec::new();
+        for part in text.split(',') {
+            let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
+            let weight = weight
+                .parse()
+                .map_err(|_| format!("the weight of {name} is no number: {weight}"))?;
+            parts.push((name.parse()?, weight));
+        }
+        let total = parts.iter().map(|(_, weight)| weight).sum();
+        if total == 0 {
+            return Err("a mix needs a weight above 0".to_owned());
+        }
+        Ok(Mix {
+            parts,
+            total,
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Command {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Command, String> {
+        let many = |digits: &str| {
+            let count = digits
+                .parse()
+                .ok()
+                .filter(|count| (1..=10_000).contains(count));
+            count.ok_or_else(|| format!("{name}: how many keys? (for example mget10)"))
+        };
+        match name {
+            "get" => Ok(Command::Get),
+            "set" => Ok(Command::Set),
+            "incr" => Ok(Command::Incr),
+            "ping" => Ok(Command::Ping),
+            _ => {
+                if let Some(digits) = name.strip_prefix("mget") {
+                    many(digits).map(Command::Mget)
+                } else if let Some(digits) = name.strip_prefix("mset") {
+                    many(digits).map(Command::Mset)
+                } else {
+                    Err(format!(
+                        "{name} is none of get, set, incr, ping, mgetN, msetN"
+                    ))
+                }
+            }
+        }
+    }
+}
+
+/// Writes requests; one a connection, each with a seed of its own.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    mix: Mix,
+    keys: u64,
+    value: Vec<u8>,
+    state: u64,
+}
+
+impl Workload {
+    pub(crate) fn new(mix: Mix, keys: u64, value_bytes: usize, seed: u64) -> Workload {
+        Workload {
+            mix,
+            keys: keys.max(1),
+            value: (0..value_bytes).map(|at| b'a' + (at % 26) as u8).collect(),
+            // Neighbouring seeds start far apart, none at zero, where the generator would stay.
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    /// Appends one request.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>) {
+        let mut at = self.random() % self.mix.total;
+        let mut command = self.mix.parts[0].0;
+        for (candidate, weight) in &self.mix.parts {
+            command = *candidate;
+            if at < *weight {
+                break;
+            }
+            at -= weight;
+        }
+        match command {
+            Command::Ping => out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"),
+            Command::Get => {
+                out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n");
+                self.write_key(out, b"key:");
+            }
+            Command::Set => {
+                out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n");
+                self.write_key(out, b"key:");
+                write_bulk(out, &self.value);
+            }
+            Command::Incr => {
+                out.extend_from_slice(b"*2\r\n$4\r\nINCR\r\n");
+                self.write_key(out, b"cnt:");
+            }
+            Command::Mget(count) => {
+                array_header(out, 1 + count);
+                out.extend_from_slice(b"$4\r\nMGET\r\n");
+                for _ in 0..count {
+                    self.write_key(out, b"key:");
+                }
+            }
+            Command::Mset(count) => {
+                array_header(out, 1 + 2 * count);
+                out.extend_from_slice(b"$4\r\nMSET\r\n");
+                for _ in 0..count {
+                    self.write_key(out, b"key:");
+                    write_bulk(out, &self.value);
+                }
+            }
+        }
+    }
+
+    /// Appends a SET of key number `index`.
+    pub(crate) fn write_fill(&self, out: &mut Vec<u8>, index: u64) {
+        out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n");
+        write_numbered(out, b"key:", index);
+        write_bulk(out, &self.value);
+    }
+
+    fn write_key(&mut self, out: &mut Vec<u8>, prefix: &[u8; 4]) {
+        let index = self.random() % self.keys;
+        write_numbered(out, prefix, index);
+    }
+
+    /// xorshift64*
+    fn random(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 1
+    }
+}
+
+fn write_numbered(out: &mut Vec<u8>, prefix: &[u8; 4], mut index: u64) {
+    let mut key = [b'0'; 4 + KEY_DIGITS];
+    key[..4].copy_from_slice(prefix);
+    for digit in key[4..].iter_mut().rev() {
+        *digit = b'0' + (index % 10) as u8;
+        index /= 10;
+    }
+    write_bulk(out, &key);
+}
+
+fn write_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    bulk_header(out, bytes.len());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_wire::resp::{RequestScanner, Scanned};
+
+    #[test]
+    fn a_mix_is_read_as_it_is_written() {
+        let mix: Mix = "get=4,set,mget10=2".parse().unwrap();
+        assert_eq!(
+            mix.parts,
+            [(Command::Get, 4), (Command::Set, 1), (Command::Mget(10), 2)]
+        );
+        assert_eq!(mix.to_string(), "get=4,set,mget10=2");
+        for wrong in ["", "got", "get=x", "get=0", "mget", "mget0", "get,"] {
+            assert!(wrong.parse::<Mix>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_a_request_and_all_of_the_mix_occur() {
+        let mix = "get,set,incr,ping,mget3,mset2".parse().unwrap();
+        let mut workload = Workload::new(mix, 10, 5, 7);
+        let mut seen = std::collections::BTreeMap::new();
+        let mut out = Vec::new();
+        for _ in 0..200 {
+            out.clear();
+            workload.write(&mut out);
+            let mut scanner = RequestScanner::new();
+            let consumed = out.len();
+            assert_eq!(scanner.scan(&out), Ok(Scanned::Request { consumed }));
+            let request = scanner.request(&out);
+            seen.insert(request.name().to_vec(), request.len());
+        }
+        let lengths: Vec<usize> = seen.into_values().collect();
+        assert_eq!(lengths, [2, 2, 4, 5, 1, 3], "GET INCR MGET MSET PING SET");
+    }
+}
