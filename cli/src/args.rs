@@ -4,8 +4,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use larder_runtime::size::parse_size;
 use larder_wire::SlotSet;
+
+pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// An elastic cache that speaks Redis' protocol, on your own machines.
 #[derive(Debug, Parser)]
@@ -35,6 +38,10 @@ pub(crate) struct Everywhere {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// The control plane: keeps the slot map and moves slots
+    Topology(Topology),
+    /// One or more nodes, which join a topology (or serve alone with --standalone)
+    Shard(Shard),
     /// Show shards, nodes and what is under way
     Status(Ask),
     /// Change the number of shards while the cluster serves
@@ -45,6 +52,80 @@ pub(crate) enum Verb {
     Rebalance(Rebalance),
     /// List the commands that clients can use
     Commands(Commands),
+}
+
+/// `--protected-mode`, with Redis' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Topology {
+    /// Where nodes, proxies and operators connect to
+    #[arg(long, default_value = "127.0.0.1:7000", value_name = "A:P")]
+    pub(crate) listen: String,
+    /// Where console, metrics and service discovery are served
+    #[arg(long, default_value = "127.0.0.1:7080", value_name = "A:P")]
+    pub(crate) http: String,
+    /// Where the cluster's map is kept [default: topology/ in this user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Shards that the cluster is formed with, as soon as so many nodes have joined; one that exists already keeps its own
+    #[arg(long, default_value_t = 3)]
+    pub(crate) shards: u32,
+    /// Replicas of each shard
+    #[arg(long, default_value_t = 0)]
+    pub(crate) replicas: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shard {
+    /// The topology to join
+    #[arg(
+        long,
+        env = "LARDER_TOPOLOGY",
+        default_value = "127.0.0.1:7000",
+        value_name = "A:P",
+        conflicts_with = "standalone"
+    )]
+    pub(crate) topology: String,
+    /// The first node's address; further nodes take the following ports
+    #[arg(long, default_value = "127.0.0.1:7001", value_name = "A:P")]
+    pub(crate) listen: String,
+    /// One node that owns all slots, alone: a server like Redis
+    #[arg(long)]
+    pub(crate) standalone: bool,
+    /// Nodes in this process; each is one thread
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "N",
+        conflicts_with = "standalone"
+    )]
+    pub(crate) nodes: u16,
+    /// Memory of each node, for example 512mb; 0 is no limit
+    #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) maxmemory: u64,
+    /// What goes when memory is full: noeviction, allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, …
+    #[arg(long, default_value = "noeviction", value_name = "POLICY")]
+    pub(crate) maxmemory_policy: String,
+    /// The failure zone that these nodes are in
+    #[arg(long, value_name = "Z")]
+    pub(crate) zone: Option<String>,
+    /// Where the nodes keep their ids, so that they come back as the same nodes [default: ids are made anew]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where metrics are served [default: not at all]
+    #[arg(long, value_name = "A:P")]
+    pub(crate) http: Option<String>,
+    /// The host name or address under which others reach these nodes [default: that of --listen]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) announce: Option<String>,
+    /// Refuse strangers from other machines while no password is asked for
+    #[arg(long, value_enum, default_value = "yes", value_name = "YES|NO")]
+    pub(crate) protected_mode: YesNo,
 }
 
 /// Where an operator's question goes, and how the answer is written.
@@ -126,6 +207,9 @@ mod tests {
     #[test]
     fn the_command_line_that_scripts_rely_on_is_understood() {
         for line in [
+            "larder topology --listen 127.0.0.1:7000 --http 127.0.0.1:7080 --data-dir d --shards 3 --replicas 1",
+            "larder shard --topology 127.0.0.1:7000 --listen 127.0.0.1:7001 --nodes 4 --maxmemory 512mb --zone a --data-dir d",
+            "larder shard --standalone --listen 127.0.0.1:6379",
             "larder status --topology 127.0.0.1:7000 --json",
             "larder reshard --shards 5 --dry-run --topology 127.0.0.1:7000 --json",
             "larder move --slots 0-99,512 --to 127.0.0.1:7002",
@@ -141,7 +225,9 @@ mod tests {
     #[test]
     fn values_that_mean_nothing_are_refused_by_name() {
         for (line, named) in [
+            ("larder shard --maxmemory lots", "512mb"),
             ("larder move --slots 0-99999 --to x", "--slots"),
+            ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),
             ("larder dance", "dance"),
         ] {

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod operator;
 mod order;
+mod serve;
 mod status;
 mod text;
 
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
 fn run(line: Line) -> Result<ExitCode, String> {
     let secret_file = line.everywhere.secret_file;
     match line.verb {
+        Verb::Topology(args) => block_on(serve::topology(args, secret_file))?,
+        Verb::Shard(args) => block_on(serve::shard(args, secret_file))?,
         Verb::Commands(ask) => match commands::run(&ask, &mut io::stdout().lock()) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             // `larder commands | head` is no failure.

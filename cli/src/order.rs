@@ -10,10 +10,11 @@ use larder_plan::report::{MovesReport, OperationReport, OrderReport, Stage};
 use larder_plan::{Finished, Outcome};
 use larder_runtime::size::show_size;
 use larder_runtime::{ControlClient, ControlError, Secret, shutdown};
+use larder_topology::order_text;
 
 use crate::args::{Ask, Move, Rebalance, Reshard};
 use crate::operator::{connect, explain};
-use crate::text::{Table, count, seconds, thousands};
+use crate::text::{count, seconds, thousands};
 
 /// How often the topology is asked how far it is, in milliseconds.
 const POLL_MS: u64 = 100;
@@ -91,7 +92,7 @@ pub(crate) async fn run(
         .map_err(|error| explain(topology, &error))?;
     let written = |error: std::io::Error| error.to_string();
     if !order.ask.json {
-        write!(out, "{}", plan_text(&report)).map_err(written)?;
+        write!(out, "{}", order_text(&report)).map_err(written)?;
     }
     let id = match report.operation {
         Some(id) => id,
@@ -105,8 +106,7 @@ pub(crate) async fn run(
     let began = Instant::now();
     let finished = tokio::select! {
         finished = watch(client, id, order, secret) => finished?,
-        signal = shutdown::signal() => {
-            signal.map_err(written)?;
+        _ = shutdown::signal().map_err(written)? => {
             eprintln!(
                 "\nthe {} goes on without this command; watch it with: larder status --topology {topology}",
                 order.name
@@ -188,45 +188,6 @@ async fn watch(
         }
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }
-}
-
-fn plan_text(report: &OrderReport) -> String {
-    if report.moves.is_empty() && report.missing_nodes == 0 && report.operation.is_none() {
-        return "nothing to do: the slots lie so already\n".to_string();
-    }
-    let mut text = String::new();
-    if report.attached {
-        text += "the same is under way already; watching it\n";
-    }
-    if !report.moves.is_empty() {
-        let mut table = Table::new(["from", "", "to", "", "slots", "about keys", "about bytes"]);
-        for part in &report.moves {
-            table.row([
-                format!("shard {}", part.from),
-                part.from_addr.clone(),
-                format!("shard {}", part.to),
-                part.to_addr
-                    .clone()
-                    .unwrap_or_else(|| "(a further node)".to_string()),
-                thousands(u64::from(part.slot_count)),
-                thousands(part.keys),
-                show_size(part.bytes),
-            ]);
-        }
-        text += &table.to_string();
-    }
-    text += &format!(
-        "{} to move, {} before, {} after{}\n",
-        count(u64::from(report.slots), "slot"),
-        count(u64::from(report.shards), "shard"),
-        report.shards_after,
-        if report.dry_run {
-            " (nothing was changed)"
-        } else {
-            ""
-        },
-    );
-    text
 }
 
 fn end_text(order: &Order<'_>, finished: &Finished, took: Duration) -> String {

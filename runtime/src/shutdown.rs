@@ -39,21 +39,23 @@ impl Shutdown {
     }
 }
 
-/// Returns at the first Ctrl-C or SIGTERM, with its name. From then on a second Ctrl-C ends the process
-/// at once: a person who presses it twice means it.
-pub async fn signal() -> std::io::Result<&'static str> {
+/// Waits for the first Ctrl-C or SIGTERM and gives its name; they are caught from the call on, not from the first wait. After
+/// it a second Ctrl-C ends the process at once: a person who presses it twice means it.
+pub fn signal() -> std::io::Result<impl Future<Output = &'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let name = tokio::select! {
-        _ = interrupt.recv() => "Ctrl-C",
-        _ = terminate.recv() => "SIGTERM",
-    };
-    tokio::spawn(async move {
-        interrupt.recv().await;
-        std::process::exit(130);
-    });
-    Ok(name)
+    Ok(async move {
+        let name = tokio::select! {
+            _ = interrupt.recv() => "Ctrl-C",
+            _ = terminate.recv() => "SIGTERM",
+        };
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            std::process::exit(130);
+        });
+        name
+    })
 }
 
 #[cfg(test)]

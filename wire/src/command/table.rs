@@ -63,13 +63,13 @@ macro_rules! command_table {
             Substr      "substr"       4 [READONLY]           [STRING] [one(1, RO_ACCESS)]                       Key            store(string::substr);
 
             // Bits of strings
-            Bitcount   "bitcount"    -2 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::bitcount);
-            Bitfield   "bitfield"    -2 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)]      Key store(bitfield::bitfield);
-            BitfieldRo "bitfield_ro" -2 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key store(bitfield::bitfield_ro);
-            Bitop      "bitop"       -4 [WRITE DENYOOM] [BITMAP] [one(2, OW_UPDATE), range(3, -1, 1, RO_ACCESS)] Key store(bits::bitop);
-            Bitpos     "bitpos"      -3 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::bitpos);
-            Getbit     "getbit"       3 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::getbit);
-            Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key store(bits::setbit);
+            Bitcount   "bitcount"    -2 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Bitfield   "bitfield"    -2 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)]      Key nobody;
+            BitfieldRo "bitfield_ro" -2 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Bitop      "bitop"       -4 [WRITE DENYOOM] [BITMAP] [one(2, OW_UPDATE), range(3, -1, 1, RO_ACCESS)] Key nobody;
+            Bitpos     "bitpos"      -3 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Getbit     "getbit"       3 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
+            Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key nobody;
 
             // Hashes
             Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key store(hash::hdel);

@@ -1,8 +1,6 @@
 //! One function a command, one file a family of commands.
 
 mod args;
-pub mod bitfield;
-pub mod bits;
 pub mod dispatch;
 mod element;
 mod element_scan;

@@ -1,0 +1,169 @@
+//! `larder topology`, `shard` and `proxy`: one part in this process, until Ctrl-C.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use larder_plan::Settings;
+use larder_runtime::http::{HttpPort, Readiness};
+use larder_runtime::secret::state_dir;
+use larder_runtime::{Registry, Shutdown, process, shutdown};
+use larder_shard::{NodeEnd, ShardConfig};
+use larder_topology::TopologyConfig;
+
+use crate::args::{self, RELEASE, YesNo};
+use crate::operator;
+
+/// The folder of a part that was given none: in this user's state directory.
+pub(crate) fn data_dir(asked: Option<PathBuf>, part: &str) -> Result<PathBuf, String> {
+    asked
+        .or_else(|| state_dir().map(|dir| dir.join(part)))
+        .ok_or_else(|| {
+            "there is no home directory to keep data in (name a folder with --data-dir)".to_string()
+        })
+}
+
+pub(crate) async fn topology(
+    args: args::Topology,
+    secret_file: Option<PathBuf>,
+) -> Result<ExitCode, String> {
+    let secret = operator::secret(secret_file, &[&args.listen, &args.http])?;
+    let data_dir = data_dir(args.data_dir, "topology")?;
+    let signal = shutdown::signal().map_err(|error| error.to_string())?;
+    let settings = Settings {
+        shards: args.shards,
+        replicas: args.replicas,
+        scale: Default::default(),
+    };
+    let config = TopologyConfig {
+        http: Some(args.http),
+        settings,
+        ..TopologyConfig::new(&args.listen, data_dir.clone(), args.shards, secret)
+    };
+    let topology = larder_topology::start(config).map_err(|error| error.to_string())?;
+    println!(
+        "operators, nodes and proxies connect to {}",
+        topology.addr()
+    );
+    if let Some(http) = topology.http_addr() {
+        println!(
+            "console http://{http}/  metrics http://{http}/metrics  discovery http://{http}/sd"
+        );
+    }
+    println!("data in {}", data_dir.display());
+    println!("ready");
+    let mut maps = topology.maps();
+    tokio::select! {
+        _ = signal => {}
+        // The sender goes with the topology's thread.
+        () = async { while maps.changed().await.is_ok() {} } => {
+            return Err("the topology has ended by a bug; its log says where".to_string());
+        }
+    }
+    topology.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn shard(
+    args: args::Shard,
+    secret_file: Option<PathBuf>,
+) -> Result<ExitCode, String> {
+    let secret = match args.standalone {
+        // A node that serves alone takes control from nobody unless a secret was given.
+        true => operator::secret(secret_file, &[&args.listen]).ok(),
+        false => Some(operator::secret(
+            secret_file,
+            &[&args.listen, &args.topology],
+        )?),
+    };
+    let signal = shutdown::signal().map_err(|error| error.to_string())?;
+    let registry = Registry::new();
+    let _process = process::register(&registry, "shard", RELEASE);
+    let http = HttpServer::bind(args.http.as_deref())?;
+    let config = ShardConfig {
+        listen: args.listen,
+        nodes: args.nodes,
+        topology: (!args.standalone).then_some(args.topology),
+        advertise: args.announce,
+        secret,
+        maxmemory: args.maxmemory,
+        maxmemory_policy: args.maxmemory_policy,
+        zone: args.zone,
+        data_dir: args.data_dir,
+        http: http.addr(),
+        protected_mode: args.protected_mode == YesNo::Yes,
+        ..ShardConfig::default()
+    };
+    let mut nodes = larder_shard::start(config, &registry).map_err(|error| error.to_string())?;
+    let (end, ended) = shutdown::channel();
+    let http = http.serve(registry, ended);
+    for node in nodes.nodes() {
+        println!("node {} at {}", node.id, node.addr);
+    }
+    println!("ready");
+    let alone = nodes.nodes().len() == 1;
+    let failed = tokio::select! {
+        _ = signal => None,
+        (addr, how) = nodes.first_end() => Some(why(&addr, how)),
+    };
+    if let (Some(text), false) = (&failed, alone) {
+        // The others hold keys: they go on until they are told to end.
+        eprintln!("larder: {text}");
+        shutdown::signal().map_err(|error| error.to_string())?.await;
+    }
+    nodes.stop();
+    nodes.join();
+    end.pull();
+    http.ended().await;
+    match failed {
+        None => Ok(ExitCode::SUCCESS),
+        Some(text) => Err(text),
+    }
+}
+
+/// How a node came to an end that nobody asked for.
+pub(crate) fn why(addr: &str, end: NodeEnd) -> String {
+    match end {
+        NodeEnd::Stopped => format!("node {addr} was stopped"),
+        NodeEnd::Refused(reason) => format!("node {addr}: {reason}"),
+        NodeEnd::Panicked => format!("node {addr} has ended by a bug; its log says where"),
+    }
+}
+
+/// The HTTP port of a part that need not have one.
+pub(crate) struct HttpServer(Option<HttpPort>);
+
+impl HttpServer {
+    pub(crate) fn bind(asked: Option<&str>) -> Result<HttpServer, String> {
+        let port = asked.map(|addr| HttpPort::bind(addr, "--http")).transpose();
+        port.map(HttpServer).map_err(|error| error.to_string())
+    }
+
+    /// As others reach it.
+    pub(crate) fn addr(&self) -> Option<String> {
+        self.0.as_ref().map(|port| port.addr().to_string())
+    }
+
+    pub(crate) fn serve(self, registry: Registry, until: Shutdown) -> Serving {
+        let ready = Readiness::waiting_for("nothing");
+        ready.set_ready();
+        Serving(self.0.map(|port| {
+            println!("metrics at http://{}/metrics", port.addr());
+            tokio::spawn(port.serve(registry, ready, Default::default(), until))
+        }))
+    }
+}
+
+pub(crate) struct Serving(Option<tokio::task::JoinHandle<std::io::Result<()>>>);
+
+impl Serving {
+    pub(crate) async fn ended(self) {
+        match self.0 {
+            None => {}
+            Some(task) => match task.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("the HTTP port has failed: {error}"),
+                Err(error) => tracing::error!("the HTTP port has ended by a bug: {error}"),
+            },
+        }
+    }
+}
