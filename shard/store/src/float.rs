@@ -31,6 +31,9 @@ pub fn parse_bound(text: &[u8]) -> Option<f64> {
 
 /// The double that all of `text` spells; `None` for NaN and for anything that is no number.
 fn strtod(text: &[u8]) -> Option<f64> {
+    if let Some(whole) = crate::number::parse_i64(text) {
+        return Some(whole as f64);
+    }
     let (negative, magnitude) = sign(text);
     if let Some(hex) = HexFloat::parse(magnitude) {
         let value = hex.to_double();
@@ -42,7 +45,7 @@ fn strtod(text: &[u8]) -> Option<f64> {
 }
 
 /// Splits off the sign: true when it is a minus.
-pub(crate) fn sign(text: &[u8]) -> (bool, &[u8]) {
+fn sign(text: &[u8]) -> (bool, &[u8]) {
     match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -52,14 +55,14 @@ pub(crate) fn sign(text: &[u8]) -> (bool, &[u8]) {
 
 /// `0x1.8p3`: `mantissa` times two to the `exponent`; the mantissa's lowest bit is set when bits beyond it were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HexFloat {
-    pub(crate) mantissa: u128,
-    pub(crate) exponent: i64,
+struct HexFloat {
+    mantissa: u128,
+    exponent: i64,
 }
 
 impl HexFloat {
     /// Without a sign.
-    pub(crate) fn parse(text: &[u8]) -> Option<HexFloat> {
+    fn parse(text: &[u8]) -> Option<HexFloat> {
         let rest = text
             .strip_prefix(b"0x")
             .or_else(|| text.strip_prefix(b"0X"))?;
@@ -96,7 +99,7 @@ impl HexFloat {
 }
 
 /// An exponent; one too long for any number is as good as the longest.
-pub(crate) fn signed_digits(text: &[u8]) -> Option<i64> {
+fn signed_digits(text: &[u8]) -> Option<i64> {
     let (negative, digits) = sign(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -23,6 +23,7 @@ pub use hash::Hash;
 pub use list::{End, List};
 pub use packed::{Item, Needle, Packed};
 pub use pieces::Budget;
+pub use score::packed_score;
 pub use set::Set;
 pub use settings::CollectionSettings;
 pub use zset::Zset;

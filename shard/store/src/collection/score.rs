@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use larder_wire::float::{DOUBLE_TEXT_BYTES_MAX, format_double};
+
 use super::packed::Item;
 use super::sorted::Key;
 
@@ -18,25 +20,14 @@ impl Key for Score {
     }
 }
 
-/// A packed score: an integer where the score is one, else its shortest text.
-pub fn packed_score(score: f64, text: &mut String) -> Item<'_> {
-    // 2^53 is where doubles stop telling neighbouring integers apart.
-    let is_int = score.fract() == 0.0 && score.abs() < 9_007_199_254_740_992.0;
-    if is_int && !(score == 0.0 && score.is_sign_negative()) {
+/// A packed score: an integer where the score is one, else its text. `-0` becomes `0`, as in Redis.
+pub fn packed_score(score: f64, room: &mut [u8; DOUBLE_TEXT_BYTES_MAX]) -> Item<'_> {
+    // As far as Redis goes: half of the range of 64-bit integers.
+    const INT_MAX: f64 = 4_611_686_018_427_387_904.0;
+    if score.trunc() == score && score.abs() <= INT_MAX {
         return Item::Int(score as i64);
     }
-    use std::fmt::Write as _;
-    text.clear();
-    // Rust spells infinity "inf" and never uses an exponent with {}: with {:e} every double stays short.
-    let written = if score.is_infinite() || score == 0.0 {
-        write!(text, "{score}")
-    } else if score.abs() < 1e-5 || score.abs() >= 1e17 {
-        write!(text, "{score:e}")
-    } else {
-        write!(text, "{score}")
-    };
-    written.expect("a String takes everything");
-    Item::Bytes(text.as_bytes())
+    Item::Bytes(format_double(room, score))
 }
 
 /// The score that a packed element spells; `None` for anything else and for NaN.

@@ -1,6 +1,8 @@
 //! A sorted set: members with scores, ordered by score, then by member. Packed as member, score, member, score, … in order;
 //! a table of scores and a tree in order once large.
 
+use larder_wire::float::DOUBLE_TEXT_BYTES_MAX;
+
 use super::either::Either;
 use super::packed::{At, Item, Packed};
 use super::pieces::Budget;
@@ -329,7 +331,7 @@ fn insert_packed(packed: &mut Packed, member: &[u8], score: f64) {
     }
     packed.insert(at, member);
     let after = packed.next(at);
-    packed.insert_item(after, packed_score(score, &mut String::new()));
+    packed.insert_item(after, packed_score(score, &mut [0; DOUBLE_TEXT_BYTES_MAX]));
 }
 
 fn score_at(packed: &Packed, at: At) -> f64 {

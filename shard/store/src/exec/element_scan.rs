@@ -1,12 +1,12 @@
 //! HSCAN, SSCAN, ZSCAN: what they share.
 
 use larder_wire::Refusal;
+use larder_wire::glob;
 use larder_wire::resp::{ReplyWriter, Request};
 
 use super::element::put;
 use super::number_args::{int, is};
 use crate::collection::Item;
-use crate::glob;
 
 /// Elements shown at a time when the client does not say.
 const COUNT_DEFAULT: usize = 10;

@@ -1,6 +1,7 @@
 //! Commands on hashes.
 
 use larder_wire::Refusal;
+use larder_wire::long_double::{LongDouble, Parsed};
 use larder_wire::resp::Protocol;
 
 use super::element::{put, put_or_null};
@@ -9,7 +10,6 @@ use super::number_args::{int, is};
 use super::sample;
 use crate::call::Call;
 use crate::collection::Hash;
-use crate::long_double::LongDouble;
 
 type Done = Result<(), Refusal>;
 
@@ -176,27 +176,30 @@ pub fn hincrby(call: &mut Call<'_>) -> Done {
 pub fn hincrbyfloat(call: &mut Call<'_>) -> Done {
     let (key, settings) = (call.key(1), call.keyspace.collections());
     let field = call.request.arg(2);
-    let increment = LongDouble::parse(call.request.arg(3)).ok_or(Refusal::NOT_A_FLOAT)?;
-    if !increment.is_finite() {
-        return Err(Refusal::fixed("ERR value is NaN or Infinity"));
-    }
-    let text = call
-        .keyspace
-        .modify_or_create(key, call.now, |hash: &mut Hash| {
-            let old = match hash.get(field) {
-                None => LongDouble::ZERO,
-                Some(value) => LongDouble::parse(value.text(&mut [0; 20]))
-                    .ok_or(Refusal::fixed("ERR hash value is not a float"))?,
-            };
-            let sum = old.plus(increment);
-            if !sum.is_finite() {
-                return Err(Refusal::INCREMENT_NAN_OR_INF);
-            }
-            let text = sum.human_text();
-            hash.set(field, text.as_bytes(), &settings);
-            Ok(text)
-        })??;
-    let set: [&[u8]; 4] = [b"HSET", call.request.arg(1), field, text.as_bytes()];
+    let increment = match LongDouble::parse(call.request.arg(3)) {
+        Some(Parsed::Finite(increment)) => increment,
+        Some(Parsed::Infinite) => return Err(Refusal::fixed("ERR value is NaN or Infinity")),
+        None => return Err(Refusal::NOT_A_FLOAT),
+    };
+    let change = |hash: &mut Hash| {
+        let old = match hash
+            .get(field)
+            .map(|value| LongDouble::parse(value.text(&mut [0; 20])))
+        {
+            None => LongDouble::ZERO,
+            Some(Some(Parsed::Finite(old))) => old,
+            Some(Some(Parsed::Infinite)) => return Err(Refusal::INCREMENT_NAN_OR_INF),
+            Some(None) => return Err(Refusal::fixed("ERR hash value is not a float")),
+        };
+        let sum = old
+            .checked_add(increment)
+            .ok_or(Refusal::INCREMENT_NAN_OR_INF)?;
+        let text = sum.to_text();
+        hash.set(field, text.as_bytes(), &settings);
+        Ok(text)
+    };
+    let text = call.keyspace.modify_or_create(key, call.now, change)??;
+    let set: [&[u8]; 4] = [b"HSET", key.bytes(), field, text.as_bytes()];
     call.effects.push(set);
     call.reply.bulk(text.as_bytes());
     Ok(())

@@ -17,5 +17,9 @@ pub mod scan;
 pub mod set;
 pub mod set_algebra;
 pub mod string;
+pub mod zset;
+pub mod zset_algebra;
+pub mod zset_pop;
+pub mod zset_range;
 
 pub use dispatch::dispatch;

@@ -1,0 +1,347 @@
+//! Ranges of a sorted set by rank, score and member.
+
+use larder_wire::resp::Request;
+use larder_wire::{Refusal, UnixMillis};
+
+use super::number_args::{int, is, span};
+use super::zset::put_members;
+use crate::call::Call;
+use crate::collection::{Item, Zset};
+use crate::float::parse_bound;
+
+type Done = Result<(), Refusal>;
+
+/// An end of a range of scores.
+#[derive(Clone, Copy, Debug)]
+struct ScoreBound {
+    score: f64,
+    excluded: bool,
+}
+
+/// An end of a range of members.
+#[derive(Clone, Copy, Debug)]
+enum LexBound<'a> {
+    BeforeAll,
+    AfterAll,
+    Included(&'a [u8]),
+    Excluded(&'a [u8]),
+}
+
+/// What a range is over, its lower end first.
+#[derive(Clone, Copy, Debug)]
+enum Range<'a> {
+    Rank(i64, i64),
+    Score(ScoreBound, ScoreBound),
+    Lex(LexBound<'a>, LexBound<'a>),
+}
+
+impl ScoreBound {
+    fn parse(arg: &[u8]) -> Result<ScoreBound, Refusal> {
+        let (excluded, text) = match arg {
+            [b'(', rest @ ..] => (true, rest),
+            all => (false, all),
+        };
+        match parse_bound(text) {
+            Some(score) => Ok(ScoreBound { score, excluded }),
+            None => Err(Refusal::fixed("ERR min or max is not a float")),
+        }
+    }
+}
+
+impl<'a> LexBound<'a> {
+    fn parse(arg: &'a [u8]) -> Result<LexBound<'a>, Refusal> {
+        match arg {
+            b"-" => Ok(LexBound::BeforeAll),
+            b"+" => Ok(LexBound::AfterAll),
+            [b'[', rest @ ..] => Ok(LexBound::Included(rest)),
+            [b'(', rest @ ..] => Ok(LexBound::Excluded(rest)),
+            _ => Err(Refusal::fixed("ERR min or max not valid string range item")),
+        }
+    }
+}
+
+impl<'a> Range<'a> {
+    fn by_rank(start: &[u8], stop: &[u8]) -> Result<Range<'a>, Refusal> {
+        Ok(Range::Rank(int(start)?, int(stop)?))
+    }
+
+    fn by_score(min: &[u8], max: &[u8]) -> Result<Range<'a>, Refusal> {
+        Ok(Range::Score(
+            ScoreBound::parse(min)?,
+            ScoreBound::parse(max)?,
+        ))
+    }
+
+    fn by_lex(min: &'a [u8], max: &'a [u8]) -> Result<Range<'a>, Refusal> {
+        Ok(Range::Lex(LexBound::parse(min)?, LexBound::parse(max)?))
+    }
+
+    /// The ranks of the members within: the first, and how many.
+    fn ranks(&self, zset: &Zset) -> (usize, usize) {
+        let (first, end) = match *self {
+            Range::Rank(start, stop) => return span(start, stop, zset.len()),
+            Range::Score(min, max) => {
+                let below = |score| score < min.score || (min.excluded && score == min.score);
+                let within = |score| score < max.score || (!max.excluded && score == max.score);
+                (zset.count_scores(below), zset.count_scores(within))
+            }
+            Range::Lex(min, max) => {
+                let below = |member: &[u8]| match min {
+                    LexBound::BeforeAll => false,
+                    LexBound::AfterAll => true,
+                    LexBound::Included(text) => member < text,
+                    LexBound::Excluded(text) => member <= text,
+                };
+                let within = |member: &[u8]| match max {
+                    LexBound::BeforeAll => false,
+                    LexBound::AfterAll => true,
+                    LexBound::Included(text) => member <= text,
+                    LexBound::Excluded(text) => member < text,
+                };
+                (zset.count_members(below), zset.count_members(within))
+            }
+        };
+        (first, end.saturating_sub(first))
+    }
+}
+
+/// The order and kind that a command's name fixes; the rest may be chosen by options.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fixed {
+    backwards: Option<bool>,
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Rank,
+    Score,
+    Lex,
+}
+
+/// One range command, understood.
+struct Query<'a> {
+    range: Range<'a>,
+    backwards: bool,
+    with_scores: bool,
+    /// Members to pass over, members to show; none are shown with a negative offset, all with a negative limit.
+    offset: i64,
+    limit: i64,
+}
+
+impl<'a> Query<'a> {
+    /// The range's ends are arguments `at` and `at + 1`; options follow.
+    fn parse(
+        request: Request<'a>,
+        at: usize,
+        fixed: Fixed,
+        stores: bool,
+    ) -> Result<Query<'a>, Refusal> {
+        let (mut backwards, mut kind) = (fixed.backwards, fixed.kind);
+        let (mut with_scores, mut offset, mut limit) = (false, 0, -1);
+        let mut options = request.args_from(at + 2);
+        while let Some(option) = options.next() {
+            if !stores && is(option, "WITHSCORES") {
+                with_scores = true;
+            } else if is(option, "LIMIT") && options.len() >= 2 {
+                offset = options.next().map_or(Err(Refusal::SYNTAX), int)?;
+                limit = options.next().map_or(Err(Refusal::SYNTAX), int)?;
+            } else if backwards.is_none() && is(option, "REV") {
+                backwards = Some(true);
+            } else if kind.is_none() && is(option, "BYLEX") {
+                kind = Some(Kind::Lex);
+            } else if kind.is_none() && is(option, "BYSCORE") {
+                kind = Some(Kind::Score);
+            } else {
+                return Err(Refusal::SYNTAX);
+            }
+        }
+        let (backwards, kind) = (backwards.unwrap_or(false), kind.unwrap_or(Kind::Rank));
+        if limit != -1 && kind == Kind::Rank {
+            return Err(Refusal::fixed(
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            ));
+        }
+        if with_scores && kind == Kind::Lex {
+            return Err(Refusal::fixed(
+                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+            ));
+        }
+        let ends = (request.arg(at), request.arg(at + 1));
+        let (min, max) = if backwards { (ends.1, ends.0) } else { ends };
+        let range = match kind {
+            Kind::Rank => Range::by_rank(ends.0, ends.1)?,
+            Kind::Score => Range::by_score(min, max)?,
+            Kind::Lex => Range::by_lex(min, max)?,
+        };
+        Ok(Query {
+            range,
+            backwards,
+            with_scores,
+            offset,
+            limit,
+        })
+    }
+
+    /// Where the members shown start, in the order shown, and how many they are.
+    fn shown(&self, zset: &Zset) -> (usize, usize) {
+        let (mut first, mut count) = self.range.ranks(zset);
+        if self.backwards {
+            // Ranks count from the end; scores and members were found from the start.
+            first = match self.range {
+                Range::Rank(..) => zset.len().saturating_sub(1 + first),
+                Range::Score(..) | Range::Lex(..) => (first + count).saturating_sub(1),
+            };
+        }
+        match usize::try_from(self.offset) {
+            Err(_) => count = 0,
+            Ok(offset) if offset >= count => count = 0,
+            Ok(offset) => {
+                count -= offset;
+                first = if self.backwards {
+                    first - offset
+                } else {
+                    first + offset
+                };
+            }
+        }
+        (
+            first,
+            usize::try_from(self.limit).unwrap_or(count).min(count),
+        )
+    }
+
+    /// Hands the members shown to `take`, in order.
+    fn members<'z>(
+        &self,
+        zset: &'z Zset,
+    ) -> (usize, Box<dyn Iterator<Item = (Item<'z>, f64)> + 'z>) {
+        let (first, count) = self.shown(zset);
+        if self.backwards {
+            (count, Box::new(zset.iter_back_from(first).take(count)))
+        } else {
+            (count, Box::new(zset.iter_from(first).take(count)))
+        }
+    }
+}
+
+pub fn zrange(call: &mut Call<'_>) -> Done {
+    answer(call, Fixed::default())
+}
+
+pub fn zrevrange(call: &mut Call<'_>) -> Done {
+    fixed(call, true, Kind::Rank)
+}
+
+pub fn zrangebyscore(call: &mut Call<'_>) -> Done {
+    fixed(call, false, Kind::Score)
+}
+
+pub fn zrevrangebyscore(call: &mut Call<'_>) -> Done {
+    fixed(call, true, Kind::Score)
+}
+
+pub fn zrangebylex(call: &mut Call<'_>) -> Done {
+    fixed(call, false, Kind::Lex)
+}
+
+pub fn zrevrangebylex(call: &mut Call<'_>) -> Done {
+    fixed(call, true, Kind::Lex)
+}
+
+fn fixed(call: &mut Call<'_>, backwards: bool, kind: Kind) -> Done {
+    let fixed = Fixed {
+        backwards: Some(backwards),
+        kind: Some(kind),
+    };
+    answer(call, fixed)
+}
+
+fn answer(call: &mut Call<'_>, fixed: Fixed) -> Done {
+    let key = call.key(1);
+    let query = Query::parse(call.request, 2, fixed, false)?;
+    let Some(zset) = call.keyspace.read::<Zset>(key, call.now)? else {
+        call.reply.array(0);
+        return Ok(());
+    };
+    let (count, members) = query.members(zset);
+    put_members(&mut call.reply, count, members, query.with_scores);
+    Ok(())
+}
+
+pub fn zrangestore(call: &mut Call<'_>) -> Done {
+    let (target, source) = (call.key(1), call.key(2));
+    let settings = call.keyspace.collections();
+    let query = Query::parse(call.request, 3, Fixed::default(), true)?;
+    let mut result = Zset::new();
+    if let Some(zset) = call.keyspace.read::<Zset>(source, call.now)? {
+        for (member, score) in query.members(zset).1 {
+            result.set(member.text(&mut [0; 20]), score, &settings);
+        }
+    }
+    replace(call, target, result)
+}
+
+/// Puts `result` under `target`, or nothing when it is empty, and answers its length.
+pub(super) fn replace(call: &mut Call<'_>, target: crate::Key<'_>, result: Zset) -> Done {
+    let len = result.len();
+    let changed = if len == 0 {
+        call.keyspace.remove(target, call.now)
+    } else {
+        call.keyspace.insert_collection(target, result, call.now);
+        true
+    };
+    if changed {
+        call.effects.verbatim();
+    }
+    call.reply.int(len as i64);
+    Ok(())
+}
+
+pub fn zcount(call: &mut Call<'_>) -> Done {
+    let range = Range::by_score(call.request.arg(2), call.request.arg(3))?;
+    count(call, range)
+}
+
+pub fn zlexcount(call: &mut Call<'_>) -> Done {
+    let range = Range::by_lex(call.request.arg(2), call.request.arg(3))?;
+    count(call, range)
+}
+
+fn count(call: &mut Call<'_>, range: Range<'_>) -> Done {
+    let key = call.key(1);
+    let zset = call.keyspace.read::<Zset>(key, call.now)?;
+    call.reply
+        .int(zset.map_or(0, |zset| range.ranks(zset).1) as i64);
+    Ok(())
+}
+
+pub fn zremrangebyrank(call: &mut Call<'_>) -> Done {
+    let range = Range::by_rank(call.request.arg(2), call.request.arg(3))?;
+    remove(call, range)
+}
+
+pub fn zremrangebyscore(call: &mut Call<'_>) -> Done {
+    let range = Range::by_score(call.request.arg(2), call.request.arg(3))?;
+    remove(call, range)
+}
+
+pub fn zremrangebylex(call: &mut Call<'_>) -> Done {
+    let range = Range::by_lex(call.request.arg(2), call.request.arg(3))?;
+    remove(call, range)
+}
+
+fn remove(call: &mut Call<'_>, range: Range<'_>) -> Done {
+    let (key, now): (_, UnixMillis) = (call.key(1), call.now);
+    let removed = call.keyspace.modify(key, now, |zset: &mut Zset| {
+        let (first, count) = range.ranks(zset);
+        zset.remove_ranks(first, count);
+        count
+    })?;
+    let removed = removed.unwrap_or(0);
+    if removed > 0 {
+        call.effects.verbatim();
+    }
+    call.reply.int(removed as i64);
+    Ok(())
+}
