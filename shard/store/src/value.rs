@@ -165,6 +165,14 @@ impl Value {
         }
     }
 
+    pub fn view(&self) -> ValueRef<'_> {
+        match self {
+            Value::Int(int) => ValueRef::String(StringRef::Int(*int)),
+            Value::Bytes(bytes) => ValueRef::String(StringRef::Bytes(bytes)),
+            Value::Collection(collection) => ValueRef::Collection(collection),
+        }
+    }
+
     pub fn value_type(&self) -> ValueType {
         match self {
             Value::Int(_) | Value::Bytes(_) => ValueType::String,

@@ -230,7 +230,7 @@ macro_rules! command_table {
             // Keys of any type
             Copy           "copy"            -3 [WRITE DENYOOM] [KEYSPACE]                     [one(1, RO_ACCESS), one(2, OW_UPDATE)]         Key               store(generic::copy);
             Del            "del"             -2 [WRITE]         [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        store(generic::del);
-            Dump           "dump"             2 [READONLY]      [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               nobody;
+            Dump           "dump"             2 [READONLY]      [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(dump::dump);
             Exists         "exists"          -2 [READONLY FAST] [KEYSPACE]                     [range(1, -1, 1, RO)]                          Split(Sum)        store(generic::exists);
             Expire         "expire"          -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               store(expire::expire);
             Expireat       "expireat"        -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               store(expire::expireat);
@@ -252,7 +252,7 @@ macro_rules! command_table {
             Randomkey      "randomkey"        1 [READONLY]      [KEYSPACE]                     []                                             AnyNode           store(generic::randomkey);
             Rename         "rename"           3 [WRITE]         [KEYSPACE]                     [one(1, RW_ACCESS_DELETE), one(2, OW_UPDATE)]  Key               store(generic::rename);
             Renamenx       "renamenx"         3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_DELETE), one(2, OW_INSERT)]  Key               store(generic::renamenx);
-            Restore        "restore"         -4 [WRITE DENYOOM] [DANGEROUS KEYSPACE]           [one(1, OW_UPDATE)]                            Key               nobody;
+            Restore        "restore"         -4 [WRITE DENYOOM] [DANGEROUS KEYSPACE]           [one(1, OW_UPDATE)]                            Key               store(dump::restore);
             Scan           "scan"            -2 [READONLY]      [KEYSPACE]                     []                                             Scan              store(scan::scan);
             Sort           "sort"            -2 [WRITE DENYOOM] [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS), hidden(OW_UPDATE)] Key               nobody;
             SortRo         "sort_ro"         -2 [READONLY]      [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS)]         Key               nobody;
@@ -404,7 +404,7 @@ macro_rules! command_table {
             Psync                  "psync"                   -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
             Replconf               "replconf"                -1 [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY]      []                   []                  Refused          nobody;
             Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
-            RestoreAsking          "restore-asking"          -4 [WRITE DENYOOM ASKING]                         [DANGEROUS KEYSPACE] [one(1, OW_UPDATE)] Refused          nobody;
+            RestoreAsking          "restore-asking"          -4 [WRITE DENYOOM ASKING]                         [DANGEROUS KEYSPACE] [one(1, OW_UPDATE)] Refused          store(dump::restore_asking);
             Role                   "role"                     1 [NOSCRIPT LOADING STALE FAST]                  [ADMIN DANGEROUS]    []                  Local            engine(server::role);
             Save                   "save"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
             Shutdown               "shutdown"                -1 [ADMIN NOSCRIPT LOADING STALE NO_MULTI ALLOW_BUSY] []                   []                  Refused          nobody;

@@ -2,6 +2,7 @@
 
 mod args;
 pub mod dispatch;
+pub mod dump;
 mod element;
 mod element_scan;
 pub mod expire;

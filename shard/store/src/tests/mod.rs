@@ -1,5 +1,6 @@
 //! The keyspace and its parts against plain models.
 
+mod dump;
 mod entry;
 mod keyspace;
 mod table;

@@ -1,0 +1,61 @@
+//! Values in Redis' RDB encoding: what DUMP gives and RESTORE takes.
+//!
+//! A payload is `<type byte><value><version u16><crc64 u64>`, all numbers little-endian. Written are version 10's types, as Redis 7.0
+//! has them; read is every type of a string, list, set, sorted set or hash that any version had.
+//! Source: Redis' rdb.c, ziplist.c, zipmap.c, and <https://rdb.fnordig.de/file_format.html>.
+
+pub mod crc64;
+pub mod read;
+pub mod write;
+mod ziplist;
+
+pub use read::{Malformed, from_payload};
+pub use write::to_payload;
+
+/// The version that payloads say.
+pub const VERSION_WRITTEN: u16 = 10;
+/// The newest version whose payloads are read: Redis 7.2's.
+pub const VERSION_READ_MAX: u16 = 11;
+
+/// Bytes of version and checksum.
+const FOOTER_BYTES: usize = 10;
+
+macro_rules! types {
+    ($($(#[$doc:meta])* $name:ident = $byte:literal,)*) => {
+        /// The type byte of a value.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Type {
+            $($(#[$doc])* $name = $byte,)*
+        }
+
+        impl Type {
+            fn from_byte(byte: u8) -> Option<Type> {
+                match byte {
+                    $($byte => Some(Type::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+types! {
+    String = 0,
+    List = 1,
+    Set = 2,
+    /// Scores as text.
+    Zset = 3,
+    Hash = 4,
+    /// Scores as doubles.
+    Zset2 = 5,
+    HashZipmap = 9,
+    ListZiplist = 10,
+    SetIntset = 11,
+    ZsetZiplist = 12,
+    HashZiplist = 13,
+    ListQuicklist = 14,
+    HashListpack = 16,
+    ZsetListpack = 17,
+    ListQuicklist2 = 18,
+    SetListpack = 20,
+}

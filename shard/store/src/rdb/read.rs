@@ -1,0 +1,295 @@
+//! Reads values. Trusts nothing: lengths are held against what is there, and memory is taken as elements come, not as they
+//! are claimed.
+
+use std::borrow::Cow;
+
+use super::crc64::crc64;
+use super::ziplist::{read_ziplist, read_zipmap};
+use super::{FOOTER_BYTES, Type, VERSION_READ_MAX};
+use crate::collection::intset::IntSet;
+use crate::collection::{CollectionSettings, End, Hash, Item, List, Packed, Set, Zset};
+use crate::value::{Kind, Value};
+
+/// What is wrong with a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("the payload's version or checksum is wrong")]
+    Footer,
+    #[error("the payload's data is malformed")]
+    Data,
+}
+
+/// The value of a payload.
+pub fn from_payload(payload: &[u8], settings: &CollectionSettings) -> Result<Value, Malformed> {
+    let body = checked_body(payload).ok_or(Malformed::Footer)?;
+    let mut reader = Reader { rest: body };
+    let value = reader.value(settings).ok_or(Malformed::Data)?;
+    Ok(value)
+}
+
+fn checked_body(payload: &[u8]) -> Option<&[u8]> {
+    let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER_BYTES)?)?;
+    let (version, crc) = footer.split_first_chunk::<2>()?;
+    let crc = u64::from_le_bytes(crc.try_into().ok()?);
+    let checked = crc64(crc64(0, body), version);
+    (u16::from_le_bytes(*version) <= VERSION_READ_MAX && crc == checked).then_some(body)
+}
+
+/// A length, or how a string is encoded instead.
+enum Length {
+    Plain(usize),
+    Encoded(u8),
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn value(&mut self, settings: &CollectionSettings) -> Option<Value> {
+        let [byte] = self.array()?;
+        match Type::from_byte(byte)? {
+            Type::String => Some(Value::string(&self.string()?)),
+            Type::List => {
+                let mut list = List::new();
+                for _ in 0..self.length()? {
+                    list.push(End::Right, &self.string()?, settings);
+                }
+                finished(list)
+            }
+            Type::ListZiplist => {
+                let elements = read_ziplist(&self.string()?)?;
+                let mut list = List::new();
+                push_all(&mut list, elements.iter().map(|e| e.as_ref()), settings);
+                finished(list)
+            }
+            Type::ListQuicklist => {
+                let mut list = List::new();
+                for _ in 0..self.length()? {
+                    let elements = read_ziplist(&self.string()?)?;
+                    push_all(&mut list, elements.iter().map(|e| e.as_ref()), settings);
+                }
+                finished(list)
+            }
+            Type::ListQuicklist2 => self.quicklist(settings),
+            Type::Set => {
+                let mut set = Set::new();
+                for _ in 0..self.length()? {
+                    // A member that comes twice is no set.
+                    set.insert(&self.string()?, settings).then_some(())?;
+                }
+                finished(set)
+            }
+            Type::SetIntset => {
+                let ints = IntSet::from_intset(&self.string()?)?;
+                let mut set = Set::new();
+                for int in ints.iter() {
+                    set.insert(int.to_string().as_bytes(), settings);
+                }
+                finished(set)
+            }
+            Type::SetListpack => {
+                let packed = Packed::from_listpack(&self.string()?)?;
+                let mut set = Set::new();
+                for member in packed.iter() {
+                    set.insert(member.text(&mut [0; 20]), settings)
+                        .then_some(())?;
+                }
+                finished(set)
+            }
+            Type::Zset => self.zset(settings, Reader::text_score),
+            Type::Zset2 => self.zset(settings, |reader| Some(f64::from_le_bytes(reader.array()?))),
+            Type::ZsetListpack => {
+                let packed = Packed::from_listpack(&self.string()?)?;
+                let elements: Vec<Vec<u8>> = packed.iter().map(Item::to_vec).collect();
+                zset_of_texts(&elements, settings)
+            }
+            Type::ZsetZiplist => zset_of_texts(&read_ziplist(&self.string()?)?, settings),
+            Type::Hash => {
+                let mut hash = Hash::new();
+                for _ in 0..self.length()? {
+                    let field = self.string()?;
+                    let value = self.string()?;
+                    hash.set(&field, &value, settings).then_some(())?;
+                }
+                finished(hash)
+            }
+            Type::HashListpack => {
+                let packed = Packed::from_listpack(&self.string()?)?;
+                finished(Hash::from_packed(packed, settings)?)
+            }
+            Type::HashZiplist => hash_of(&read_ziplist(&self.string()?)?, settings),
+            Type::HashZipmap => hash_of(&read_zipmap(&self.string()?)?, settings),
+        }
+    }
+
+    fn quicklist(&mut self, settings: &CollectionSettings) -> Option<Value> {
+        let mut list = List::new();
+        for _ in 0..self.length()? {
+            let container = self.length()?;
+            let node = self.string()?;
+            match container {
+                1 => list.push(End::Right, &node, settings),
+                2 => {
+                    let packed = Packed::from_listpack(&node)?;
+                    for element in packed.iter() {
+                        list.push(End::Right, element.text(&mut [0; 20]), settings);
+                    }
+                }
+                _ => return None,
+            }
+        }
+        finished(list)
+    }
+
+    fn zset(
+        &mut self,
+        settings: &CollectionSettings,
+        mut score: impl FnMut(&mut Reader<'a>) -> Option<f64>,
+    ) -> Option<Value> {
+        let mut zset = Zset::new();
+        for _ in 0..self.length()? {
+            let member = self.string()?;
+            let score = score(self).filter(|score| !score.is_nan())?;
+            zset.set(&member, score, settings).then_some(())?;
+        }
+        finished(zset)
+    }
+
+    /// A score of the first sorted sets: a length byte and text, or a special length.
+    fn text_score(&mut self) -> Option<f64> {
+        let [len] = self.array()?;
+        match len {
+            255 => Some(f64::NEG_INFINITY),
+            254 => Some(f64::INFINITY),
+            253 => None,
+            len => parse_score(self.take(len.into())?),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn any_length(&mut self) -> Option<Length> {
+        let [first] = self.array()?;
+        let low = first & 0x3F;
+        Some(match first >> 6 {
+            0 => Length::Plain(low.into()),
+            1 => {
+                let [second] = self.array()?;
+                Length::Plain(usize::from(low) << 8 | usize::from(second))
+            }
+            2 if first == 0x80 => Length::Plain(u32::from_be_bytes(self.array()?) as usize),
+            2 if first == 0x81 => Length::Plain(u64::from_be_bytes(self.array()?).try_into().ok()?),
+            2 => return None,
+            _ => Length::Encoded(low),
+        })
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        match self.any_length()? {
+            Length::Plain(len) => Some(len),
+            Length::Encoded(_) => None,
+        }
+    }
+
+    fn string(&mut self) -> Option<Cow<'a, [u8]>> {
+        let int = |int: i64| Cow::Owned(int.to_string().into_bytes());
+        Some(match self.any_length()? {
+            Length::Plain(len) => Cow::Borrowed(self.take(len)?),
+            Length::Encoded(0) => int(i8::from_le_bytes(self.array()?).into()),
+            Length::Encoded(1) => int(i16::from_le_bytes(self.array()?).into()),
+            Length::Encoded(2) => int(i32::from_le_bytes(self.array()?).into()),
+            Length::Encoded(3) => {
+                let compressed = self.length()?;
+                let len = self.length()?;
+                Cow::Owned(expand(self.take(compressed)?, len)?)
+            }
+            Length::Encoded(_) => return None,
+        })
+    }
+}
+
+/// An empty collection is no value.
+fn finished<T: Kind>(collection: T) -> Option<Value> {
+    (!collection.is_empty()).then(|| Value::Collection(collection.into_collection()))
+}
+
+fn push_all<'e>(
+    list: &mut List,
+    elements: impl Iterator<Item = &'e [u8]>,
+    settings: &CollectionSettings,
+) {
+    for element in elements {
+        list.push(End::Right, element, settings);
+    }
+}
+
+fn hash_of(elements: &[Vec<u8>], settings: &CollectionSettings) -> Option<Value> {
+    let (pairs, rest) = elements.as_chunks::<2>();
+    let mut hash = Hash::new();
+    for [field, value] in pairs {
+        hash.set(field, value, settings).then_some(())?;
+    }
+    rest.is_empty().then_some(())?;
+    finished(hash)
+}
+
+fn zset_of_texts(elements: &[Vec<u8>], settings: &CollectionSettings) -> Option<Value> {
+    let (pairs, rest) = elements.as_chunks::<2>();
+    let mut zset = Zset::new();
+    for [member, score] in pairs {
+        zset.set(member, parse_score(score)?, settings)
+            .then_some(())?;
+    }
+    rest.is_empty().then_some(())?;
+    finished(zset)
+}
+
+fn parse_score(text: &[u8]) -> Option<f64> {
+    let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (!score.is_nan()).then_some(score)
+}
+
+/// LZF: runs of literals, and copies of what came before.
+/// Source: LibLZF's format, <http://software.schmorp.de/pkg/liblzf.html>.
+fn expand(compressed: &[u8], len: usize) -> Option<Vec<u8>> {
+    /// A copy's three bytes give at most so many: what is claimed beyond cannot be true.
+    const BYTES_PER_BYTE_MAX: usize = 264;
+    if len > compressed.len().saturating_mul(BYTES_PER_BYTE_MAX) {
+        return None;
+    }
+    let mut reader = Reader { rest: compressed };
+    let mut out: Vec<u8> = Vec::with_capacity(len);
+    while !reader.rest.is_empty() {
+        let [control] = reader.array()?;
+        let high = usize::from(control >> 5);
+        let low = usize::from(control & 0x1F);
+        if high == 0 {
+            out.extend_from_slice(reader.take(low + 1)?);
+        } else {
+            let longer = match high {
+                7 => usize::from(reader.array::<1>()?[0]),
+                _ => 0,
+            };
+            let [near] = reader.array()?;
+            let back = (low << 8 | usize::from(near)) + 1;
+            let start = out.len().checked_sub(back)?;
+            // A copy may overlap what it writes.
+            for at in start..start + high + longer + 2 {
+                out.push(out[at]);
+            }
+        }
+        if out.len() > len {
+            return None;
+        }
+    }
+    (out.len() == len).then_some(out)
+}

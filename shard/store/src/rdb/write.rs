@@ -1,0 +1,145 @@
+//! Writes values. Nothing is compressed: a payload is read once, soon, by a neighbour.
+
+use super::crc64::crc64;
+use super::{Type, VERSION_WRITTEN};
+use crate::collection::{Hash, Item, List, Packed, Set, Zset};
+use crate::number::parse_i64;
+use crate::value::{Collection, StringRef, ValueRef};
+
+/// Longest text that is looked at for an integer.
+const INT_TEXT_BYTES_MAX: usize = 11;
+/// A quicklist's node that is a listpack.
+const NODE_PACKED: u64 = 2;
+
+/// Appends the payload of `value`.
+pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    write_value(value, out);
+    out.extend_from_slice(&VERSION_WRITTEN.to_le_bytes());
+    let crc = crc64(0, &out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// Appends the type byte and the value.
+fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    match value {
+        ValueRef::String(string) => {
+            out.push(Type::String as u8);
+            match string {
+                StringRef::Int(int) => write_int(int, out),
+                StringRef::Bytes(bytes) => write_string(bytes, out),
+            }
+        }
+        ValueRef::Collection(Collection::Hash(hash)) => write_hash(hash, out),
+        ValueRef::Collection(Collection::List(list)) => write_list(list, out),
+        ValueRef::Collection(Collection::Set(set)) => write_set(set, out),
+        ValueRef::Collection(Collection::ZSet(zset)) => write_zset(zset, out),
+    }
+}
+
+fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
+    if let Hash::Packed(packed) = hash {
+        out.push(Type::HashListpack as u8);
+        return write_blob(packed, out);
+    }
+    out.push(Type::Hash as u8);
+    write_length(hash.len() as u64, out);
+    for (field, value) in hash.iter() {
+        write_item(field, out);
+        write_item(value, out);
+    }
+}
+
+fn write_list(list: &List, out: &mut Vec<u8>) {
+    out.push(Type::ListQuicklist2 as u8);
+    write_length(list.packed_chunks().count() as u64, out);
+    for chunk in list.packed_chunks() {
+        write_length(NODE_PACKED, out);
+        write_blob(chunk, out);
+    }
+}
+
+/// Version 10 has no packed set.
+fn write_set(set: &Set, out: &mut Vec<u8>) {
+    if let Set::Ints(ints) = set {
+        out.push(Type::SetIntset as u8);
+        write_length(ints.intset_len() as u64, out);
+        return ints.write_intset(out);
+    }
+    out.push(Type::Set as u8);
+    write_length(set.len() as u64, out);
+    for member in set.iter() {
+        write_item(member, out);
+    }
+}
+
+fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
+    if let Zset::Packed(packed) = zset {
+        out.push(Type::ZsetListpack as u8);
+        return write_blob(packed, out);
+    }
+    out.push(Type::Zset2 as u8);
+    write_length(zset.len() as u64, out);
+    // From the greatest on, as Redis does it so that each insertion is at the start.
+    for (member, score) in zset.iter_back_from(zset.len() - 1) {
+        write_item(member, out);
+        out.extend_from_slice(&score.to_le_bytes());
+    }
+}
+
+fn write_blob(packed: &Packed, out: &mut Vec<u8>) {
+    let blob = packed.as_listpack();
+    write_length(blob.len() as u64, out);
+    out.extend_from_slice(blob);
+}
+
+fn write_item(item: Item<'_>, out: &mut Vec<u8>) {
+    match item {
+        Item::Int(int) => write_int(int, out),
+        Item::Bytes(bytes) => write_string(bytes, out),
+    }
+}
+
+fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    if bytes.len() <= INT_TEXT_BYTES_MAX
+        && let Some(int) = parse_i64(bytes)
+    {
+        return write_int(int, out);
+    }
+    write_length(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// In 1, 2 or 4 bytes, or as text when that is not enough.
+fn write_int(int: i64, out: &mut Vec<u8>) {
+    if let Ok(byte) = i8::try_from(int) {
+        out.push(0xC0);
+        out.extend_from_slice(&byte.to_le_bytes());
+    } else if let Ok(short) = i16::try_from(int) {
+        out.push(0xC1);
+        out.extend_from_slice(&short.to_le_bytes());
+    } else if let Ok(word) = i32::try_from(int) {
+        out.push(0xC2);
+        out.extend_from_slice(&word.to_le_bytes());
+    } else {
+        let mut digits = [0; 20];
+        let text = larder_wire::resp::write::decimal(&mut digits, int);
+        write_length(text.len() as u64, out);
+        out.extend_from_slice(text);
+    }
+}
+
+/// 6 bits, 14 bits, or a marker with 32 or 64 bits, big-endian.
+fn write_length(len: u64, out: &mut Vec<u8>) {
+    if len < 1 << 6 {
+        out.push(len as u8);
+    } else if len < 1 << 14 {
+        out.extend_from_slice(&(len as u16 | 0x4000).to_be_bytes());
+    } else if let Ok(len) = u32::try_from(len) {
+        out.push(0x80);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(0x81);
+        out.extend_from_slice(&len.to_be_bytes());
+    }
+}
