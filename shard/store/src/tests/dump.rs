@@ -176,7 +176,7 @@ fn payloads_of_old_and_new_servers_are_read() {
         contents(value.view())
     };
     // Redis 2.8's ziplist of "ab", 5, -100, 70000 as a list, and as a hash.
-    let ziplist = b"\x17\0\0\0\x10\0\0\0\x04\0\0\x02ab\x04\xf6\x02\xfe\x9c\x03\xf0\x70\x11\x01\xff";
+    let ziplist = b"\x19\0\0\0\x13\0\0\0\x04\0\0\x02ab\x04\xf6\x02\xfe\x9c\x03\xf0\x70\x11\x01\xff";
     let with = |kind: u8, blob: &[u8]| [&[kind, blob.len() as u8], blob].concat();
     assert_eq!(
         read(&with(10, ziplist)),
@@ -193,7 +193,7 @@ fn payloads_of_old_and_new_servers_are_read() {
         read(b"\x03\x02\x01a\x031.5\x01b\xfe"),
         [&b"a=1.5"[..], b"b=inf"]
     );
-    assert_eq!(read(b"\x00\xc3\x04\x0a\x00a\xe0\x00"), [b"aaaaaaaaaa"]);
+    assert_eq!(read(b"\x00\xc3\x05\x0a\x00a\xe0\x00\x00"), [b"aaaaaaaaaa"]);
     assert_eq!(
         rdb::from_payload(&sealed(b"\x00\x01a", 99), &settings).err(),
         Some(Malformed::Footer)
