@@ -113,7 +113,26 @@ impl Node {
             }
             Ok(_) | Err(_) => admitted,
         };
-        admitted.inspect_err(|_| self.stats.of(id).rejected.add(1))
+        admitted.map_err(|refusal| {
+            self.stats.of(id).rejected.add(1);
+            if id == CommandId::Exec {
+                self.abort_exec(session, refusal)
+            } else {
+                refusal
+            }
+        })
+    }
+
+    /// An EXEC that is not admitted ends the transaction all the same.
+    fn abort_exec(&mut self, session: &mut Session, refusal: Refusal) -> Refusal {
+        session.multi = None;
+        session.client.queued.set(None);
+        self.unwatch(session);
+        let cause = refusal.text();
+        Refusal::new(format!(
+            "EXECABORT Transaction discarded because of: {}",
+            cause.strip_prefix("ERR ").unwrap_or(cause)
+        ))
     }
 
     /// Evicts a bounded number of keys when memory is full; refused when nothing may go.
@@ -478,8 +497,11 @@ fn unknown_command(request: &Request<'_>) -> Refusal {
     ))
 }
 
+/// What Redis prints of an argument: up to `max` bytes of it, or up to its first zero byte.
 fn clip(bytes: &[u8], max: usize) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
+    let end = bytes.iter().position(|byte| *byte == 0);
+    let end = end.unwrap_or(bytes.len()).min(max);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ pub const TEMPLATES: &[&str] = &[
     // Connections and the server
     "PING [v]",
     "ECHO v",
-    "SELECT (0|1|x|-1|99)",
+    "SELECT (0|x|-1|99)",
     "DISCARD",
     "EXEC",
     "UNWATCH",

@@ -30,7 +30,7 @@ pub fn get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 pub fn set(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let request = turn.request;
     if request.len() % 2 != 0 {
-        return Err(Refusal::wrong_arity("config|set"));
+        return Err(Refusal::SYNTAX);
     }
     let args: Vec<&[u8]> = request.args_from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = args.chunks(2).map(|pair| (pair[0], pair[1])).collect();

@@ -58,8 +58,8 @@ pub(super) fn cluster_only(turn: &Turn<'_>) -> Result<(), Refusal> {
 
 /// A node has one database. Standalone, others are refused as being out of range.
 pub fn select(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let index = larder_store::number::parse_i64(turn.request.arg(1))
-        .ok_or(Refusal::fixed("ERR invalid DB index"))?;
+    let index =
+        larder_store::number::parse_i64(turn.request.arg(1)).ok_or(Refusal::NOT_AN_INTEGER)?;
     if index == 0 {
         return turn.ok();
     }
