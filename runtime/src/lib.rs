@@ -20,6 +20,7 @@ pub mod size;
 
 pub use backoff::Backoff;
 pub use control::{ControlClient, ControlError, Reply};
+pub use http::Readiness;
 pub use larder_wire::trust::{Secret, Trust};
 pub use listen::ListenError;
 pub use metrics::Registry;

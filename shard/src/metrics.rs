@@ -42,7 +42,7 @@ larder_runtime::metrics! {
     HOT = gauge "larder_node_hot_slots" ["node", "slot"] "Commands a second on the busiest slots, over the last ten seconds.";
     HELD = counter "larder_node_held_requests_total" ["node"] "Requests that waited for a handover of their slot.";
     HOLDING = gauge "larder_node_slots_held" ["node"] "Slots whose writes wait for a handover.";
-    FEED_KEYS = gauge "larder_node_feed_keys_total" ["node"] "Keys in the slots that the node is feeding to others, when the feeds began.";
+    FEED_KEYS = gauge "larder_node_feed_keys" ["node"] "Keys in the slots that the node is feeding to others, when the feeds began.";
     FEED_SENT = gauge "larder_node_feed_keys_sent" ["node"] "Keys of them that are sent.";
     FEED_BYTES = gauge "larder_node_feed_bytes_sent" ["node"] "Bytes sent by the feeds that are under way.";
     IMPORT_KEYS = gauge "larder_node_import_keys" ["node"] "Keys taken by the imports that are under way.";
