@@ -1,0 +1,38 @@
+//! How much the proxy keeps for whom. Every buffer, queue and wait has its limit here.
+
+/// Unanswered requests of one client; beyond it, the client is not read from.
+pub(crate) const PIPELINE_DEPTH_MAX: usize = 1 << 20;
+/// Replies that a client has not taken, in bytes: beyond it, the client is not read from.
+pub(crate) const CLIENT_OUT_BYTES_PAUSE: usize = 16 * 1024 * 1024;
+/// Replies that a client has not taken, in bytes: beyond it, the client is cut off.
+pub(crate) const CLIENT_OUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A client that takes nothing of what waits for it is cut off after so many milliseconds.
+pub(crate) const SLOW_READER_MS_MAX: u64 = 60_000;
+/// Requests of one client that MULTI has queued, in bytes.
+pub(crate) const MULTI_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests that one node has not answered, in bytes: beyond it, clients that want the node wait.
+pub(crate) const LINK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Requests that one node has not answered: beyond it, clients that want the node wait.
+pub(crate) const LINK_REQUESTS_MAX: usize = 1 << 20;
+/// Requests of one thread that wait for a slot to be served, in bytes: beyond it, clients wait.
+pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest wait of a request for its slot to be served; then its client gets the error.
+pub(crate) const HOLD_MS_MAX: u64 = 10_000;
+/// Pause before a request that a node refused goes out again: the first, and the longest.
+pub(crate) const RETRY_MS_MIN: u64 = 2;
+pub(crate) const RETRY_MS_MAX: u64 = 100;
+/// Pause after a connection to a node failed: the first, and the longest.
+pub(crate) const RECONNECT_MS_MIN: u64 = 5;
+pub(crate) const RECONNECT_MS_MAX: u64 = 250;
+/// Longest wait for a connection to a node to be made and opened, in milliseconds.
+pub(crate) const CONNECT_MS_MAX: u64 = 2000;
+/// Idle connections for transactions that are kept for one node, RESP2 and RESP3 together.
+pub(crate) const POOL_CONNECTIONS_MAX: usize = 16;
+/// Bytes read from a socket at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// A buffer that is empty and larger than this gives its memory back.
+pub(crate) const BUFFER_KEEP_BYTES: usize = 256 * 1024;
+/// Longest wait for connections to drain when the proxy ends, in milliseconds.
+pub(crate) const DRAIN_MS_MAX: u64 = 5000;
+/// Connections at once; further ones get an error and are closed.
+pub(crate) const CLIENTS_MAX: usize = 10_000;

@@ -1,0 +1,151 @@
+//! SCAN across the cluster: one cursor that leads through all slots, or all nodes.
+//!
+//! Larder's nodes walk slot after slot, and their cursor is `(place in the slot << 14) | slot`: the slot says
+//! which node goes on, so that a walk outlives a reshard. A node skips slots that are not its own, so a cursor
+//! beyond the range of slots that the node is known to own is set back to the first slot behind that range.
+//! Other servers have cursors of their own: theirs is the place, under the first slot of the node.
+
+use larder_wire::command::CommandId;
+use larder_wire::resp::{OwnedRequest, ReplyScanner, Request, reply, write};
+use larder_wire::{Refusal, SLOT_COUNT, Slot};
+
+use super::link::{Kind, Tag};
+use super::route::Flow;
+use super::{Backend, ClientKey, GATED, NOBODY, Switch};
+
+const SLOT_BITS: u32 = 14;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
+
+impl Switch {
+    pub(super) fn scan(&mut self, key: ClientKey, id: CommandId, request: &Request<'_>) -> Flow {
+        let Some(cursor) = request.get(1).and_then(number) else {
+            return self.refuse(key, &Refusal::INVALID_CURSOR);
+        };
+        let asked = (cursor & SLOT_MASK) as u16;
+        // A slot that nobody owns has no keys.
+        let slot = self.owned_from(asked).unwrap_or(asked);
+        let place = if slot == asked { cursor >> SLOT_BITS } else { 0 };
+        let theirs = match self.backend {
+            Backend::Larder => place << SLOT_BITS | u64::from(slot),
+            Backend::Cluster | Backend::Plain => place,
+        };
+        let end = self.range_end(slot);
+        let slot = Slot::new(slot).unwrap_or(Slot::FIRST);
+        let kind = Kind::Scan { end };
+        if theirs == cursor {
+            return self.to_slot(key, id, slot, kind, request.bytes());
+        }
+        let digits = theirs.to_string();
+        let args = request.args_from(0).enumerate();
+        let args: Vec<&[u8]> = args
+            .map(|(index, arg)| if index == 1 { digits.as_bytes() } else { arg })
+            .collect();
+        let rewritten = OwnedRequest::from_args(args).into_bytes();
+        self.to_slot(key, id, slot, kind, &rewritten)
+    }
+
+    /// A node's answer; `end` is the last slot of the range from the cursor's slot on that was the node's
+    /// when it was asked.
+    pub(super) fn scanned(&mut self, node: u16, end: u16, tag: &Tag, answer: &[u8]) {
+        let Some((theirs, rest)) = cursor_of(answer) else {
+            return self.deliver(tag, answer);
+        };
+        let next = match self.backend {
+            Backend::Larder => {
+                let end = match self.node_of(Slot::new(tag.slot).unwrap_or(Slot::FIRST)) {
+                    Some(owner) if owner == node => end.min(self.range_end(tag.slot)),
+                    Some(_) | None => tag.slot,
+                };
+                let beyond = theirs == 0 || (theirs & SLOT_MASK) as u16 > end;
+                if beyond {
+                    self.owned_from_number(end + 1).map_or(0, u64::from)
+                } else {
+                    theirs
+                }
+            }
+            Backend::Cluster | Backend::Plain if theirs != 0 => {
+                theirs << SLOT_BITS | u64::from(tag.slot)
+            }
+            Backend::Cluster | Backend::Plain => self.next_node(tag.slot).map_or(0, u64::from),
+        };
+        if next == theirs {
+            return self.deliver(tag, answer);
+        }
+        let digits = next.to_string();
+        let mut rewritten = Vec::with_capacity(answer.len() + digits.len());
+        write::array_header(&mut rewritten, 2);
+        write::bulk_header(&mut rewritten, digits.len());
+        rewritten.extend_from_slice(digits.as_bytes());
+        rewritten.extend_from_slice(b"\r\n");
+        rewritten.extend_from_slice(rest);
+        self.deliver(tag, &rewritten);
+    }
+
+    /// The first slot at or after `slot` that somebody owns.
+    fn owned_from(&self, slot: u16) -> Option<u16> {
+        (slot..SLOT_COUNT).find(|&slot| self.table[slot as usize] & !GATED != NOBODY)
+    }
+
+    fn owned_from_number(&self, slot: u16) -> Option<u16> {
+        if slot >= SLOT_COUNT {
+            return None;
+        }
+        self.owned_from(slot)
+    }
+
+    /// The last slot of the unbroken range from `slot` on that has the same owner.
+    fn range_end(&self, slot: u16) -> u16 {
+        let owner = |slot: u16| self.table[slot as usize] & !GATED;
+        let same = (slot..SLOT_COUNT).take_while(|&other| owner(other) == owner(slot));
+        same.last().unwrap_or(slot)
+    }
+
+    /// The first slot of the node whose first slot comes after that of the owner of `slot`.
+    fn next_node(&self, slot: u16) -> Option<u16> {
+        let owner = |slot: u16| self.table[slot as usize] & !GATED;
+        let mut seen = Vec::new();
+        for other in 0..SLOT_COUNT {
+            let node = owner(other);
+            if node == NOBODY || seen.contains(&node) {
+                continue;
+            }
+            if other > slot {
+                return Some(other);
+            }
+            seen.push(node);
+        }
+        None
+    }
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A SCAN reply's cursor, and the bytes behind it.
+fn cursor_of(answer: &[u8]) -> Option<(u64, &[u8])> {
+    let (2, start) = reply::array_header(answer)? else {
+        return None;
+    };
+    let body = &answer[start..];
+    let end = ReplyScanner::new().scan(body).ok()??;
+    let text = body.get(..end)?.strip_suffix(b"\r\n")?;
+    let at = text.iter().position(|&byte| byte == b'\n')? + 1;
+    Some((number(text.get(at..)?)?, &body[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_of_a_scan_reply_is_found() {
+        let reply = b"*2\r\n$3\r\n123\r\n*1\r\n$1\r\na\r\n";
+        assert_eq!(cursor_of(reply), Some((123, &b"*1\r\n$1\r\na\r\n"[..])));
+        assert_eq!(cursor_of(b"*1\r\n$1\r\na\r\n"), None);
+        assert_eq!(cursor_of(b"*2\r\n$1\r\nx\r\n*0\r\n"), None);
+    }
+}
