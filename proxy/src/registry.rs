@@ -27,9 +27,11 @@ pub(crate) struct ClientInfo {
     pub(crate) addr: String,
     pub(crate) laddr: String,
     pub(crate) unix: bool,
-    came: Instant,
+    /// When the proxy started, and when this client came, in milliseconds after that.
+    started: Instant,
+    came_ms: u64,
     words: Mutex<Words>,
-    /// Milliseconds after `came`.
+    /// Milliseconds after the start.
     last_active: AtomicU64,
     last_command: AtomicU16,
     killed: AtomicBool,
@@ -41,7 +43,7 @@ const NO_COMMAND: u16 = u16::MAX;
 impl ClientInfo {
     #[cfg(test)]
     pub(crate) fn for_tests(id: u64) -> Arc<ClientInfo> {
-        let clients = Clients::default();
+        let clients = Clients::new(Instant::now());
         clients.next.store(id - 1, Relaxed);
         clients.add("127.0.0.1:1".into(), "127.0.0.1:2".into(), false)
     }
@@ -50,10 +52,11 @@ impl ClientInfo {
         self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn used(&self, command: CommandId) {
+    /// `now_ms` is in milliseconds since the proxy started.
+    #[inline]
+    pub(crate) fn used(&self, command: CommandId, now_ms: u64) {
         self.last_command.store(command as u16, Relaxed);
-        self.last_active
-            .store(self.came.elapsed().as_millis() as u64, Relaxed);
+        self.last_active.store(now_ms, Relaxed);
     }
 
     pub(crate) fn is_killed(&self) -> bool {
@@ -75,9 +78,9 @@ impl ClientInfo {
 
     /// Seconds since it came, and since its last command.
     pub(crate) fn age_and_idle(&self) -> (u64, u64) {
-        let age = self.came.elapsed().as_millis() as u64;
-        let idle = age.saturating_sub(self.last_active.load(Relaxed));
-        (age / 1000, idle / 1000)
+        let now = self.started.elapsed().as_millis() as u64;
+        let idle = now.saturating_sub(self.last_active.load(Relaxed).max(self.came_ms));
+        (now.saturating_sub(self.came_ms) / 1000, idle / 1000)
     }
 
     /// One line of CLIENT LIST, without its end.
@@ -114,13 +117,22 @@ impl ClientInfo {
 }
 
 /// All clients, by id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
+    started: Instant,
     next: AtomicU64,
     clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
 }
 
 impl Clients {
+    pub(crate) fn new(started: Instant) -> Clients {
+        Clients {
+            started,
+            next: AtomicU64::new(0),
+            clients: Mutex::new(BTreeMap::new()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ClientInfo>>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +144,8 @@ impl Clients {
             addr,
             laddr,
             unix,
-            came: Instant::now(),
+            started: self.started,
+            came_ms: self.started.elapsed().as_millis() as u64,
             words: Mutex::new(Words {
                 user: "default",
                 resp: 2,

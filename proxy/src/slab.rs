@@ -96,10 +96,6 @@ impl<T> Slab<T> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
-    }
-
     pub(crate) fn keys(&self) -> Vec<Key<T>> {
         self.entries
             .iter()

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     pub(crate) protocol: Protocol,
     pub(crate) trust: Trust,
     pub(crate) admission: Admission,
+    /// What it may do before it has authenticated.
+    pub(crate) arrival: Admission,
     pub(crate) reply_mode: ReplyMode,
     pub(crate) multi: Option<Box<Multi>>,
     pub(crate) watch: Option<Watch>,
@@ -69,6 +71,7 @@ impl Client {
             protocol: Protocol::Resp2,
             trust: Trust::Stranger,
             admission,
+            arrival: admission,
             reply_mode: ReplyMode::On,
             multi: None,
             watch: None,
@@ -103,12 +106,6 @@ impl Client {
             mute,
         });
         self.base + self.places.len() as u64 - 1
-    }
-
-    /// Gives back the place that was taken last: its request waits in the client's input.
-    pub(crate) fn close_place(&mut self, seq: u64) {
-        debug_assert_eq!(seq, self.base + self.places.len() as u64 - 1);
-        self.places.pop_back();
     }
 
     #[inline]
@@ -191,10 +188,6 @@ impl Client {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.places.is_empty()
-    }
-
-    pub(crate) fn unanswered(&self) -> usize {
-        self.places.len()
     }
 
     pub(crate) fn is_full(&self) -> bool {

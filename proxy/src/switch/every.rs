@@ -3,10 +3,10 @@
 //! Their client's commands before them are answered first and those after them wait, since they touch
 //! every slot. When a node refuses or is lost, all of it is asked anew by the table of that moment.
 
+use larder_wire::Refusal;
 use larder_wire::command::{CommandId, Merge};
 use larder_wire::resp::reply;
-use larder_wire::resp::{Request, Protocol};
-use larder_wire::Refusal;
+use larder_wire::resp::{Protocol, Request};
 
 use super::forward::error_line;
 use super::link::{Kind, NO_SLOT};
@@ -87,7 +87,10 @@ impl Switch {
             return;
         };
         let shares: Vec<u32> = nodes.iter().map(|_| gather.add_share()).collect();
-        let bytes = gather.every.as_ref().map_or_else(Vec::new, |every| every.request.clone());
+        let bytes = gather
+            .every
+            .as_ref()
+            .map_or_else(Vec::new, |every| every.request.clone());
         let (client, seq) = (gather.client, gather.seq);
         let (command, protocol): (CommandId, Protocol) = (gather.command, gather.protocol);
         for (&node, share) in nodes.iter().zip(shares) {

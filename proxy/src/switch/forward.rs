@@ -81,7 +81,14 @@ impl Switch {
     }
 
     #[inline]
-    pub(super) fn append(&mut self, key: LinkKey, tag: Tag, bytes: &[u8], before: u32, probe: bool) {
+    pub(super) fn append(
+        &mut self,
+        key: LinkKey,
+        tag: Tag,
+        bytes: &[u8],
+        before: u32,
+        probe: bool,
+    ) {
         let now_us = self.now_us;
         if let Some(link) = self.links.get_mut(key) {
             let before = match tag.kind {
@@ -94,6 +101,7 @@ impl Switch {
                 | Kind::Scan { .. } => before,
             };
             link.push(tag, bytes, now_us, before, probe);
+            self.nodes[link.node as usize].counts.sent.inc();
             if !link.woken {
                 link.woken = true;
                 self.to_write.push(key);
@@ -126,6 +134,7 @@ impl Switch {
             return Ok(());
         }
         let node = link.node;
+        self.nodes[node as usize].counts.answered.inc();
         if let Some(flight) = link.pop() {
             self.settle(key, node, flight, reply);
         }
@@ -136,7 +145,8 @@ impl Switch {
     #[inline]
     fn settle(&mut self, key: LinkKey, node: u16, flight: InFlight, reply: &[u8]) {
         let tag = flight.tag;
-        self.counts.answered(node, self.now_us - flight.sent_us);
+        let took = self.now_us - flight.sent_us;
+        self.nodes[node as usize].counts.took(took);
         if flight.probe {
             self.probe_accepted(tag.slot, node);
         }
@@ -199,6 +209,7 @@ impl Switch {
         let Some(flight) = link.pop() else {
             return;
         };
+        self.nodes[node as usize].counts.answered.inc();
         let mut tag = flight.tag;
         let judged = match (&noted, tag.kind) {
             // A transaction that one of its commands' redirects has aborted was not carried out.
@@ -314,10 +325,14 @@ impl Switch {
             (Kind::Spread | Kind::Share { .. }, None) => {
                 self.come_back(tag, &bytes, error, cause);
             }
-            (Kind::Plain | Kind::Share { .. } | Kind::Unit { .. } | Kind::Scan { .. }, Some(slot)) => {
+            (
+                Kind::Plain | Kind::Share { .. } | Kind::Unit { .. } | Kind::Scan { .. },
+                Some(slot),
+            ) => {
                 self.bounce_slot(from, slot, Held { tag, bytes, error }, rest_until);
             }
-            (Kind::Spread, Some(_)) | (Kind::Plain | Kind::Unit { .. } | Kind::Scan { .. }, None) => {
+            (Kind::Spread, Some(_))
+            | (Kind::Plain | Kind::Unit { .. } | Kind::Scan { .. }, None) => {
                 debug_assert!(false, "{:?} with slot {}", tag.kind, tag.slot);
             }
         }
@@ -345,7 +360,9 @@ impl Switch {
     pub(super) fn fail(&mut self, tag: Tag, error: &[u8]) {
         self.counts.error(reply::error_code(error).unwrap_or(b""));
         match tag.kind {
-            Kind::Plain | Kind::Unit { .. } | Kind::Scan { .. } | Kind::Watch => self.deliver(&tag, error),
+            Kind::Plain | Kind::Unit { .. } | Kind::Scan { .. } | Kind::Watch => {
+                self.deliver(&tag, error)
+            }
             Kind::Spread => {
                 self.end_spread(tag.client);
                 self.deliver(&tag, error);
@@ -362,11 +379,12 @@ impl Switch {
         };
         let now_ms = self.now_ms();
         let node = link.node;
-        self.counts.upstream(node).failures.inc();
-        if link.up {
-            self.counts.upstream(node).connections.add(-1);
-        }
         let entry = &mut self.nodes[node as usize];
+        entry.counts.failures.inc();
+        entry.counts.answered.add(link.len() as u64);
+        if link.up {
+            entry.counts.connections.add(-1);
+        }
         for shared in &mut entry.shared {
             if *shared == Some(key) {
                 *shared = None;
@@ -391,7 +409,8 @@ impl Switch {
                 break;
             };
             let tag = flight.tag;
-            let is_write = matches!(tag.kind, Kind::Unit { .. }) || command::spec(tag.command).is_write();
+            let is_write =
+                matches!(tag.kind, Kind::Unit { .. }) || command::spec(tag.command).is_write();
             if unsent || !is_write {
                 self.bounce(node, tag, bytes, error.clone(), Cause::NotBefore(retry_ms));
                 continue;

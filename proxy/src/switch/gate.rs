@@ -294,7 +294,10 @@ mod tests {
         gates.bounced(SLOT, 2, barrier(9), 0);
         gates.arrive(SLOT, 30);
         gates.arrive(SLOT, 4);
-        assert_eq!(gates.expire(|&command| command == 1 || command == 30), [1, 30]);
+        assert_eq!(
+            gates.expire(|&command| command == 1 || command == 30),
+            [1, 30]
+        );
         gates.bounced(SLOT, 3, barrier(9), 0);
         drained(&mut gates, 9);
         gates.rested(0);

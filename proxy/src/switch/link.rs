@@ -161,7 +161,11 @@ impl Link {
     /// Bytes that are to be written.
     #[inline]
     pub(crate) fn unwritten(&self) -> &[u8] {
-        if self.up { &self.log[self.written..] } else { &[] }
+        if self.up {
+            &self.log[self.written..]
+        } else {
+            &[]
+        }
     }
 
     pub(crate) fn wrote(&mut self, n: usize) {

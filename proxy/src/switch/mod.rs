@@ -20,8 +20,6 @@ mod redirect;
 mod route;
 mod scan;
 mod split;
-#[cfg(test)]
-mod simulation;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -33,12 +31,13 @@ use larder_wire::{ClusterMap, Epoch, SLOT_COUNT, Slot};
 
 pub(crate) use client::{Client, ReplyMode};
 use gate::{Barrier, Gates};
+pub(crate) use link::Kind;
 use link::{Link, Tag};
-pub(crate) use route::Flow;
+pub(crate) use route::{Flow, unknown_command};
 use split::Gather;
 
 use crate::limits::{HOLD_MS_MAX, LINK_BYTES_MAX};
-use crate::metrics::ThreadCounts;
+use crate::metrics::{NodeCounts, ThreadCounts};
 use crate::registry::ClientInfo;
 use crate::shared::Shared;
 use crate::slab::{Key, Slab};
@@ -98,6 +97,7 @@ struct Node {
     failures: u32,
     /// Why the last one failed.
     failure: String,
+    counts: Arc<NodeCounts>,
 }
 
 /// No node owns the slot.
@@ -209,10 +209,6 @@ impl Switch {
         self.clients.get_mut(key)
     }
 
-    pub(crate) fn client_keys(&self) -> Vec<ClientKey> {
-        self.clients.keys()
-    }
-
     #[inline]
     fn node_of(&self, slot: Slot) -> Option<u16> {
         match self.table[slot.index()] & !GATED {
@@ -246,6 +242,7 @@ impl Switch {
         let node = self.nodes.len() as u16;
         self.nodes.push(Node {
             addr: addr.to_string(),
+            counts: self.counts.add_node(addr),
             shared: [None, None],
             pool: Vec::new(),
             retry_ms: 0,
@@ -253,7 +250,6 @@ impl Switch {
             failure: String::new(),
         });
         self.by_addr.insert(addr.to_string(), node);
-        self.counts.add_node(addr);
         node
     }
 
@@ -371,7 +367,7 @@ impl Switch {
                 }
             }
             if link.up {
-                self.counts.upstream(link.node).connections.add(-1);
+                node.counts.connections.add(-1);
             }
             self.actions.push(Action::Close(key));
         }
@@ -384,9 +380,8 @@ impl Switch {
         };
         link.up = true;
         link.woken = true;
-        let node = link.node;
-        self.counts.upstream(node).connections.add(1);
-        let entry = &mut self.nodes[node as usize];
+        let entry = &mut self.nodes[link.node as usize];
+        entry.counts.connections.add(1);
         entry.failures = 0;
         entry.retry_ms = 0;
         self.to_write.push(key);
@@ -427,7 +422,10 @@ impl Switch {
         let later = self.later.iter().map(|(due, _)| *due).min();
         let gates = if self.gates.len() > 0 {
             let expiry = Some(self.next_expiry_ms);
-            [self.gates.next_rested(), expiry].into_iter().flatten().min()
+            [self.gates.next_rested(), expiry]
+                .into_iter()
+                .flatten()
+                .min()
         } else {
             None
         };
@@ -491,15 +489,6 @@ impl Switch {
         }
     }
 
-    fn wake_link(&mut self, key: LinkKey) {
-        if let Some(link) = self.links.get_mut(key)
-            && !link.woken
-        {
-            link.woken = true;
-            self.to_write.push(key);
-        }
-    }
-
     /// Nothing of any client is under way.
     pub(crate) fn is_drained(&mut self) -> bool {
         let keys = self.clients.keys();
@@ -507,12 +496,6 @@ impl Switch {
             let client = self.clients.get(key);
             client.is_none_or(|client| client.is_idle() && client.unread_bytes() == 0)
         })
-    }
-
-    pub(crate) fn in_flight(&self) -> usize {
-        let keys = self.links.keys();
-        let links = keys.into_iter().filter_map(|key| self.links.get(key));
-        links.map(Link::len).sum()
     }
 
     /// A number below `n`, by xorshift.

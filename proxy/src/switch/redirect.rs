@@ -61,7 +61,10 @@ mod tests {
             classify(b"-MOVED 3999 127.0.0.1:6381\r\n"),
             Refused::Moved { slot, addr }
         );
-        assert_eq!(classify(b"-ASK 3999 127.0.0.1:6381\r\n"), Refused::Ask { addr });
+        assert_eq!(
+            classify(b"-ASK 3999 127.0.0.1:6381\r\n"),
+            Refused::Ask { addr }
+        );
         for later in [
             "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
             "-CLUSTERDOWN Hash slot not served\r\n",
@@ -71,7 +74,13 @@ mod tests {
         ] {
             assert_eq!(classify(later.as_bytes()), Refused::Later, "{later}");
         }
-        for last in ["-ERR x\r\n", "-WRONGTYPE x\r\n", "-MOVED\r\n", "-OOM x\r\n", "-\r\n"] {
+        for last in [
+            "-ERR x\r\n",
+            "-WRONGTYPE x\r\n",
+            "-MOVED\r\n",
+            "-OOM x\r\n",
+            "-\r\n",
+        ] {
             assert_eq!(classify(last.as_bytes()), Refused::Final, "{last}");
         }
     }

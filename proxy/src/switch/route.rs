@@ -1,7 +1,7 @@
 //! Where one request goes: the table row says which way, the keys say which slot.
 
 use larder_runtime::protect::{self, Admission};
-use larder_wire::command::{self, CommandId, CommandSpec, Flags, Found, Home, Route, keys};
+use larder_wire::command::{self, CommandId, CommandSpec, Flags, Found, Route, keys};
 use larder_wire::resp::{OwnedRequest, Request};
 use larder_wire::{Refusal, Slot, slot_of};
 
@@ -30,6 +30,9 @@ impl Switch {
             return Flow::Wait;
         }
         let found = command::lookup(request.name(), request.get(1));
+        if let Found::Command(id) = found {
+            client.info.used(id, self.now_us / 1000);
+        }
         if !client.is_plain() {
             if client.closing {
                 return Flow::Taken;
@@ -109,7 +112,13 @@ impl Switch {
             return self.refuse(key, &unknown_command(request));
         }
         match self.slot_of_all(id, spec, request) {
-            Ok(slot) => self.to_slot(key, id, slot.unwrap_or(Slot::FIRST), Kind::Plain, request.bytes()),
+            Ok(slot) => self.to_slot(
+                key,
+                id,
+                slot.unwrap_or(Slot::FIRST),
+                Kind::Plain,
+                request.bytes(),
+            ),
             Err(refusal) => self.refuse(key, &refusal),
         }
     }
@@ -123,7 +132,10 @@ impl Switch {
         request: &Request<'_>,
     ) -> Result<Option<Slot>, Refusal> {
         let plain = spec.plain_keys;
-        if plain.first > 0 && plain.last == plain.first as i16 && !spec.flags.has(Flags::MOVABLEKEYS) {
+        if plain.first > 0
+            && plain.last == plain.first as i16
+            && !spec.flags.has(Flags::MOVABLEKEYS)
+        {
             return Ok(request.get(plain.first as usize).map(slot_of));
         }
         let mut one = None;
@@ -139,7 +151,7 @@ impl Switch {
 
     /// Sends a request of one slot on its way, when there is room.
     #[inline]
-    pub(super) fn to_slot(
+    pub(crate) fn to_slot(
         &mut self,
         key: ClientKey,
         id: CommandId,
@@ -189,7 +201,7 @@ impl Switch {
     }
 
     /// The request is taken only when all before it have been answered, and before any after it.
-    pub(super) fn alone(&mut self, key: ClientKey) -> Flow {
+    pub(crate) fn alone(&mut self, key: ClientKey) -> Flow {
         match self.clients.get_mut(key) {
             Some(client) if !client.is_idle() => {
                 client.waiting = true;
@@ -257,7 +269,9 @@ fn is_open_to_strangers(found: Found) -> bool {
 
 fn control_refusal(has_control: bool) -> Refusal {
     if has_control {
-        Refusal::fixed("ERR a proxy passes on STATUS, RESHARD, MOVE, REBALANCE and MOVES; send other LARDER commands to the topology or to a node")
+        Refusal::fixed(
+            "ERR a proxy passes on STATUS, RESHARD, MOVE, REBALANCE and MOVES; send other LARDER commands to the topology or to a node",
+        )
     } else {
         Refusal::CONTROL_REFUSED
     }
@@ -271,7 +285,7 @@ pub(super) fn not_through_the_proxy(spec: &CommandSpec) -> Refusal {
 }
 
 /// As Redis words it: the name and the first arguments, shortened.
-pub(super) fn unknown_command(request: &Request<'_>) -> Refusal {
+pub(crate) fn unknown_command(request: &Request<'_>) -> Refusal {
     const SHOWN_BYTES_MAX: usize = 128;
     let shown = |bytes: &[u8], max: usize| {
         String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned()
@@ -295,12 +309,5 @@ fn unknown_subcommand(container: CommandId, request: &Request<'_>) -> Refusal {
     let sub = request.get(1).unwrap_or(b"");
     let sub = String::from_utf8_lossy(&sub[..sub.len().min(SHOWN_BYTES_MAX)]).into_owned();
     let name = command::spec(container).name.to_uppercase();
-    Refusal::new(format!(
-        "ERR unknown subcommand '{sub}'. Try {name} HELP."
-    ))
-}
-
-/// Whether nothing executes the command, on nodes of our own.
-pub(super) fn is_missing(spec: &CommandSpec) -> bool {
-    spec.home == Home::Nobody
+    Refusal::new(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
 }

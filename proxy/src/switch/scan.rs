@@ -24,7 +24,11 @@ impl Switch {
         let asked = (cursor & SLOT_MASK) as u16;
         // A slot that nobody owns has no keys.
         let slot = self.owned_from(asked).unwrap_or(asked);
-        let place = if slot == asked { cursor >> SLOT_BITS } else { 0 };
+        let place = if slot == asked {
+            cursor >> SLOT_BITS
+        } else {
+            0
+        };
         let theirs = match self.backend {
             Backend::Larder => place << SLOT_BITS | u64::from(slot),
             Backend::Cluster | Backend::Plain => place,

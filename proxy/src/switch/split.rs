@@ -200,7 +200,10 @@ impl Switch {
     ) -> Flow {
         let step = step_of(id);
         if !(request.len() - 1).is_multiple_of(step) {
-            return self.refuse(key, &Refusal::wrong_arity(larder_wire::command::spec(id).name));
+            return self.refuse(
+                key,
+                &Refusal::wrong_arity(larder_wire::command::spec(id).name),
+            );
         }
         self.slots.clear();
         let keys = request.args_from(1).step_by(step);
@@ -272,7 +275,11 @@ impl Switch {
             link.and_then(|link| self.links.get(link))
                 .is_none_or(Link::has_room)
         });
-        if has_room { Flow::Taken } else { self.stall(key) }
+        if has_room {
+            Flow::Taken
+        } else {
+            self.stall(key)
+        }
     }
 
     /// A gather with one share of all keys.
@@ -306,7 +313,10 @@ impl Switch {
             }
         };
         if let Kind::Share { gather, .. } = tag.kind
-            && self.gathers.get(gather).is_some_and(|gather| gather.every.is_some())
+            && self
+                .gathers
+                .get(gather)
+                .is_some_and(|gather| gather.every.is_some())
         {
             return self.every_came_back(gather, error);
         }
@@ -411,7 +421,9 @@ impl Switch {
             Some((Cause::NotBefore(ms), _)) => *ms,
             Some((Cause::Moved(_), _)) | None => return self.dispatch(tag, bytes),
         };
-        let error = back.as_ref().map_or_else(Vec::new, |(_, error)| error.clone());
+        let error = back
+            .as_ref()
+            .map_or_else(Vec::new, |(_, error)| error.clone());
         let held = Held {
             tag,
             bytes: bytes.to_vec(),

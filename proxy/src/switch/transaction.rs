@@ -13,7 +13,7 @@ use larder_wire::{Refusal, Slot};
 use super::link::{Kind, Link, Tag};
 use super::redirect::{self, Refused};
 use super::route::{Flow, not_through_the_proxy};
-use super::{Action, ClientKey, LinkKey, Retry, Switch};
+use super::{Action, ClientKey, LinkKey, Switch};
 use crate::limits::{MULTI_BYTES_MAX, POOL_CONNECTIONS_MAX};
 use crate::local;
 
@@ -121,7 +121,11 @@ impl Switch {
     }
 
     fn refuse_in_multi(&mut self, key: ClientKey, refusal: &Refusal) -> Flow {
-        if let Some(multi) = self.clients.get_mut(key).and_then(|client| client.multi.as_mut()) {
+        if let Some(multi) = self
+            .clients
+            .get_mut(key)
+            .and_then(|client| client.multi.as_mut())
+        {
             multi.dirty = true;
         }
         self.refuse(key, refusal)
@@ -138,7 +142,10 @@ impl Switch {
         let Some(mut multi) = client.multi.take() else {
             return self.refuse(key, &Refusal::EXEC_WITHOUT_MULTI);
         };
-        let watched = client.watch.as_ref().map(|watch| (watch.link, watch.slot, watch.lost));
+        let watched = client
+            .watch
+            .as_ref()
+            .map(|watch| (watch.link, watch.slot, watch.lost));
         let crosses = match (watched, multi.slot) {
             (Some((_, watched, _)), Some(slot)) => watched != slot,
             (Some(_) | None, None) | (None, Some(_)) => false,
@@ -192,7 +199,10 @@ impl Switch {
     }
 
     pub(crate) fn discard(&mut self, key: ClientKey) -> Flow {
-        let multi = self.clients.get_mut(key).and_then(|client| client.multi.take());
+        let multi = self
+            .clients
+            .get_mut(key)
+            .and_then(|client| client.multi.take());
         if multi.is_none() {
             return self.refuse(key, &Refusal::DISCARD_WITHOUT_MULTI);
         }
@@ -291,7 +301,9 @@ impl Switch {
     fn own_link(&mut self, node: u16, protocol: Protocol) -> Result<LinkKey, u64> {
         let pool = &self.nodes[node as usize].pool;
         let fits = pool.iter().rposition(|&key| {
-            self.links.get(key).is_some_and(|link| link.protocol == protocol)
+            self.links
+                .get(key)
+                .is_some_and(|link| link.protocol == protocol)
         });
         match fits {
             Some(index) => Ok(self.nodes[node as usize].pool.remove(index)),
@@ -362,11 +374,7 @@ impl Switch {
             }
             Kind::Watch => {
                 // Keys that it watches already cannot be watched from elsewhere as of then.
-                let watched_before = self
-                    .clients
-                    .get(tag.client)
-                    .is_some_and(|client| client.info.words().watching > argument_count(&bytes));
-                if watched_before {
+                if self.watched_before(tag.client, &bytes) {
                     self.lose_watch(tag.client);
                     self.close_link(key);
                     return self.deliver(&tag, b"+OK\r\n");
@@ -397,8 +405,18 @@ impl Switch {
         }
     }
 
+    /// Whether the client watches other keys than those of this WATCH.
+    fn watched_before(&self, client: ClientKey, watch: &[u8]) -> bool {
+        let client = self.clients.get(client);
+        client.is_some_and(|client| client.info.words().watching > argument_count(watch))
+    }
+
     fn lose_watch(&mut self, client: ClientKey) {
-        if let Some(watch) = self.clients.get_mut(client).and_then(|client| client.watch.as_mut()) {
+        if let Some(watch) = self
+            .clients
+            .get_mut(client)
+            .and_then(|client| client.watch.as_mut())
+        {
             watch.lost = true;
         }
     }
@@ -415,7 +433,10 @@ impl Switch {
     pub(super) fn own_lost(&mut self, key: LinkKey, mut link: Link) {
         let retry_ms = self.nodes[link.node as usize].retry_ms;
         for client in self.clients.keys() {
-            let watch = self.clients.get_mut(client).and_then(|client| client.watch.as_mut());
+            let watch = self
+                .clients
+                .get_mut(client)
+                .and_then(|client| client.watch.as_mut());
             if let Some(watch) = watch.filter(|watch| watch.link == key) {
                 watch.lost = true;
             }
@@ -439,6 +460,9 @@ impl Switch {
                         self.fail(tag, &error);
                     }
                 }
+                Kind::Watch if self.watched_before(tag.client, &bytes) => {
+                    self.deliver(&tag, b"+OK\r\n");
+                }
                 Kind::Watch => {
                     if let Some(client) = self.clients.get_mut(tag.client) {
                         client.watch = None;
@@ -459,10 +483,14 @@ impl Switch {
 /// Arguments behind the name of a request as it was forwarded.
 fn argument_count(bytes: &[u8]) -> usize {
     let digits = bytes[1..].iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |n, digit| n * 10 + usize::from(digit - b'0')).saturating_sub(1)
+    digits
+        .fold(0, |n, digit| n * 10 + usize::from(digit - b'0'))
+        .saturating_sub(1)
 }
 
 fn not_in_multi(id: CommandId) -> Refusal {
     let name = command::spec(id).name.replace('|', " ").to_uppercase();
-    Refusal::new(format!("ERR {name} is not allowed in a transaction through the proxy"))
+    Refusal::new(format!(
+        "ERR {name} is not allowed in a transaction through the proxy"
+    ))
 }
