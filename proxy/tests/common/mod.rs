@@ -9,13 +9,17 @@ use larder_tests::{Client, RedisServer, Reply};
 use larder_wire::{ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, Slot, SlotSet};
 
 /// The slots divided evenly among these nodes, in order.
-pub fn even_map(epoch: u64, addrs: &[SocketAddr]) -> ClusterMap {
+pub(crate) fn even_map(epoch: u64, addrs: &[SocketAddr]) -> ClusterMap {
     let owners: Vec<usize> = (0..16384).map(|slot| slot * addrs.len() / 16384).collect();
     map_of(epoch, addrs, |slot| owners[slot.index()])
 }
 
 /// Each slot to the node that `owner` names.
-pub fn map_of(epoch: u64, addrs: &[SocketAddr], owner: impl Fn(Slot) -> usize) -> ClusterMap {
+pub(crate) fn map_of(
+    epoch: u64,
+    addrs: &[SocketAddr],
+    owner: impl Fn(Slot) -> usize,
+) -> ClusterMap {
     let shards = addrs.iter().enumerate().map(|(index, addr)| ShardEntry {
         id: ShardId(index as u32),
         slots: Slot::all()
@@ -31,11 +35,11 @@ pub fn map_of(epoch: u64, addrs: &[SocketAddr], owner: impl Fn(Slot) -> usize) -
     ClusterMap::new("test", Epoch(epoch), shards.collect()).expect("one owner a slot")
 }
 
-pub fn proxy_for(map: ClusterMap) -> Handle {
+pub(crate) fn proxy_for(map: ClusterMap) -> Handle {
     start(|_| {}, MapSource::Fixed(map))
 }
 
-pub fn start(change: impl FnOnce(&mut ProxyConfig), source: MapSource) -> Handle {
+pub(crate) fn start(change: impl FnOnce(&mut ProxyConfig), source: MapSource) -> Handle {
     let mut config = ProxyConfig::new("127.0.0.1:0", source, None);
     config.threads = 2;
     change(&mut config);
@@ -44,15 +48,15 @@ pub fn start(change: impl FnOnce(&mut ProxyConfig), source: MapSource) -> Handle
     proxy
 }
 
-pub struct Setup {
+pub(crate) struct Setup {
     // The proxy goes first.
-    pub proxy: Handle,
-    pub servers: Vec<RedisServer>,
+    pub(crate) proxy: Handle,
+    pub(crate) servers: Vec<RedisServer>,
 }
 
 impl Setup {
     /// A proxy before `count` redis-servers, none in cluster mode.
-    pub fn plain(count: usize) -> Setup {
+    pub(crate) fn plain(count: usize) -> Setup {
         let servers: Vec<RedisServer> = (0..count).map(|_| RedisServer::start()).collect();
         let addrs: Vec<SocketAddr> = servers.iter().map(RedisServer::addr).collect();
         Setup {
@@ -61,13 +65,13 @@ impl Setup {
         }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::to(self.proxy.addr())
     }
 }
 
 /// Waits for what a test needs, which comes soon or never.
-pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(
@@ -78,7 +82,7 @@ pub fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-pub fn error_text(reply: &Reply) -> String {
+pub(crate) fn error_text(reply: &Reply) -> String {
     match reply {
         Reply::Error(text) => text.clone(),
         other => panic!("{other:?} is no error"),
