@@ -35,7 +35,14 @@ impl Plan {
         };
         #[cfg(test)]
         if self.planted == crate::sim::Planted::TargetFirst {
-            self.push(handover.target, push.clone());
+            let handovers = Vec::new();
+            self.push(
+                handover.target,
+                MapPush {
+                    handovers,
+                    ..push.clone()
+                },
+            );
         }
         self.push(handover.source, push);
     }

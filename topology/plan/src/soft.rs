@@ -65,9 +65,13 @@ impl AttemptSoft {
     }
 
     /// An attempt of the record that a former topology may have asked for: its target is asked how it stands.
-    pub(crate) fn found(now: u64) -> AttemptSoft {
+    /// One that is being handed over has been ready.
+    pub(crate) fn found(now: u64, handed_over: bool) -> AttemptSoft {
         AttemptSoft {
-            phase: Phase::Copying { awaiting: false },
+            phase: match handed_over {
+                true => Phase::Ready { since: now },
+                false => Phase::Copying { awaiting: false },
+            },
             ..AttemptSoft::asked(now)
         }
     }

@@ -41,7 +41,9 @@ impl Plan {
             soft.node(*id).seen_at = now_ms;
         }
         for id in state.attempts.keys() {
-            soft.attempts.insert(*id, AttemptSoft::found(now_ms));
+            let handed = state.handover.as_ref().map(|handover| handover.attempt);
+            soft.attempts
+                .insert(*id, AttemptSoft::found(now_ms, handed == Some(*id)));
         }
         Plan {
             sent: state.clone(),
@@ -71,7 +73,6 @@ impl Plan {
         if self.recorded() {
             self.act();
         }
-        self.debug_check();
         std::mem::take(&mut self.soft.out)
     }
 
@@ -116,6 +117,7 @@ impl Plan {
         if self.state == self.sent && !self.record_again {
             return;
         }
+        self.debug_check();
         (self.record_again, self.record_failed) = (false, false);
         self.sent_at = self.soft.now;
         self.sent = self.state.clone();
