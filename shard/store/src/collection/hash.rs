@@ -1,7 +1,7 @@
 //! A hash: fields with values. Packed as field, value, field, value, …; a table once large.
 
 use super::either::Either;
-use super::packed::{At, Item, Packed};
+use super::packed::{At, Item, Packed, distinct};
 use super::pieces::Budget;
 use super::settings::CollectionSettings;
 use super::table::Table;
@@ -41,16 +41,14 @@ impl Hash {
         if !packed.len().is_multiple_of(2) || packed.is_empty() {
             return None;
         }
-        let entries = packed.len() / 2;
-        let short = |item: Item<'_>| item.len() <= settings.hash_value_bytes_max;
-        let stays = entries <= settings.hash_entries_max && packed.iter().all(short);
-        let mut hash = Hash::Packed(packed);
-        let checked = hash.to_table(settings);
-        if checked.len() != entries {
+        if !distinct(packed.iter().step_by(2)) {
             return None;
         }
+        let short = |item: Item<'_>| item.len() <= settings.hash_value_bytes_max;
+        let stays = packed.len() / 2 <= settings.hash_entries_max && packed.iter().all(short);
+        let mut hash = Hash::Packed(packed);
         if !stays {
-            hash = Hash::Table(checked);
+            hash.unpack(settings);
         }
         Some(hash)
     }
@@ -201,17 +199,12 @@ impl Hash {
     }
 
     fn unpack(&mut self, settings: &CollectionSettings) {
-        if let Hash::Packed(_) = self {
-            *self = Hash::Table(self.to_table(settings));
-        }
-    }
-
-    fn to_table(&self, settings: &CollectionSettings) -> Table {
+        let Hash::Packed(_) = self else { return };
         let mut table = Table::new(&settings.hasher);
         for (field, value) in self.iter() {
             table.set(field.text(&mut [0; 20]), value.text(&mut [0; 20]));
         }
-        table
+        *self = Hash::Table(table);
     }
 }
 

@@ -17,7 +17,7 @@ const ENCODING_BYTES_MAX: usize = 9;
 const BACK_BYTES_MAX: usize = 5;
 
 /// One element: text as it was given, or an integer that was given in its canonical spelling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item<'a> {
     Bytes(&'a [u8]),
     Int(i64),
@@ -432,6 +432,15 @@ impl DoubleEndedIterator for Iter<'_> {
         self.back = at.0;
         Some(item_at(&self.packed.bytes, at.0).0)
     }
+}
+
+/// True when no two items are alike.
+pub fn distinct<'a>(items: impl Iterator<Item = Item<'a>>) -> bool {
+    // A buffer from elsewhere may hold an integer as text.
+    let canonical = |item: Item<'a>| item.int().map_or(item, Item::Int);
+    let mut items: Vec<Item<'_>> = items.map(canonical).collect();
+    items.sort_unstable();
+    items.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 fn item_of(text: &[u8]) -> Item<'_> {

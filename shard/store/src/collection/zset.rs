@@ -4,7 +4,7 @@
 use larder_wire::float::DOUBLE_TEXT_BYTES_MAX;
 
 use super::either::Either;
-use super::packed::{At, Item, Packed};
+use super::packed::{At, Item, Packed, distinct};
 use super::pieces::Budget;
 use super::score::{Score, packed_score, unpacked_score};
 use super::settings::CollectionSettings;
@@ -46,6 +46,38 @@ impl Zset {
             zset.set(member, score, settings);
         }
         zset
+    }
+
+    /// A sorted set of alternating members and scores as they lie in a dump; `None` when they are not in order, a member
+    /// comes twice, or something is no score.
+    pub fn from_packed(packed: Packed, settings: &CollectionSettings) -> Option<Zset> {
+        let len = packed.len();
+        if len == 0 || !len.is_multiple_of(2) {
+            return None;
+        }
+        let mut items = packed.iter();
+        let (mut before, mut short): (Option<(Item<'_>, f64)>, bool) = (None, true);
+        while let (Some(member), Some(score)) = (items.next(), items.next()) {
+            let score = unpacked_score(score)?;
+            let in_order = before.is_none_or(|(other, least)| {
+                let text = |item: Item<'_>| item.to_vec();
+                least < score || (least == score && text(other) < text(member))
+            });
+            if !in_order {
+                return None;
+            }
+            short &= member.len() <= settings.zset_value_bytes_max;
+            before = Some((member, score));
+        }
+        if !distinct(packed.iter().step_by(2)) {
+            return None;
+        }
+        let stays = short && len / 2 <= settings.zset_entries_max;
+        let mut zset = Zset::Packed(packed);
+        if !stays {
+            zset.unpack(settings);
+        }
+        Some(zset)
     }
 
     /// Members.

@@ -58,6 +58,26 @@ impl<'a> LexBound<'a> {
             _ => Err(Refusal::fixed("ERR min or max not valid string range item")),
         }
     }
+
+    /// As a lower end: `member` is not below it.
+    fn is_before(self, member: &[u8]) -> bool {
+        match self {
+            LexBound::BeforeAll => true,
+            LexBound::AfterAll => false,
+            LexBound::Included(text) => text <= member,
+            LexBound::Excluded(text) => text < member,
+        }
+    }
+
+    /// As an upper end: `member` is not above it.
+    fn is_after(self, member: &[u8]) -> bool {
+        match self {
+            LexBound::BeforeAll => false,
+            LexBound::AfterAll => true,
+            LexBound::Included(text) => member <= text,
+            LexBound::Excluded(text) => member < text,
+        }
+    }
 }
 
 impl<'a> Range<'a> {
@@ -76,33 +96,53 @@ impl<'a> Range<'a> {
         Ok(Range::Lex(LexBound::parse(min)?, LexBound::parse(max)?))
     }
 
-    /// The ranks of the members within: the first, and how many.
-    fn ranks(&self, zset: &Zset) -> (usize, usize) {
-        let (first, end) = match *self {
-            Range::Rank(start, stop) => return span(start, stop, zset.len()),
+    /// The ranks of the members within: the first, and how many. `backwards` matters only for ranges of members among
+    /// different scores, where what is within is a question of where the walk starts.
+    fn ranks(&self, zset: &Zset, backwards: bool) -> (usize, usize) {
+        match *self {
+            Range::Rank(start, stop) => span(start, stop, zset.len()),
             Range::Score(min, max) => {
                 let below = |score| score < min.score || (min.excluded && score == min.score);
                 let within = |score| score < max.score || (!max.excluded && score == max.score);
-                (zset.count_scores(below), zset.count_scores(within))
+                let (first, end) = (zset.count_scores(below), zset.count_scores(within));
+                (first, end.saturating_sub(first))
             }
-            Range::Lex(min, max) => {
-                let below = |member: &[u8]| match min {
-                    LexBound::BeforeAll => false,
-                    LexBound::AfterAll => true,
-                    LexBound::Included(text) => member < text,
-                    LexBound::Excluded(text) => member <= text,
-                };
-                let within = |member: &[u8]| match max {
-                    LexBound::BeforeAll => false,
-                    LexBound::AfterAll => true,
-                    LexBound::Included(text) => member <= text,
-                    LexBound::Excluded(text) => member < text,
-                };
-                (zset.count_members(below), zset.count_members(within))
-            }
-        };
-        (first, end.saturating_sub(first))
+            Range::Lex(min, max) => match zset {
+                Zset::Packed(_) => walk_lex(zset, min, max, backwards),
+                Zset::Ranked(_) => {
+                    let first = zset.count_members(|member| !min.is_before(member));
+                    let end = zset.count_members(|member| max.is_after(member));
+                    (first, end.saturating_sub(first))
+                }
+            },
+        }
     }
+}
+
+/// [`Range::ranks`] of a few members, walked as Redis walks them: from the first that is not below the range while they
+/// are within, or from the last that is not above it.
+fn walk_lex(zset: &Zset, min: LexBound<'_>, max: LexBound<'_>, backwards: bool) -> (usize, usize) {
+    let high = |item: Item<'_>| min.is_before(item.text(&mut [0; 20]));
+    let low = |item: Item<'_>| max.is_after(item.text(&mut [0; 20]));
+    let last = zset.len() - 1;
+    if !high(zset.at(last).0) || !low(zset.at(0).0) {
+        return (0, 0);
+    }
+    if !backwards {
+        let first = zset.iter().take_while(|(member, _)| !high(*member)).count();
+        let within = zset.iter_from(first).take_while(|(member, _)| low(*member));
+        return (first, within.count());
+    }
+    let above = zset
+        .iter_back_from(last)
+        .take_while(|(member, _)| !low(*member))
+        .count();
+    let end = last + 1 - above;
+    let within = zset
+        .iter_back_from(end - 1)
+        .take_while(|(member, _)| high(*member))
+        .count();
+    (end - within, within)
 }
 
 /// The order and kind that a command's name fixes; the rest may be chosen by options.
@@ -185,7 +225,7 @@ impl<'a> Query<'a> {
 
     /// Where the members shown start, in the order shown, and how many they are.
     fn shown(&self, zset: &Zset) -> (usize, usize) {
-        let (mut first, mut count) = self.range.ranks(zset);
+        let (mut first, mut count) = self.range.ranks(zset, self.backwards);
         if self.backwards {
             // Ranks count from the end; scores and members were found from the start.
             first = match self.range {
@@ -312,7 +352,7 @@ fn count(call: &mut Call<'_>, range: Range<'_>) -> Done {
     let key = call.key(1);
     let zset = call.keyspace.read::<Zset>(key, call.now)?;
     call.reply
-        .int(zset.map_or(0, |zset| range.ranks(zset).1) as i64);
+        .int(zset.map_or(0, |zset| range.ranks(zset, false).1) as i64);
     Ok(())
 }
 
@@ -334,7 +374,7 @@ pub fn zremrangebylex(call: &mut Call<'_>) -> Done {
 fn remove(call: &mut Call<'_>, range: Range<'_>) -> Done {
     let (key, now): (_, UnixMillis) = (call.key(1), call.now);
     let removed = call.keyspace.modify(key, now, |zset: &mut Zset| {
-        let (first, count) = range.ranks(zset);
+        let (first, count) = range.ranks(zset, false);
         zset.remove_ranks(first, count);
         count
     })?;

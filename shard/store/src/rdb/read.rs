@@ -7,7 +7,7 @@ use super::crc64::crc64;
 use super::ziplist::{read_ziplist, read_zipmap};
 use super::{FOOTER_BYTES, Type, VERSION_READ_MAX};
 use crate::collection::intset::IntSet;
-use crate::collection::{CollectionSettings, End, Hash, Item, List, Packed, Set, Zset};
+use crate::collection::{CollectionSettings, End, Hash, List, Packed, Set, Zset};
 use crate::value::{Kind, Value};
 
 /// What is wrong with a payload.
@@ -101,8 +101,7 @@ impl<'a> Reader<'a> {
             Type::Zset2 => self.zset(settings, |reader| Some(f64::from_le_bytes(reader.array()?))),
             Type::ZsetListpack => {
                 let packed = Packed::from_listpack(&self.string()?)?;
-                let elements: Vec<Vec<u8>> = packed.iter().map(Item::to_vec).collect();
-                zset_of_texts(&elements, settings)
+                finished(Zset::from_packed(packed, settings)?)
             }
             Type::ZsetZiplist => zset_of_texts(&read_ziplist(&self.string()?)?, settings),
             Type::Hash => {

@@ -135,3 +135,32 @@ fn scores_survive_their_packed_text() {
         assert_eq!(zset.score(format!("m{number}").as_bytes()), Some(*score));
     }
 }
+
+#[test]
+fn a_dumped_sorted_set_is_taken_only_in_order_and_without_doubles() {
+    use super::super::Packed;
+    let settings = CollectionSettings::new(1);
+    let taken = |elements: &[&str]| {
+        let packed: Packed = elements.iter().collect();
+        Zset::from_packed(packed, &settings).map(|zset| zset.len())
+    };
+    assert_eq!(taken(&["a", "1", "b", "1", "a2", "2.5"]), Some(3));
+    let refused: [&[&str]; 6] = [
+        &[],
+        &["a"],
+        &["a", "x"],
+        &["b", "1", "a", "1"],
+        &["a", "2", "b", "1"],
+        &["a", "1", "a", "2"],
+    ];
+    for elements in refused {
+        assert_eq!(taken(elements), None, "{elements:?}");
+    }
+    let long = "m".repeat(65);
+    let packed: Packed = [long.as_str(), "1"].iter().collect();
+    let zset = Zset::from_packed(packed, &settings).expect("in order");
+    assert_eq!(
+        (zset.encoding(), zset.score(long.as_bytes())),
+        ("skiplist", Some(1.0))
+    );
+}
