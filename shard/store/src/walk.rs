@@ -100,6 +100,11 @@ impl Keyspace {
         self.visible = slots;
     }
 
+    /// True when the node has a part of the slots: it is one of a cluster.
+    pub fn is_partial(&self) -> bool {
+        self.visible.is_some()
+    }
+
     pub fn is_visible(&self, slot: Slot) -> bool {
         self.visible
             .as_ref()

@@ -63,13 +63,13 @@ macro_rules! command_table {
             Substr      "substr"       4 [READONLY]           [STRING] [one(1, RO_ACCESS)]                       Key            store(string::substr);
 
             // Bits of strings
-            Bitcount   "bitcount"    -2 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
-            Bitfield   "bitfield"    -2 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)]      Key nobody;
-            BitfieldRo "bitfield_ro" -2 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
-            Bitop      "bitop"       -4 [WRITE DENYOOM] [BITMAP] [one(2, OW_UPDATE), range(3, -1, 1, RO_ACCESS)] Key nobody;
-            Bitpos     "bitpos"      -3 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
-            Getbit     "getbit"       3 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key nobody;
-            Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key nobody;
+            Bitcount   "bitcount"    -2 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::bitcount);
+            Bitfield   "bitfield"    -2 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)]      Key store(bitfield::bitfield);
+            BitfieldRo "bitfield_ro" -2 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key store(bitfield::bitfield_ro);
+            Bitop      "bitop"       -4 [WRITE DENYOOM] [BITMAP] [one(2, OW_UPDATE), range(3, -1, 1, RO_ACCESS)] Key store(bits::bitop);
+            Bitpos     "bitpos"      -3 [READONLY]      [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::bitpos);
+            Getbit     "getbit"       3 [READONLY FAST] [BITMAP] [one(1, RO_ACCESS)]                            Key store(bits::getbit);
+            Setbit     "setbit"       4 [WRITE DENYOOM] [BITMAP] [one(1, RW_ACCESS_UPDATE)]                     Key store(bits::setbit);
 
             // Hashes
             Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key store(hash::hdel);
@@ -254,8 +254,8 @@ macro_rules! command_table {
             Renamenx       "renamenx"         3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_DELETE), one(2, OW_INSERT)]  Key               store(generic::renamenx);
             Restore        "restore"         -4 [WRITE DENYOOM] [DANGEROUS KEYSPACE]           [one(1, OW_UPDATE)]                            Key               store(dump::restore);
             Scan           "scan"            -2 [READONLY]      [KEYSPACE]                     []                                             Scan              store(scan::scan);
-            Sort           "sort"            -2 [WRITE DENYOOM] [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS), hidden(OW_UPDATE)] Key               nobody;
-            SortRo         "sort_ro"         -2 [READONLY]      [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS)]         Key               nobody;
+            Sort           "sort"            -2 [WRITE DENYOOM] [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS), hidden(OW_UPDATE)] Key               store(sort::sort);
+            SortRo         "sort_ro"         -2 [READONLY]      [DANGEROUS LIST SET SORTEDSET] [one(1, RO_ACCESS), hidden(RO_ACCESS)]         Key               store(sort::sort_ro);
             Touch          "touch"           -2 [READONLY FAST] [KEYSPACE]                     [range(1, -1, 1, RO)]                          Split(Sum)        store(generic::touch);
             Ttl            "ttl"              2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::ttl);
             Type           "type"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO)]                                   Key               store(generic::type_);

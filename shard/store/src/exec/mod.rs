@@ -1,6 +1,8 @@
 //! One function a command, one file a family of commands.
 
 mod args;
+pub mod bitfield;
+pub mod bits;
 pub mod dispatch;
 pub mod dump;
 mod element;
@@ -17,6 +19,7 @@ mod sample;
 pub mod scan;
 pub mod set;
 pub mod set_algebra;
+pub mod sort;
 pub mod string;
 pub mod zset;
 pub mod zset_algebra;
