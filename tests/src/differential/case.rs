@@ -5,7 +5,7 @@ use std::fmt;
 use larder_wire::command::{CommandId, Found, Home, lookup, spec};
 
 use super::Args;
-use super::grammar::{Template, all_keys};
+use super::grammar::{Template, any_keys};
 use super::templates::TEMPLATES;
 use crate::chance::Chance;
 
@@ -80,7 +80,7 @@ impl Commands {
             0 => self.transaction(connection, chance),
             1 if self.can_sleep => expiring(connection, chance),
             2 if self.has("DUMP") && self.has("RESTORE") => {
-                let keys: Vec<String> = all_keys().collect();
+                let keys: Vec<String> = any_keys().collect();
                 Step::Cross {
                     from: chance.pick(&keys).clone().into_bytes(),
                     to: chance.pick(&keys).clone().into_bytes(),
@@ -146,7 +146,7 @@ impl Commands {
 
 /// A key that lives for a millisecond, looked at when that is over.
 fn expiring(connection: usize, chance: &mut Chance) -> Step {
-    let keys: Vec<String> = all_keys().collect();
+    let keys: Vec<String> = any_keys().collect();
     let key = chance.pick(&keys).as_str();
     let look = *chance.pick(&["GET", "TYPE", "TTL", "EXISTS", "INCR", "DEL", "PERSIST"]);
     Step::Requests {

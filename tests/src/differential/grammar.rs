@@ -150,6 +150,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
     }
     args.push(match word {
         "s" | "h" | "l" | "t" | "z" => key(Some(word), chance),
+        "x" => format!("x{}", chance.below(3)).into_bytes(),
         "k" => key(None, chance),
         "v" => value(chance),
         "f" | "m" => member(chance),
@@ -205,6 +206,12 @@ fn any_case(word: &str, chance: &mut Chance) -> Vec<u8> {
 
 /// All keys that requests name.
 pub fn all_keys() -> impl Iterator<Item = String> {
+    let same_score = (0..3).map(|number| format!("x{number}"));
+    any_keys().chain(same_score)
+}
+
+/// Those that may hold anything.
+pub fn any_keys() -> impl Iterator<Item = String> {
     ["s", "h", "l", "t", "z"]
         .into_iter()
         .flat_map(|kind| (0..4).map(move |number| format!("{kind}{number}")))

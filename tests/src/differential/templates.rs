@@ -6,7 +6,8 @@
 //! | word | is |
 //! | --- | --- |
 //! | `s` `h` `l` `t` `z` | a key that mostly holds a string, hash, list, set, sorted set |
-//! | `k` | any key |
+//! | `x` | a key that holds members of one score: ranges by name are undefined otherwise |
+//! | `k` | any key but those |
 //! | `v` `f` `m` | a value, a field, a member |
 //! | `int` `idx` `bit` `n` | any integer, a small index, a bit offset, a count |
 //! | `float` `score` `min` `max` `lmin` `lmax` | a number, a score, bounds by score, bounds by name |
@@ -119,6 +120,7 @@ pub const TEMPLATES: &[&str] = &[
     "ZADD z [NX|XX|GT|LT|XX GT|XX LT] [CH] (score m)+",
     "ZADD z [NX|XX|GT|LT] INCR score m",
     "ZADD z (score m)+",
+    "ZADD x (0 m)+",
     "ZCARD z",
     "ZCOUNT z min max",
     "ZDIFF N:z [WITHSCORES]",
@@ -128,7 +130,7 @@ pub const TEMPLATES: &[&str] = &[
     "ZINTER 2 z z WEIGHTS score score [WITHSCORES]",
     "ZINTERCARD N:z [LIMIT n]",
     "ZINTERSTORE z N:z [AGGREGATE SUM|AGGREGATE MIN|AGGREGATE MAX]",
-    "ZLEXCOUNT z lmin lmax",
+    "ZLEXCOUNT x lmin lmax",
     "ZMPOP N:z (MIN|MAX) [COUNT n]",
     "ZMSCORE z m+",
     "ZPOPMAX z [n]",
@@ -137,19 +139,19 @@ pub const TEMPLATES: &[&str] = &[
     "ZRANGE z idx idx [REV] [WITHSCORES]",
     "ZRANGE z min max BYSCORE [LIMIT idx idx] [WITHSCORES]",
     "ZRANGE z max min BYSCORE REV [LIMIT idx idx] [WITHSCORES]",
-    "ZRANGE z lmin lmax BYLEX [LIMIT idx idx]",
-    "ZRANGE z lmax lmin BYLEX REV [LIMIT idx idx]",
-    "ZRANGEBYLEX z lmin lmax [LIMIT idx idx]",
+    "ZRANGE x lmin lmax BYLEX [LIMIT idx idx]",
+    "ZRANGE x lmax lmin BYLEX REV [LIMIT idx idx]",
+    "ZRANGEBYLEX x lmin lmax [LIMIT idx idx]",
     "ZRANGEBYSCORE z min max [WITHSCORES] [LIMIT idx idx]",
     "ZRANGESTORE z z idx idx [REV]",
     "ZRANGESTORE z z min max BYSCORE [LIMIT idx idx]",
     "ZRANK z m",
     "ZREM z m+",
-    "ZREMRANGEBYLEX z lmin lmax",
+    "ZREMRANGEBYLEX x lmin lmax",
     "ZREMRANGEBYRANK z idx idx",
     "ZREMRANGEBYSCORE z min max",
     "ZREVRANGE z idx idx [WITHSCORES]",
-    "ZREVRANGEBYLEX z lmax lmin [LIMIT idx idx]",
+    "ZREVRANGEBYLEX x lmax lmin [LIMIT idx idx]",
     "ZREVRANGEBYSCORE z max min [WITHSCORES] [LIMIT idx idx]",
     "ZREVRANK z m",
     "ZSCAN z 0 [MATCH pat] [COUNT n]",

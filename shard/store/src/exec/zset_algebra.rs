@@ -297,7 +297,8 @@ fn intersection<'a>(
             let text = member.text(&mut digits);
             let mut sum = number_or_zero(score * inputs[0].1);
             for (source, weight) in &inputs[1..] {
-                sum = aggregate.of(sum, number_or_zero(source.score(text)? * weight));
+                // Redis guards only the first product against NaN; the sum of all is guarded again.
+                sum = aggregate.of(sum, source.score(text)? * weight);
             }
             Some((member, sum))
         })
