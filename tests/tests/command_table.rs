@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_tests::chance::seeds;
+use larder_tests::standalone::Standalone;
 use larder_tests::{Chance, Client, RedisServer, Reply};
 use larder_wire::command::{
-    BeginSearch, CommandId, CommandSpec, FindKeys, Found, KeySpec, docs, keys, lookup, spec,
+    BeginSearch, CommandId, CommandSpec, FindKeys, Found, Home, KeySpec, docs, keys, lookup, spec,
     subcommands,
 };
 use larder_wire::resp::OwnedRequest;
@@ -124,10 +125,7 @@ fn their_key(key: &Reply) -> String {
 #[test]
 fn every_row_says_what_redis_says() {
     let redis = RedisServer::start();
-    let mut expected = BTreeMap::new();
-    for row in redis.client().run("COMMAND").items() {
-        theirs(&row, &mut expected);
-    }
+    let mut expected = rows_of(redis.client());
     assert!(
         expected.len() > 300,
         "COMMAND of a Redis 7 has hundreds of rows"
@@ -151,6 +149,40 @@ fn every_row_says_what_redis_says() {
     }
     wrong.extend(expected.keys().map(|name| format!("{name} has no row")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `COMMAND` of a server says, by name.
+fn rows_of(mut client: Client) -> BTreeMap<String, Row> {
+    let mut rows = BTreeMap::new();
+    for row in client.run("COMMAND").items() {
+        theirs(&row, &mut rows);
+    }
+    rows
+}
+
+#[test]
+fn a_node_tells_of_its_commands_what_redis_tells() {
+    let (redis, node) = (RedisServer::start(), Standalone::start());
+    let expected = rows_of(redis.client());
+    let told = rows_of(node.client());
+    for (name, row) in &told {
+        if !is_newer(name) {
+            assert_eq!(Some(row), expected.get(name), "{name}");
+        }
+    }
+    let served = CommandId::ALL
+        .iter()
+        .filter(|id| matches!(spec(**id).home, Home::Store | Home::Engine));
+    for &id in served {
+        assert!(
+            told.contains_key(spec(id).name),
+            "{} is served",
+            spec(id).name
+        );
+    }
+    let count = node.client().run("COMMAND COUNT");
+    let top_level = told.keys().filter(|name| !name.contains('|')).count();
+    assert_eq!(count, Reply::Int(top_level as i64));
 }
 
 #[test]
