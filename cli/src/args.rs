@@ -19,6 +19,7 @@ pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
     propagate_version = true,
     max_term_width = 110
 )]
+#[command(after_help = "Start here:  larder up    then:  redis-cli -p 6379 set greeting hello")]
 pub(crate) struct Line {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -38,10 +39,14 @@ pub(crate) struct Everywhere {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Everything in one process: topology, shards and proxy
+    Up(Up),
     /// The control plane: keeps the slot map and moves slots
     Topology(Topology),
     /// One or more nodes, which join a topology (or serve alone with --standalone)
     Shard(Shard),
+    /// The front that applications talk to
+    Proxy(Proxy),
     /// Show shards, nodes and what is under way
     Status(Ask),
     /// Change the number of shards while the cluster serves
@@ -59,6 +64,52 @@ pub(crate) enum Verb {
 pub(crate) enum YesNo {
     Yes,
     No,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Shards that the cluster is formed with; one that exists already keeps its own
+    #[arg(long, default_value_t = 3)]
+    pub(crate) shards: u32,
+    /// Replicas of each shard
+    #[arg(long, default_value_t = 0)]
+    pub(crate) replicas: u32,
+    /// The proxy's port: point applications here
+    #[arg(long, default_value_t = 6379)]
+    pub(crate) port: u16,
+    /// The topology's port
+    #[arg(long, default_value_t = 7000)]
+    pub(crate) admin_port: u16,
+    /// The first node's port; further nodes take the following ones
+    #[arg(long, default_value_t = 7001)]
+    pub(crate) node_port: u16,
+    /// The port of console, metrics and service discovery
+    #[arg(long, default_value_t = 7080)]
+    pub(crate) http_port: u16,
+    /// Where the cluster's map is kept [default: up/ in this user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The address that all ports are bound to
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(crate) bind: String,
+    /// Memory of each node, for example 512mb; 0 is no limit
+    #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) maxmemory: u64,
+    /// The proxy's threads [default: half of the cores, at least 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// A Unix socket for applications, beside the port
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Option<PathBuf>,
+    /// What goes when memory is full: noeviction, allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, …
+    #[arg(long, default_value = "noeviction", value_name = "POLICY")]
+    pub(crate) maxmemory_policy: String,
+    /// The host name or address under which others reach this process [default: that of --bind]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) announce: Option<String>,
+    /// Refuse strangers from other machines while no password is asked for
+    #[arg(long, value_enum, default_value = "yes", value_name = "YES|NO")]
+    pub(crate) protected_mode: YesNo,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +174,33 @@ pub(crate) struct Shard {
     /// The host name or address under which others reach these nodes [default: that of --listen]
     #[arg(long, value_name = "HOST")]
     pub(crate) announce: Option<String>,
+    /// Refuse strangers from other machines while no password is asked for
+    #[arg(long, value_enum, default_value = "yes", value_name = "YES|NO")]
+    pub(crate) protected_mode: YesNo,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Proxy {
+    /// The topology to take the map from
+    #[arg(
+        long,
+        env = "LARDER_TOPOLOGY",
+        default_value = "127.0.0.1:7000",
+        value_name = "A:P"
+    )]
+    pub(crate) topology: String,
+    /// Where applications connect to
+    #[arg(long, default_value = "127.0.0.1:6379", value_name = "A:P")]
+    pub(crate) listen: String,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// A Unix socket for applications, beside the port
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix: Option<PathBuf>,
+    /// Where metrics are served [default: not at all]
+    #[arg(long, value_name = "A:P")]
+    pub(crate) http: Option<String>,
     /// Refuse strangers from other machines while no password is asked for
     #[arg(long, value_enum, default_value = "yes", value_name = "YES|NO")]
     pub(crate) protected_mode: YesNo,
@@ -207,9 +285,12 @@ mod tests {
     #[test]
     fn the_command_line_that_scripts_rely_on_is_understood() {
         for line in [
+            "larder up",
+            "larder up --shards 3 --replicas 0 --port 6379 --admin-port 7000 --node-port 7001 --http-port 7080 --data-dir d --bind 127.0.0.1",
             "larder topology --listen 127.0.0.1:7000 --http 127.0.0.1:7080 --data-dir d --shards 3 --replicas 1",
             "larder shard --topology 127.0.0.1:7000 --listen 127.0.0.1:7001 --nodes 4 --maxmemory 512mb --zone a --data-dir d",
             "larder shard --standalone --listen 127.0.0.1:6379",
+            "larder proxy --topology 127.0.0.1:7000 --listen 127.0.0.1:6379 --threads 2 --unix /tmp/l.sock --http 127.0.0.1:7081",
             "larder status --topology 127.0.0.1:7000 --json",
             "larder reshard --shards 5 --dry-run --topology 127.0.0.1:7000 --json",
             "larder move --slots 0-99,512 --to 127.0.0.1:7002",
@@ -225,6 +306,7 @@ mod tests {
     #[test]
     fn values_that_mean_nothing_are_refused_by_name() {
         for (line, named) in [
+            ("larder up --port 99999", "--port"),
             ("larder shard --maxmemory lots", "512mb"),
             ("larder move --slots 0-99999 --to x", "--slots"),
             ("larder shard --standalone --nodes 2", "--nodes"),

@@ -11,6 +11,7 @@ mod order;
 mod serve;
 mod status;
 mod text;
+mod up;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
 fn run(line: Line) -> Result<ExitCode, String> {
     let secret_file = line.everywhere.secret_file;
     match line.verb {
+        Verb::Up(args) => block_on(up::run(args, secret_file))?,
+        Verb::Proxy(args) => block_on(serve::proxy(args, secret_file))?,
         Verb::Topology(args) => block_on(serve::topology(args, secret_file))?,
         Verb::Shard(args) => block_on(serve::shard(args, secret_file))?,
         Verb::Commands(ask) => match commands::run(&ask, &mut io::stdout().lock()) {

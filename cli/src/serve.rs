@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use larder_plan::Settings;
+use larder_proxy::{MapSource, ProxyConfig};
 use larder_runtime::http::{HttpPort, Readiness};
 use larder_runtime::secret::state_dir;
 use larder_runtime::{Registry, Shutdown, process, shutdown};
@@ -12,6 +14,9 @@ use larder_topology::TopologyConfig;
 
 use crate::args::{self, RELEASE, YesNo};
 use crate::operator;
+
+/// How often it is looked whether the proxy still runs, in milliseconds: it gives no event to wait for.
+pub(crate) const LOOK_MS: u64 = 500;
 
 /// The folder of a part that was given none: in this user's state directory.
 pub(crate) fn data_dir(asked: Option<PathBuf>, part: &str) -> Result<PathBuf, String> {
@@ -118,6 +123,54 @@ pub(crate) async fn shard(
         None => Ok(ExitCode::SUCCESS),
         Some(text) => Err(text),
     }
+}
+
+pub(crate) async fn proxy(
+    args: args::Proxy,
+    secret_file: Option<PathBuf>,
+) -> Result<ExitCode, String> {
+    let secret = operator::secret(secret_file, &[&args.listen, &args.topology])?;
+    let signal = shutdown::signal().map_err(|error| error.to_string())?;
+    let registry = Registry::new();
+    let _process = process::register(&registry, "proxy", RELEASE);
+    let usual = ProxyConfig::new(
+        &args.listen,
+        MapSource::Topology(args.topology.clone()),
+        Some(secret),
+    );
+    let config = ProxyConfig {
+        unix: args.unix,
+        http: args.http,
+        threads: args.threads.unwrap_or(usual.threads),
+        protected: args.protected_mode == YesNo::Yes,
+        registry,
+        ..usual
+    };
+    let proxy = larder_proxy::start(config).map_err(|error| error.to_string())?;
+    println!("applications connect to {}", proxy.addr());
+    if let Some(http) = proxy.http_addr() {
+        println!("metrics at http://{http}/metrics");
+    }
+    println!("waiting for the slot map of {}", args.topology);
+    tokio::pin!(signal);
+    let ready = proxy.readiness();
+    let mut announced = false;
+    loop {
+        tokio::select! {
+            _ = &mut signal => break,
+            () = ready.wait_ready(), if !announced => {
+                announced = true;
+                println!("ready");
+            }
+            () = tokio::time::sleep(Duration::from_millis(LOOK_MS)) => {
+                if proxy.is_finished() {
+                    return Err("the proxy has ended by a bug; its log says where".to_string());
+                }
+            }
+        }
+    }
+    proxy.stop();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How a node came to an end that nobody asked for.

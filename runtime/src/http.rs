@@ -1,12 +1,13 @@
 //! The HTTP server of a process: `/metrics`, `/healthz`, `/readyz`, and what else its owner adds.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::watch;
 
 use crate::listen::{self, ListenError};
 use crate::metrics::Registry;
@@ -14,31 +15,30 @@ use crate::shutdown::Shutdown;
 
 /// Whether the process serves, and if not, what it waits for.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+pub struct Readiness(Arc<watch::Sender<Result<(), String>>>);
 
 impl Readiness {
     pub fn waiting_for(what: &str) -> Readiness {
-        Readiness(Arc::new(Mutex::new(Err(what.to_string()))))
+        Readiness(Arc::new(watch::Sender::new(Err(what.to_string()))))
     }
 
     pub fn set_ready(&self) {
-        self.set(Ok(()));
+        let _ = self.0.send_replace(Ok(()));
     }
 
     pub fn set_waiting(&self, what: &str) {
-        self.set(Err(what.to_string()));
+        let _ = self.0.send_replace(Err(what.to_string()));
     }
 
     /// `Err` holds what is waited for.
     pub fn get(&self) -> Result<(), String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.borrow().clone()
     }
 
-    fn set(&self, to: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    /// Returns once it serves.
+    pub async fn wait_ready(&self) {
+        // It cannot fail: the sender is held here.
+        let _ = self.0.subscribe().wait_for(Result::is_ok).await;
     }
 }
 
@@ -149,7 +149,12 @@ mod tests {
             waiting.starts_with("HTTP/1.1 503") && waiting.contains("the first map"),
             "{waiting}"
         );
+        let woken = tokio::spawn({
+            let ready = ready.clone();
+            async move { ready.wait_ready().await }
+        });
         ready.set_ready();
+        woken.await.unwrap();
         assert!(fetch(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(addr, "/sd").await.ends_with("[]"));
 

@@ -3,9 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use larder_runtime::metrics::Declared;
 use serde_json::Value;
 
 use crate::prometheus::grafana;
+
+/// Every metric that the code declares, by the part that shows it.
+pub fn declared() -> [(&'static str, &'static [Declared]); 4] {
+    [
+        ("Proxy", larder_proxy::METRICS),
+        ("Node", larder_shard::metrics::DECLARED),
+        ("Topology", larder_topology::METRICS),
+        ("Every process", larder_runtime::process::DECLARED),
+    ]
+}
 
 /// One query of one panel.
 #[derive(Debug)]

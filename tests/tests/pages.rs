@@ -1,0 +1,200 @@
+//! Pages of `docs/` that follow from tables in the code. `LARDER_BLESS=1 cargo test -p larder-tests --test pages` writes them afresh.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use larder_runtime::metrics::Kind;
+use larder_tests::prometheus::grafana;
+use larder_tests::watched::{declared, family, metric_names, panel_queries, rules};
+use larder_wire::command::spec::{Categories, CommandSpec, Home, Merge, Route};
+use larder_wire::command::{self, CommandId};
+
+fn assert_page(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
+    if std::env::var_os("LARDER_BLESS").is_some() {
+        fs::write(&path, text).expect("docs/ can be written");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "docs/{name} is out of date (mend it with: LARDER_BLESS=1 cargo test -p larder-tests --test pages)"
+    );
+}
+
+/// The heading that a command stands under.
+fn heading(spec: &CommandSpec) -> &'static str {
+    const FAMILIES: &[(Categories, &str)] = &[
+        (Categories::STREAM, "Streams"),
+        (Categories::GEO, "Geo"),
+        (Categories::HYPERLOGLOG, "HyperLogLog"),
+        (Categories::BITMAP, "Bitmaps"),
+        (Categories::SORTEDSET, "Sorted sets"),
+        (Categories::SET, "Sets"),
+        (Categories::LIST, "Lists"),
+        (Categories::HASH, "Hashes"),
+        (Categories::STRING, "Strings"),
+        (Categories::KEYSPACE, "Keys"),
+        (Categories::PUBSUB, "Publish and subscribe"),
+        (Categories::SCRIPTING, "Scripts and functions"),
+        (Categories::TRANSACTION, "Transactions"),
+        (Categories::CONNECTION, "Connections"),
+    ];
+    FAMILIES
+        .iter()
+        .find(|(category, _)| spec.categories.has(*category))
+        .map_or("Server and cluster", |(_, name)| name)
+}
+
+fn route(route: Route) -> &'static str {
+    match route {
+        Route::Key => "to the node of its keys",
+        Route::Split(Merge::Ordered) => "split by node, gathered in the order of the keys",
+        Route::Split(Merge::Sum) => "split by node, summed",
+        Route::Split(Merge::AllOk) => "split by node, `OK` when all said so",
+        Route::Split(Merge::Concat) => "split by node, joined",
+        Route::EveryNode(Merge::Ordered) => "to every node, in order",
+        Route::EveryNode(Merge::Sum) => "to every node, summed",
+        Route::EveryNode(Merge::AllOk) => "to every node, `OK` when all said so",
+        Route::EveryNode(Merge::Concat) => "to every node, joined",
+        Route::Scan => "node after node, by cursor",
+        Route::AnyNode => "to any node",
+        Route::Local => "answered by the proxy itself",
+        Route::Topology => "to the topology",
+        Route::Refused => "refused",
+    }
+}
+
+fn compatibility() -> String {
+    let rows = CommandId::ALL
+        .iter()
+        .map(|id| command::spec(*id))
+        .filter(|spec| spec.home != Home::Container);
+    let rows: Vec<&CommandSpec> = rows.collect();
+    let served = rows.iter().filter(|spec| spec.home != Home::Nobody).count();
+    let mut page = format!(
+        "# Compatibility\n\n\
+         This page follows from the command table (`wire/src/command/table.rs`); a test keeps it up to date. `larder commands` shows the same for the binary at hand.\n\n\
+         Names, arity, flags and key positions are those of Redis 7.2; behaviour is held against a real redis-server by a differential test. \
+         Of {} commands and subcommands {served} are carried out; the others answer `ERR unknown command`, as Redis does for a command that it does not have.\n\n\
+         Clients speak RESP2 or RESP3 (`HELLO 3`). There is one database: `SELECT 0`. Through the proxy a command on keys of several shards is split where that \
+         gives the same answer; where it cannot be, the answer is `CROSSSLOT`, as in Redis Cluster: use a `{{tag}}` in such keys. A node that is addressed directly answers \
+         as a node of a Redis Cluster does, `MOVED` included; `larder shard --standalone` answers as one Redis without cluster mode.\n",
+        rows.len(),
+    );
+    let mut families: Vec<&str> = rows.iter().map(|spec| heading(spec)).collect();
+    families.sort_unstable();
+    families.dedup();
+    for name in families {
+        write!(
+            page,
+            "\n## {name}\n\n| command | | through the proxy |\n| --- | --- | --- |\n"
+        )
+        .expect("a string");
+        for spec in rows.iter().filter(|spec| heading(spec) == name) {
+            let here = if spec.home == Home::Nobody {
+                "not yet"
+            } else {
+                "yes"
+            };
+            let shown = spec.name.replace('|', " ").to_uppercase();
+            writeln!(page, "| `{shown}` | {here} | {} |", route(spec.route)).expect("a string");
+        }
+    }
+    page
+}
+
+fn metrics() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Every process serves these at `/metrics`, each where its part runs. This page follows from the declarations in the code; a test keeps it up to date. \
+         Names beginning with `redis_` are those of redis_exporter, so that dashboards for it find them; `node` is the node's address.\n",
+    );
+    for (part, list) in declared() {
+        write!(
+            page,
+            "\n## {part}\n\n| metric | kind | labels | |\n| --- | --- | --- | --- |\n"
+        )
+        .expect("a string");
+        for metric in list {
+            let labels = metric
+                .labels
+                .iter()
+                .map(|label| format!("`{label}`"))
+                .collect::<Vec<_>>()
+                .join(" ");
+            writeln!(
+                page,
+                "| `{}` | {} | {labels} | {} |",
+                metric.name,
+                metric.kind.word(),
+                metric.help
+            )
+            .expect("a string");
+        }
+    }
+    page
+}
+
+#[test]
+fn dashboards_and_rules_name_only_metrics_that_are_declared_and_every_counter_has_its_ending() {
+    let declared: BTreeMap<&str, Kind> = declared()
+        .iter()
+        .flat_map(|(_, list)| list.iter().map(|metric| (metric.name, metric.kind)))
+        .collect();
+    for (name, kind) in &declared {
+        assert_eq!(
+            *kind == Kind::Counter,
+            name.ends_with("_total"),
+            "{name} is a {}",
+            kind.word()
+        );
+    }
+    let (records, rules) = rules();
+    let panels = panel_queries()
+        .into_iter()
+        .map(|query| (query.place, query.expression));
+    for (place, expression) in
+        panels.chain(rules.into_iter().map(|rule| ("a rule".to_owned(), rule)))
+    {
+        for name in metric_names(&expression) {
+            let known = match declared.get(family(&name)) {
+                Some(Kind::Histogram) => name != family(&name),
+                Some(Kind::Counter | Kind::Gauge) => true,
+                None => records.contains(&name),
+            };
+            assert!(
+                known,
+                "{place} asks for {name}, which nothing declares: {expression}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_dashboards_are_those_that_build_py_writes() {
+    let ran = Command::new("python3")
+        .arg(grafana().join("build.py"))
+        .arg("--check")
+        .output()
+        .expect("python3");
+    assert!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
+#[test]
+fn the_page_of_commands_is_that_of_the_table() {
+    assert_page("compatibility.md", &compatibility());
+}
+
+#[test]
+fn the_page_of_metrics_is_that_of_the_declarations() {
+    assert_page("metrics.md", &metrics());
+}
