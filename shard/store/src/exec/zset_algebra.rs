@@ -8,7 +8,9 @@ use super::number_args::{at_least, int, is};
 use super::zset::put_members;
 use super::zset_range::replace;
 use crate::call::Call;
-use crate::collection::{CollectionSettings, Item, Set, Zset};
+use crate::collection::score::Score;
+use crate::collection::sorted::Key as _;
+use crate::collection::{Item, Set, Zset};
 use crate::float::parse_double;
 use crate::keyspace::Keyspace;
 use crate::value::{Collection, ValueRef};
@@ -45,6 +47,9 @@ struct Options {
     with_scores: bool,
     limit: usize,
 }
+
+/// A member of the result.
+type Scored = (Vec<u8>, f64);
 
 /// One input.
 #[derive(Clone, Copy)]
@@ -99,8 +104,8 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
     let sources = sources(call.keyspace, names, call.now)?;
     let rest = request.args_from(count_at + 1 + keys);
     let options = Options::parse(rest, keys, operation, outcome)?;
-    let result = match operation {
-        Operation::Union => union(&options.in_order(&sources), options.aggregate, &settings),
+    let mut result = match operation {
+        Operation::Union => union(&options.in_order(&sources), options.aggregate),
         Operation::Inter => {
             let inputs = options.in_order(&sources);
             let common = intersection(&inputs, options.aggregate);
@@ -109,19 +114,25 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
                 call.reply.int(count as i64);
                 return Ok(());
             }
-            collect(common, &settings)
+            collect(common)
         }
-        Operation::Diff => difference(&sources, &settings),
+        Operation::Diff => difference(&sources),
     };
     match outcome {
-        Outcome::Stored => replace(call, call.key(1), result),
+        Outcome::Stored => {
+            let pairs = result
+                .iter()
+                .map(|(member, score)| (member.as_slice(), *score));
+            replace(call, call.key(1), Zset::from_pairs(pairs, &settings))
+        }
         Outcome::Answered | Outcome::Counted => {
-            put_members(
-                &mut call.reply,
-                result.len(),
-                result.iter(),
-                options.with_scores,
-            );
+            result.sort_unstable_by(|(one, a), (other, b)| {
+                Score(*a).order(&Score(*b)).then_with(|| one.cmp(other))
+            });
+            let members = result
+                .iter()
+                .map(|(member, score)| (Item::Bytes(member), *score));
+            put_members(&mut call.reply, result.len(), members, options.with_scores);
             Ok(())
         }
     }
@@ -253,11 +264,7 @@ fn number_or_zero(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
-fn union(
-    inputs: &[(Option<Source<'_>>, f64)],
-    aggregate: Aggregate,
-    settings: &CollectionSettings,
-) -> Zset {
+fn union(inputs: &[(Option<Source<'_>>, f64)], aggregate: Aggregate) -> Vec<Scored> {
     let mut scores: HashMap<Vec<u8>, f64> = HashMap::new();
     for (source, weight) in inputs {
         for (member, score) in source.iter().flat_map(|source| source.iter()) {
@@ -271,11 +278,7 @@ fn union(
             }
         }
     }
-    let mut union = Zset::new();
-    for (member, score) in &scores {
-        union.set(member, *score, settings);
-    }
-    union
+    scores.into_iter().collect()
 }
 
 /// The members that all inputs have, with their scores together.
@@ -304,9 +307,9 @@ fn intersection<'a>(
         })
 }
 
-fn difference(sources: &[Option<Source<'_>>], settings: &CollectionSettings) -> Zset {
+fn difference(sources: &[Option<Source<'_>>]) -> Vec<Scored> {
     let Some((Some(first), others)) = sources.split_first() else {
-        return Zset::new();
+        return Vec::new();
     };
     let kept = first.iter().filter(|(member, _)| {
         let mut digits = [0; 20];
@@ -316,16 +319,11 @@ fn difference(sources: &[Option<Source<'_>>], settings: &CollectionSettings) -> 
             .flatten()
             .any(|source| source.score(text).is_some())
     });
-    collect(kept, settings)
+    collect(kept)
 }
 
-fn collect<'a>(
-    members: impl Iterator<Item = (Item<'a>, f64)>,
-    settings: &CollectionSettings,
-) -> Zset {
-    let mut zset = Zset::new();
-    for (member, score) in members {
-        zset.set(member.text(&mut [0; 20]), score, settings);
-    }
-    zset
+fn collect<'a>(members: impl Iterator<Item = (Item<'a>, f64)>) -> Vec<Scored> {
+    members
+        .map(|(member, score)| (member.to_vec(), score))
+        .collect()
 }
