@@ -263,7 +263,7 @@ impl World {
         self.after(delay, what);
     }
 
-    fn to_node(&mut self, node: NodeId, message: ToNode) {
+    fn tell_node(&mut self, node: NodeId, message: ToNode) {
         let (run, life) = (self.node(node).run_id(), self.life);
         self.send(What::Node {
             id: node,
@@ -273,7 +273,7 @@ impl World {
         });
     }
 
-    fn to_plan(&mut self, life: u64, event: Event) {
+    fn tell_plan(&mut self, life: u64, event: Event) {
         self.send(What::Plan(life, Box::new(event)));
     }
 
@@ -340,19 +340,19 @@ impl World {
                     push.map.epoch, push.handovers
                 ));
                 self.judge.saw_map(&push.map);
-                self.to_node(node, ToNode::Map(push));
+                self.tell_node(node, ToNode::Map(push));
             }
             Action::StartImport { node, import } => {
                 self.note(format!(
                     "import {} at {node:?} from {:?}",
                     import.attempt, import.source
                 ));
-                self.to_node(node, ToNode::Import(import));
+                self.tell_node(node, ToNode::Import(import));
             }
-            Action::AwaitImport { node, attempt } => self.to_node(node, ToNode::Await(attempt)),
+            Action::AwaitImport { node, attempt } => self.tell_node(node, ToNode::Await(attempt)),
             Action::Abort { node, attempt } => {
                 self.note(format!("abort {attempt} at {node:?}"));
-                self.to_node(node, ToNode::Abort(attempt));
+                self.tell_node(node, ToNode::Abort(attempt));
             }
             Action::Broadcast(map) => self.judge.saw_map(&map),
             Action::Moved(_) => self.handovers += 1,
@@ -370,7 +370,8 @@ impl World {
         self.plan = None;
         // Of what was being written, some has reached the disk.
         let done = self.below(self.writing.len() as u64 + 1) as usize;
-        if let Some((_, state)) = self.writing.drain(..).take(done).last() {
+        let reached = self.writing.drain(..).take(done);
+        if let Some((_, state)) = reached.reduce(|_, later| later) {
             self.disk = Some(state);
         }
         let ms = 1 + self.below(1500);
@@ -444,7 +445,7 @@ impl World {
         };
         for id in known {
             match self.node(id).up {
-                true => self.to_node(id, ToNode::Probe),
+                true => self.tell_node(id, ToNode::Probe),
                 false => self.step(Event::NodeUnreachable {
                     node: id,
                     reason: "connection refused".into(),
@@ -463,7 +464,7 @@ impl World {
             .map(SimNode::join)
             .collect();
         for join in joins {
-            self.to_plan(self.life, Event::NodeJoined(join));
+            self.tell_plan(self.life, Event::NodeJoined(join));
         }
     }
 
@@ -540,7 +541,7 @@ impl World {
             over.extend(taken.map(|(attempt, _)| (node.id, *attempt)));
         }
         for (id, attempt) in over {
-            self.to_node(id, ToNode::FeedOver(attempt));
+            self.tell_node(id, ToNode::FeedOver(attempt));
         }
     }
 
@@ -562,20 +563,20 @@ impl World {
         match message {
             ToNode::Probe => {
                 let state = self.node(id).state(now);
-                self.to_plan(life, Event::NodeAnswered(Box::new(state)));
+                self.tell_plan(life, Event::NodeAnswered(Box::new(state)));
             }
             ToNode::Map(push) => self.node_takes_map(id, &push, life),
             ToNode::Import(import) => {
                 let attempt = import.attempt;
                 self.node(id).import(import.clone());
-                self.to_plan(
+                self.tell_plan(
                     life,
                     Event::ImportAnswered {
                         attempt,
                         result: Ok(()),
                     },
                 );
-                self.to_node(import.source, ToNode::Feed(import, id));
+                self.tell_node(import.source, ToNode::Feed(import, id));
                 // A feed that does not end is given up by its target.
                 let ms = 1500 + self.below(1500);
                 let (run, message) = (self.node(id).run_id(), ToNode::FeedOver(attempt));
@@ -612,7 +613,7 @@ impl World {
                 let run = self.node(id).run_id();
                 match self.node(id).feed(&import, target, now + walk) {
                     Feeding::Begun => self.after(walk, What::HoldBegins(id, run, import.attempt)),
-                    Feeding::NotMine => self.to_node(target, ToNode::FeedOver(import.attempt)),
+                    Feeding::NotMine => self.tell_node(target, ToNode::FeedOver(import.attempt)),
                     Feeding::Late => {}
                 }
             }
@@ -646,7 +647,7 @@ impl World {
         if let PushResult::LetGo(_) = result {
             assert!(epoch > Epoch(0));
         }
-        self.to_plan(
+        self.tell_plan(
             life,
             Event::Pushed {
                 node: id,
@@ -667,7 +668,7 @@ impl World {
             .imports
             .get(&attempt)
             .map_or(ImportPhase::Unknown, |taking| taking.phase());
-        self.to_plan(
+        self.tell_plan(
             self.life,
             Event::Import {
                 attempt,
@@ -693,7 +694,7 @@ impl World {
             return;
         }
         if let Some((target, data)) = self.node(id).hold(attempt, now, hold) {
-            self.to_node(target, ToNode::Cut(attempt, data));
+            self.tell_node(target, ToNode::Cut(attempt, data));
             self.after(hold, What::HoldEnds(id, run, attempt));
         }
     }
@@ -709,7 +710,7 @@ impl World {
             return;
         }
         if let Some(feed) = node.let_go(attempt) {
-            self.to_node(feed.target, ToNode::FeedOver(attempt));
+            self.tell_node(feed.target, ToNode::FeedOver(attempt));
         }
     }
 }
