@@ -23,6 +23,7 @@ use larder_wire::resp::{RequestScanner, Scanned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::{feed_source, feed_target};
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
@@ -132,7 +133,9 @@ impl Connection {
             match next {
                 Ok(Next::Wait) => self.shared.released.notified().await,
                 Ok(Next::Feed(ask)) => {
-                    let _ = ask;
+                    self.session.client.feeding.set(true);
+                    let (owed, pending) = (self.owed.split_off(self.owed_at), self.pending.split_off(self.pending_at));
+                    feed_source::serve(&self.shared, &mut self.stream, owed, pending, ask).await;
                     break;
                 }
                 Ok(Next::Close) | Err(_) => break,
@@ -258,6 +261,10 @@ impl Connection {
                         // The whole node stands still, as a server that is busy does.
                         Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
                         Outcome::Feed(ask) => break After::Feed(ask),
+                        Outcome::Import(import) => {
+                            let shared = Rc::clone(&self.shared);
+                            tokio::task::spawn_local(feed_target::run(shared, import));
+                        }
                     }
                 }
                 Ok(Scanned::Incomplete { more }) => {

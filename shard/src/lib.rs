@@ -15,6 +15,8 @@
 mod clocks;
 mod config;
 mod connection;
+mod feed_source;
+mod feed_target;
 mod identity;
 mod join;
 mod machine;

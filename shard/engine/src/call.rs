@@ -7,7 +7,7 @@
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
 
 use larder_store::{Call, Room};
-use larder_wire::command::{self, CommandId, Flags, Found, Home, keys};
+use larder_wire::command::{self, CommandId, Flags, Found, Home, Route, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
 use larder_wire::{Refusal, Slot, slot_of};
@@ -143,7 +143,7 @@ impl Node {
         let room = self
             .keyspace
             .make_room(clock.now(), EVICTIONS_PER_WRITE_MAX);
-        self.settle_gone();
+        self.settle_gone(clock);
         match room {
             Room::Enough | Room::More => Ok(()),
             Room::None => Err(Refusal::OUT_OF_MEMORY),
@@ -229,7 +229,7 @@ impl Node {
             if other == slot {
                 continue;
             }
-            if !session.trust.is_proxy() {
+            if !(session.trust.is_proxy() && matches!(spec.route, Route::Split(_))) {
                 return Err(Refusal::CROSS_SLOT);
             }
             let verdict = admit(self.ownership.standing(other), writes, session.readonly);
@@ -361,6 +361,7 @@ impl Node {
         let writes = flags.has(Flags::WRITE);
         if writes {
             self.stats.writes.add(1);
+            self.feeds_before_write(id, &request);
         } else {
             self.stats.reads.add(1);
         }
@@ -374,24 +375,30 @@ impl Node {
             effects: &mut self.effects,
             random: &mut self.random,
         });
-        self.settle_gone();
+        self.settle_gone(clock);
         if !self.effects.is_empty() {
-            self.settle_effects(request);
+            if !self.feeds.is_empty() {
+                self.feed_effects(request, clock);
+            }
+            self.touch_effects(request);
         }
         result.map(|()| Outcome::Done)
     }
 
     /// Keys that expired or were evicted on the way: their removal comes before the command's own effects.
-    pub(crate) fn settle_gone(&mut self) {
+    pub(crate) fn settle_gone(&mut self, clock: Clock) {
         if !self.keyspace.has_gone() {
             return;
         }
         for (_, key) in self.keyspace.take_gone() {
             self.touch_watched(&key);
+            for feed in &mut self.feeds {
+                feed.forward_gone(&key, clock.now(), &self.keyspace);
+            }
         }
     }
 
-    fn settle_effects(&mut self, request: Request<'_>) {
+    fn touch_effects(&mut self, request: Request<'_>) {
         if self.watched.is_empty() {
             return;
         }

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod dispatch;
 pub mod exec;
+pub mod feed;
 pub mod node;
 pub mod ownership;
 pub mod session;

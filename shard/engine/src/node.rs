@@ -14,6 +14,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
+use crate::feed::{Feed, Incoming};
 use crate::ownership::Ownership;
 use crate::session::Session;
 use crate::stats::Stats;
@@ -78,6 +79,10 @@ pub struct Node {
     pub(crate) watched: HashMap<Box<[u8]>, Vec<Rc<Client>>>,
     /// Errors told to clients, by their code.
     pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) feeds: Vec<Feed>,
+    pub(crate) imports: Vec<Incoming>,
+    /// Replies to the effects of imports, which nobody reads.
+    pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
@@ -119,6 +124,9 @@ impl Node {
             effects: Effects::default(),
             watched: HashMap::new(),
             errors: BTreeMap::new(),
+            feeds: Vec::new(),
+            imports: Vec::new(),
+            waste: Vec::new(),
             pause: None,
             memory_peak: 0,
             batch: Vec::new(),

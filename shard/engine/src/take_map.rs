@@ -3,6 +3,7 @@
 use larder_wire::Refusal;
 use larder_wire::control::MapPush;
 
+use crate::clock::Clock;
 use crate::node::Node;
 use crate::ownership::MapRefused;
 
@@ -22,11 +23,13 @@ impl From<MapRefused> for Refusal {
 
 impl Node {
     /// Takes a map, all of it or nothing.
-    pub fn take_map(&mut self, push: MapPush) -> Result<(), Refusal> {
-        let Some(_taken) = self.ownership.check(&push.map)? else {
+    pub fn take_map(&mut self, push: MapPush, clock: Clock) -> Result<(), Refusal> {
+        let Some(taken) = self.ownership.check(&push.map)? else {
             return Ok(());
         };
+        self.check_handovers(&push.handovers, clock)?;
         self.ownership.take(push.map);
+        self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
         self.keyspace
             .set_visible(Some(self.ownership.slots().clone()));
         self.release();

@@ -30,7 +30,7 @@ impl Node {
         if self.keyspace.is_over_limit() {
             more |= self.keyspace.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
         }
-        self.settle_gone();
+        self.settle_gone(clock);
         more
     }
 
@@ -43,6 +43,7 @@ impl Node {
             self.pause = None;
             self.release();
         }
+        self.let_go_of_feeds(clock);
         if self.ownership.any_waits() {
             // The waits for a map are bounded: whoever waits too long is told so when called again.
             self.release();

@@ -2,7 +2,7 @@
 
 use larder_wire::Refusal;
 use larder_wire::command::CommandId;
-use larder_wire::control::FeedAsk;
+use larder_wire::control::{FeedAsk, Import};
 use larder_wire::resp::{ReplyWriter, Request};
 
 use crate::clock::Clock;
@@ -24,6 +24,8 @@ pub enum Outcome {
     Stall { us: u64 },
     /// The connection becomes a feed, after what is in the buffer.
     Feed(FeedAsk),
+    /// The reply is in the buffer; the source is to be asked for a feed.
+    Import(Import),
 }
 
 /// A command function of the engine. With an error it has changed nothing, and what it wrote is taken back.

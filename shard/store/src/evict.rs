@@ -49,6 +49,7 @@ impl Keyspace {
         Room::Enough
     }
 
+    /// Keys of an import are no victims: effects that are still to come count on them.
     fn choose_victim(&mut self, now: UnixMillis) -> Option<Found> {
         let policy = self.config.eviction;
         let volatile = policy.is_volatile();
@@ -64,6 +65,12 @@ impl Keyspace {
         let mut slots_left = 2 * usize::from(SLOT_COUNT);
         while weighed < wanted && slots_left > 0 {
             let mut hand = self.eviction_hand;
+            if !self.is_visible(hand.slot) {
+                hand.next_slot();
+                slots_left -= 1;
+                self.eviction_hand = hand;
+                continue;
+            }
             let table = &self.tables[hand.slot.index()];
             let next = table.sample(hand.place, wanted - weighed, volatile, |_, entry| {
                 weighed += 1;

@@ -38,6 +38,13 @@ impl Keyspace {
                 .first_from(self.expiry_hand.slot)
                 .or_else(|| self.expiring_slots.iter().next());
             let Some(slot) = first else { break };
+            if !self.is_visible(slot) {
+                // Keys of an import expire when its source says so.
+                self.expiry_hand.slot = slot;
+                self.expiry_hand.next_slot();
+                slots_left -= 1;
+                continue;
+            }
             if slot != self.expiry_hand.slot {
                 self.expiry_hand.slot = slot;
                 self.expiry_hand.place = 0;

@@ -458,11 +458,11 @@ macro_rules! command_table {
             LarderJoin      "larder|join"       3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
             LarderWatch     "larder|watch"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
             LarderMap       "larder|map"        3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(control::map);
-            LarderImport    "larder|import"     3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
-            LarderAwait     "larder|await"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  nobody;
-            LarderAbort     "larder|abort"      3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderImport    "larder|import"     3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::import);
+            LarderAwait     "larder|await"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  engine(control::await_);
+            LarderAbort     "larder|abort"      3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::abort);
             LarderState     "larder|state"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(control::state);
-            LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::feed);
             LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;
             LarderReshard   "larder|reshard"   -4 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
             LarderMove      "larder|move"      -6 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;

@@ -1,12 +1,13 @@
 //! LARDER: the control protocol's verbs that a node answers. Trust was checked at the door.
 
-use larder_wire::Refusal;
-use larder_wire::control::{MapPush, NodeState, Peer};
+use larder_wire::{Attempt, Refusal};
+use larder_wire::control::{FeedAsk, Import, MapPush, NodeState, Peer};
 use larder_wire::trust::{self, Answerer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
+use crate::feed::{Feed, Incoming};
 use crate::node::Node;
 use crate::turn::{Outcome, Turn};
 
@@ -23,8 +24,47 @@ pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn map(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let push: MapPush = body(turn)?;
-    turn.node.take_map(push)?;
+    turn.node.take_map(push, turn.clock)?;
     turn.ok()
+}
+
+/// The node asks the source for the slots.
+pub fn import(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let import: Import = body(turn)?;
+    let outcome = turn.node.begin_import(import, turn.clock)?;
+    turn.reply.ok();
+    Ok(outcome)
+}
+
+/// Answered once the import is decided: until then the request waits, as held ones do.
+pub fn await_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let attempt = attempt(turn)?;
+    match turn.node.import_settled(attempt) {
+        Some(state) => json(turn, &state),
+        None => Ok(Outcome::Held),
+    }
+}
+
+pub fn abort(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let attempt = attempt(turn)?;
+    turn.node.abort_attempt(attempt);
+    turn.ok()
+}
+
+/// A target asks for slots of this node; the connection becomes the feed.
+pub fn feed(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let ask: FeedAsk = body(turn)?;
+    let outcome = turn.node.begin_feed(ask)?;
+    turn.reply.ok();
+    Ok(outcome)
+}
+
+fn attempt(turn: &Turn<'_>) -> Result<Attempt, Refusal> {
+    turn.arg_int(2)
+        .ok()
+        .and_then(|number| u64::try_from(number).ok())
+        .map(Attempt)
+        .ok_or(Refusal::fixed("ERR an attempt is a number"))
 }
 
 pub fn state(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -60,8 +100,13 @@ impl Node {
             cpu_us: self.machine.cpu_user_us + self.machine.cpu_system_us,
             clients: self.clients.len() as u64,
             uptime_ms: clock.mono_ms,
-            imports: Vec::new(),
-            feeds: Vec::new(),
+            imports: self.imports().iter().map(Incoming::state).collect(),
+            feeds: self
+                .feeds()
+                .iter()
+                .filter(|feed| !feed.is_over())
+                .map(Feed::state)
+                .collect(),
         }
     }
 }

@@ -1,0 +1,381 @@
+//! Feeds: streams of the keys and effects of a set of slots, from the node that owns them to the one that will.
+//!
+//! `source.rs` produces a stream, `target.rs` takes one in, `frame.rs` holds its words, `pieces.rs` writes keys as commands;
+//! here is what a node does with all of its feeds and imports together. No sockets: the shell moves the bytes.
+
+pub mod frame;
+mod pieces;
+pub mod source;
+pub mod target;
+#[cfg(test)]
+mod tests;
+
+use std::task::Waker;
+
+use larder_store::Room;
+use larder_wire::command::{self, CommandId, Found};
+use larder_wire::control::{FeedAsk, Import, ImportPhase, ImportState};
+use larder_wire::resp::Request;
+use larder_wire::{Attempt, Offset, Refusal, Role, SlotSet};
+
+pub use frame::Word;
+pub use source::{Feed, Produced};
+pub use target::{Applied, Incoming};
+
+use crate::clock::Clock;
+use crate::node::Node;
+use crate::turn::Outcome;
+use target::Tools;
+
+/// Imports that have failed and are remembered, so that the topology hears why.
+const FAILED_IMPORTS_MAX: usize = 64;
+/// Keys that make room for one frame of an import.
+const EVICTIONS_PER_FRAME_MAX: usize = 16;
+
+impl Node {
+    // As a source.
+
+    /// `LARDER FEED`: a target asks for the slots.
+    pub(crate) fn begin_feed(&mut self, ask: FeedAsk) -> Result<Outcome, Refusal> {
+        if self.ownership.is_standalone() || self.ownership.role() != Role::Primary {
+            return Err(Refusal::fixed("ERR only a primary of a cluster feeds"));
+        }
+        let missing = ask.slots.difference(self.ownership.slots());
+        if ask.slots.is_empty() || !missing.is_empty() {
+            return Err(Refusal::new(format!(
+                "ERR this node does not own slots {missing}"
+            )));
+        }
+        for feed in &mut self.feeds {
+            if !feed.slots().is_disjoint(&ask.slots) {
+                feed.end(format!("attempt {} took its place", ask.attempt));
+            }
+        }
+        self.feeds.push(Feed::begin(ask.clone(), &self.keyspace));
+        self.settle_holds();
+        Ok(Outcome::Feed(ask))
+    }
+
+    /// Appends the next frames of a feed. After [`Produced::Over`] the feed is forgotten.
+    pub fn feed_produce(
+        &mut self,
+        attempt: Attempt,
+        limit: usize,
+        clock: Clock,
+        out: &mut Vec<u8>,
+    ) -> Produced {
+        let Some(index) = self.feeds.iter().position(|feed| feed.attempt == attempt) else {
+            return Produced::Over;
+        };
+        let feed = &mut self.feeds[index];
+        let held = feed.holds();
+        let produced = feed.produce(limit, clock, &self.keyspace, out);
+        let holds = feed.holds();
+        if produced == Produced::Over {
+            self.feeds.swap_remove(index);
+        }
+        if held != holds {
+            self.settle_holds();
+        }
+        produced
+    }
+
+    /// The target has applied so much.
+    pub fn feed_acknowledged(&mut self, attempt: Attempt, offset: Offset) {
+        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.attempt == attempt) {
+            feed.acknowledge(offset);
+        }
+    }
+
+    /// Who is woken when the feed has something to send.
+    pub fn set_feed_bell(&mut self, attempt: Attempt, bell: &Waker) {
+        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.attempt == attempt) {
+            feed.set_bell(bell);
+        }
+    }
+
+    /// The connection to the target is gone.
+    pub fn feed_lost(&mut self, attempt: Attempt) {
+        self.feeds.retain(|feed| feed.attempt != attempt);
+        self.settle_holds();
+    }
+
+    /// After any change of a feed's phase: which slots' writes wait.
+    fn settle_holds(&mut self) {
+        let mut held = SlotSet::new();
+        for feed in self.feeds.iter().filter(|feed| feed.holds()) {
+            held = held.union(feed.slots());
+        }
+        if held != *self.ownership.held() {
+            self.ownership.set_held(held);
+            self.release();
+        }
+    }
+
+    /// Holds do not last.
+    pub(crate) fn let_go_of_feeds(&mut self, clock: Clock) {
+        let mut any = false;
+        for feed in &mut self.feeds {
+            any |= feed.let_go_if_due(clock);
+        }
+        if any {
+            self.settle_holds();
+        }
+    }
+
+    /// True while a hold runs: its end is to be looked for often.
+    pub fn is_holding(&self) -> bool {
+        self.feeds.iter().any(Feed::holds)
+    }
+
+    pub fn feeds(&self) -> &[Feed] {
+        &self.feeds
+    }
+
+    #[inline]
+    pub(crate) fn feeds_before_write(&mut self, id: CommandId, request: &Request<'_>) {
+        for feed in &mut self.feeds {
+            feed.before_write(id, request, &self.keyspace);
+        }
+    }
+
+    /// The effects of the command that ran last, to the feeds of its keys.
+    pub(crate) fn feed_effects(&mut self, request: Request<'_>, clock: Clock) {
+        for effect in self.effects.iter(request) {
+            let Found::Command(id) = command::lookup(effect.name(), effect.get(1)) else {
+                unreachable!("the store leaves commands as effects, not {effect:?}");
+            };
+            let flushes = matches!(id, CommandId::Flushall | CommandId::Flushdb);
+            for feed in &mut self.feeds {
+                if flushes {
+                    feed.forward_flush();
+                } else {
+                    feed.forward(id, &effect, clock.now());
+                }
+            }
+        }
+    }
+
+    // As a target.
+
+    /// `LARDER IMPORT`: the topology wants slots here. An attempt that is known is under way already.
+    pub(crate) fn begin_import(&mut self, import: Import, clock: Clock) -> Result<Outcome, Refusal> {
+        if self.ownership.is_standalone() {
+            return Err(Refusal::fixed("ERR a standalone node takes no slots"));
+        }
+        if self.imports.iter().any(|known| known.attempt == import.attempt) {
+            return Ok(Outcome::Done);
+        }
+        if !import.slots.is_disjoint(self.ownership.slots()) {
+            let owned = import.slots.intersection(self.ownership.slots());
+            return Err(Refusal::new(format!("ERR this node owns slots {owned}")));
+        }
+        let rivals: Vec<Attempt> = self
+            .imports
+            .iter()
+            .filter(|other| !other.is_failed() && !other.slots().is_disjoint(&import.slots))
+            .map(|other| other.attempt)
+            .collect();
+        for rival in rivals {
+            self.import_failed(rival, &format!("attempt {} took its place", import.attempt));
+        }
+        self.keyspace.drop_slots(&import.slots);
+        self.imports.push(Incoming::begin(&import, clock.now()));
+        self.forget_old_failures();
+        Ok(Outcome::Import(import))
+    }
+
+    /// One frame of an import's stream; the error is why the import has failed.
+    pub fn import_apply(
+        &mut self,
+        attempt: Attempt,
+        frame: &Request<'_>,
+        clock: Clock,
+    ) -> Result<Applied, String> {
+        if let Err(full) = self.room_for_import(clock) {
+            self.import_failed(attempt, &full);
+            return Err(full);
+        }
+        let Some(incoming) = self.imports.iter_mut().find(|it| it.attempt == attempt) else {
+            return Err("the import was aborted".to_string());
+        };
+        let tools = Tools {
+            keyspace: &mut self.keyspace,
+            effects: &mut self.effects,
+            random: &mut self.random,
+            waste: &mut self.waste,
+        };
+        let applied = incoming.apply(frame, tools);
+        match &applied {
+            Ok(Applied::Some) => {}
+            Ok(Applied::Ready) => {
+                self.settle_arriving();
+                self.release();
+            }
+            Err(reason) => {
+                let reason = reason.clone();
+                self.import_failed(attempt, &reason);
+            }
+        }
+        applied
+    }
+
+    fn room_for_import(&mut self, clock: Clock) -> Result<(), String> {
+        if !self.keyspace.is_over_limit() {
+            return Ok(());
+        }
+        let room = self.keyspace.make_room(clock.now(), EVICTIONS_PER_FRAME_MAX);
+        self.settle_gone(clock);
+        match room {
+            Room::Enough | Room::More => Ok(()),
+            Room::None => Err(format!(
+                "the target is full: {} of {} bytes are used",
+                self.keyspace.used_memory(),
+                self.keyspace.config().maxmemory
+            )),
+        }
+    }
+
+    /// How much of the stream was applied, for the source.
+    pub fn import_applied(&self, attempt: Attempt) -> Option<Offset> {
+        let incoming = self.imports.iter().find(|it| it.attempt == attempt)?;
+        Some(incoming.applied())
+    }
+
+    /// True as long as the stream is wanted.
+    pub fn import_wants_more(&self, attempt: Attempt) -> bool {
+        self.imports
+            .iter()
+            .any(|it| it.attempt == attempt && !it.is_failed())
+    }
+
+    pub fn set_import_bell(&mut self, attempt: Attempt, bell: &Waker) {
+        if let Some(incoming) = self.imports.iter_mut().find(|it| it.attempt == attempt) {
+            incoming.set_bell(bell);
+        }
+    }
+
+    /// The connection to the source is gone. What is ready stays: only the topology knows what became of it.
+    pub fn import_lost(&mut self, attempt: Attempt, reason: &str) {
+        let ready = self
+            .imports
+            .iter()
+            .any(|it| it.attempt == attempt && it.is_ready());
+        if !ready {
+            self.import_failed(attempt, reason);
+        }
+    }
+
+    fn import_failed(&mut self, attempt: Attempt, reason: &str) {
+        let Some(incoming) = self.imports.iter_mut().find(|it| it.attempt == attempt) else {
+            return;
+        };
+        if incoming.is_failed() {
+            return;
+        }
+        incoming.fail(reason);
+        let slots = incoming.slots().clone();
+        self.keyspace.drop_slots(&slots);
+        self.settle_arriving();
+        self.release();
+    }
+
+    /// The attempt is void, on whichever side this node is.
+    pub(crate) fn abort_attempt(&mut self, attempt: Attempt) {
+        for feed in &mut self.feeds {
+            if feed.attempt == attempt {
+                feed.end("aborted");
+            }
+        }
+        self.settle_holds();
+        self.import_failed(attempt, "aborted");
+        self.imports.retain(|it| it.attempt != attempt);
+    }
+
+    /// `None`: not yet decided.
+    pub(crate) fn import_settled(&self, attempt: Attempt) -> Option<ImportState> {
+        match self.imports.iter().find(|it| it.attempt == attempt) {
+            Some(incoming) => match incoming.phase() {
+                ImportPhase::Copying => None,
+                ImportPhase::Ready { .. } | ImportPhase::Failed { .. } | ImportPhase::Unknown => {
+                    Some(incoming.state())
+                }
+            },
+            None => Some(ImportState {
+                attempt,
+                phase: ImportPhase::Unknown,
+                keys: 0,
+                bytes: 0,
+                slots_done: 0,
+            }),
+        }
+    }
+
+    pub fn imports(&self) -> &[Incoming] {
+        &self.imports
+    }
+
+    /// Slots whose keys are all here and whose map is not.
+    fn settle_arriving(&mut self) {
+        let mut arriving = SlotSet::new();
+        for incoming in self.imports.iter().filter(|it| it.is_ready()) {
+            arriving = arriving.union(incoming.slots());
+        }
+        self.ownership.set_arriving(arriving);
+    }
+
+    fn forget_old_failures(&mut self) {
+        while self.imports.iter().filter(|it| it.is_failed()).count() > FAILED_IMPORTS_MAX {
+            let Some(oldest) = self.imports.iter().position(Incoming::is_failed) else {
+                return;
+            };
+            self.imports.remove(oldest);
+        }
+    }
+
+    // When the map changes.
+
+    /// A map that hands attempts over is taken only while each of them is still held.
+    pub(crate) fn check_handovers(&self, attempts: &[Attempt], clock: Clock) -> Result<(), Refusal> {
+        for &attempt in attempts {
+            let holds = self
+                .feeds
+                .iter()
+                .any(|feed| feed.attempt == attempt && feed.may_hand_over(clock));
+            if !holds {
+                return Err(Refusal::new(format!("LETGO {attempt}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// After a map was taken: feeds of slots that are gone end, imports of slots that came are over.
+    pub(crate) fn settle_moves(&mut self, gained: &SlotSet, lost: &SlotSet, handovers: &[Attempt]) {
+        for feed in &mut self.feeds {
+            if !feed.slots().is_disjoint(lost) {
+                if handovers.contains(&feed.attempt) {
+                    self.stats.moves_out.add(1);
+                }
+                feed.finish();
+            }
+        }
+        self.settle_holds();
+        self.keyspace.drop_slots(lost);
+        let mut arrived = SlotSet::new();
+        for incoming in &mut self.imports {
+            if incoming.slots().is_disjoint(gained) {
+                continue;
+            }
+            if incoming.is_ready() {
+                self.stats.moves_in.add(1);
+                arrived = arrived.union(incoming.slots());
+            }
+            incoming.ring();
+        }
+        // Half of a slot's keys is worse than none: what came without its cut is dropped.
+        let half: SlotSet = gained.difference(&arrived);
+        self.keyspace.drop_slots(&half);
+        self.imports.retain(|it| it.slots().is_disjoint(gained));
+        self.settle_arriving();
+    }
+}

@@ -1,0 +1,510 @@
+//! The source's side of a move: a feed of a set of slots to one target.
+//!
+//! Invariants: each key is sent once, as it was at one moment; every later effect on it follows, in order; a key that is not sent
+//! yet needs no effects, for it will be sent as it is then. After the cut nothing follows.
+//!
+//! ```text
+//! Walking ──walk done, little left──▶ Holding ──all sent──▶ Cut ──map taken──▶ (handed over)
+//!    └────────────── aborted, lost, the hold ran out ───────┴──▶ Over
+//! ```
+
+use std::collections::{HashSet, VecDeque};
+use std::task::Waker;
+
+use larder_store::{Captured, Keyspace, Place};
+use larder_wire::command::{CommandId, keys};
+use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
+use larder_wire::resp::Request;
+use larder_wire::{Attempt, NodeId, Offset, Slot, SlotSet, UnixMillis};
+
+use super::frame::{Word, command};
+use super::pieces::{self, Large};
+use crate::clock::Clock;
+
+/// The hold begins when no more than this is between what was produced and what the target has applied, in bytes.
+pub const FEED_LAG_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes that may be on their way to the target, applied and acknowledged by none yet.
+pub const FEED_WINDOW_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Effects that wait behind a large key or a slow target, in bytes: past it the feed is given up.
+pub const FEED_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Effects are queued in buffers of about this many bytes, so that none takes long to send.
+const QUEUED_BYTES_EACH: usize = 32 * 1024;
+/// Keys that one step of the walk meets.
+const WALK_KEYS_PER_STEP: usize = 64;
+/// Empty slots that one step passes over.
+const WALK_SLOTS_PER_STEP: usize = 512;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Walking,
+    /// Writes of the slots wait; let go at `until_ms`.
+    Holding { until_ms: u64 },
+    /// The cut is written: the target has all, once it has read it.
+    Cut { until_ms: u64 },
+    /// Void; the reason is told to the target if there is still a connection.
+    Over { reason: String, told: bool },
+}
+
+/// Where the walk stands: all before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cursor {
+    At { slot: Slot, place: Place },
+    End,
+}
+
+/// What a call of [`Feed::produce`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// There is more to send at once.
+    More,
+    /// Nothing to send until the bell rings or the target acknowledges.
+    Idle,
+    /// What is in the buffer is the last.
+    Over,
+}
+
+/// In the order in which it goes out.
+enum Queued {
+    Bytes(Vec<u8>),
+    Large(Large),
+}
+
+/// One feed.
+pub struct Feed {
+    pub attempt: Attempt,
+    pub target: NodeId,
+    slots: SlotSet,
+    phase: Phase,
+    cursor: Cursor,
+    /// Keys of the current slot that were sent, for the target's count.
+    slot_keys: u64,
+    /// Keys at or after the cursor that are sent already, because a command joined them with one that was.
+    early: HashSet<Box<[u8]>>,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// The source's clock as last told to the target.
+    told_now: UnixMillis,
+    produced: u64,
+    acked: u64,
+    keys_total: u64,
+    keys_sent: u64,
+    bell: Option<Waker>,
+    /// Whether the effects of the command at hand go to the target.
+    forwarding: bool,
+}
+
+impl Feed {
+    pub(crate) fn begin(ask: FeedAsk, keyspace: &Keyspace) -> Feed {
+        let keys_total = ask.slots.iter().map(|slot| keyspace.slot_len(slot) as u64).sum();
+        let cursor = match ask.slots.first_from(Slot::FIRST) {
+            Some(slot) => Cursor::At {
+                slot,
+                place: Place::START,
+            },
+            None => Cursor::End,
+        };
+        Feed {
+            attempt: ask.attempt,
+            target: ask.target,
+            slots: ask.slots,
+            phase: Phase::Walking,
+            cursor,
+            slot_keys: 0,
+            early: HashSet::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            told_now: UnixMillis(i64::MIN),
+            produced: 0,
+            acked: 0,
+            keys_total,
+            keys_sent: 0,
+            bell: None,
+            forwarding: false,
+        }
+    }
+
+    pub fn slots(&self) -> &SlotSet {
+        &self.slots
+    }
+
+    /// Writes of the slots wait.
+    pub fn holds(&self) -> bool {
+        match self.phase {
+            Phase::Holding { .. } | Phase::Cut { .. } => true,
+            Phase::Walking | Phase::Over { .. } => false,
+        }
+    }
+
+    /// The target may have been told that it has all, and nothing was changed since.
+    pub fn may_hand_over(&self, clock: Clock) -> bool {
+        match self.phase {
+            Phase::Cut { until_ms } => clock.mono_ms < until_ms,
+            Phase::Walking | Phase::Holding { .. } | Phase::Over { .. } => false,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over { .. })
+    }
+
+    pub fn state(&self) -> FeedState {
+        FeedState {
+            attempt: self.attempt,
+            keys_total: self.keys_total,
+            keys_sent: self.keys_sent,
+            bytes_sent: self.produced,
+            holding: self.holds(),
+        }
+    }
+
+    /// The feed is void; what it held is free. The first reason counts.
+    pub(crate) fn end(&mut self, reason: impl Into<String>) {
+        if !self.is_over() {
+            self.phase = Phase::Over {
+                reason: reason.into(),
+                told: false,
+            };
+            self.queue.clear();
+            self.queued_bytes = 0;
+            self.early = HashSet::new();
+            self.ring();
+        }
+    }
+
+    /// The slots are another node's: the feed has done its work. Nothing is told: the target hears of it by its map.
+    pub(crate) fn finish(&mut self) {
+        self.end("handed over");
+        if let Phase::Over { told, .. } = &mut self.phase {
+            *told = true;
+        }
+    }
+
+    /// Lets go when the hold has lasted too long; true when it did.
+    pub(crate) fn let_go_if_due(&mut self, clock: Clock) -> bool {
+        match self.phase {
+            Phase::Holding { until_ms } | Phase::Cut { until_ms } if clock.mono_ms >= until_ms => {
+                self.end(format!("the source let go after {HOLD_MS_MAX} ms"));
+                true
+            }
+            Phase::Holding { .. } | Phase::Cut { .. } | Phase::Walking | Phase::Over { .. } => false,
+        }
+    }
+
+    pub(crate) fn set_bell(&mut self, bell: &Waker) {
+        if !self.bell.as_ref().is_some_and(|old| old.will_wake(bell)) {
+            self.bell = Some(bell.clone());
+        }
+    }
+
+    fn ring(&mut self) {
+        if let Some(bell) = self.bell.take() {
+            bell.wake();
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, offset: Offset) {
+        // A target that claims more than it was sent is not believed.
+        self.acked = self.acked.max(offset.0.min(self.produced));
+    }
+
+    /// True when the key is at the target, or on its way there.
+    fn is_sent(&self, key: &[u8], slot: Slot, keyspace: &Keyspace) -> bool {
+        match self.cursor {
+            Cursor::End => true,
+            Cursor::At { slot: at, .. } if slot < at => true,
+            Cursor::At { slot: at, place } if slot == at => {
+                keyspace.hash_place(key) < place || self.early.contains(key)
+            }
+            Cursor::At { .. } => self.early.contains(key),
+        }
+    }
+
+    /// Before a write runs: decides whether its effects go to the target, and sends ahead those of its keys that have to be there
+    /// for that.
+    pub(crate) fn before_write(&mut self, id: CommandId, request: &Request<'_>, keyspace: &Keyspace) {
+        self.forwarding = false;
+        if self.is_over() {
+            return;
+        }
+        let own = |slots: &SlotSet, key: &[u8]| {
+            let slot = larder_wire::slot_of(key);
+            slots.contains(slot).then_some(slot)
+        };
+        let mut any_unsent = false;
+        for at in keys::positions(id, request) {
+            let key = request.arg(at.at);
+            if let Some(slot) = own(&self.slots, key) {
+                if self.is_sent(key, slot, keyspace) {
+                    self.forwarding = true;
+                } else {
+                    any_unsent = true;
+                }
+            }
+        }
+        if !self.forwarding || !any_unsent {
+            return;
+        }
+        for at in keys::positions(id, request) {
+            let key = request.arg(at.at);
+            if let Some(slot) = own(&self.slots, key)
+                && !self.is_sent(key, slot, keyspace)
+            {
+                self.send_ahead(key, keyspace.capture(key));
+            }
+        }
+    }
+
+    /// The key, as it is, goes out before the walk meets it. One that is not there yet is none the less counted as sent: the
+    /// effect that makes it follows.
+    fn send_ahead(&mut self, key: &[u8], captured: Option<Captured>) {
+        self.early.insert(key.into());
+        if let Some(captured) = captured {
+            self.keys_sent += 1;
+            self.queue.push_back(Queued::Large(Large::new(key, captured)));
+            self.ring();
+        }
+    }
+
+    /// One effect of the command that [`before_write`](Self::before_write) was told of.
+    pub(crate) fn forward(&mut self, id: CommandId, effect: &Request<'_>, now: UnixMillis) {
+        if !self.forwarding {
+            return;
+        }
+        let mut inside = 0;
+        let mut outside = 0;
+        for at in keys::positions(id, effect) {
+            if self.slots.contains(larder_wire::slot_of(effect.arg(at.at))) {
+                inside += 1;
+            } else {
+                outside += 1;
+            }
+        }
+        if inside == 0 {
+            return;
+        }
+        self.tell_now(now);
+        if outside == 0 {
+            self.push(effect.bytes());
+        } else {
+            self.push_share(id, effect);
+        }
+    }
+
+    /// The share of a command over several slots, which only a proxy sends: MSET in pairs, DEL and UNLINK in keys.
+    fn push_share(&mut self, id: CommandId, effect: &Request<'_>) {
+        let with_value = id == CommandId::Mset;
+        debug_assert!(
+            with_value || matches!(id, CommandId::Del | CommandId::Unlink),
+            "{effect:?} spans slots"
+        );
+        let mut args: Vec<&[u8]> = vec![effect.name()];
+        for at in keys::positions(id, effect) {
+            let key = effect.arg(at.at);
+            if self.slots.contains(larder_wire::slot_of(key)) {
+                args.push(key);
+                if with_value {
+                    args.push(effect.arg(at.at + 1));
+                }
+            }
+        }
+        let mut bytes = Vec::new();
+        command(&mut bytes, &args);
+        self.push(&bytes);
+    }
+
+    /// A key went by itself: it expired or was evicted.
+    pub(crate) fn forward_gone(&mut self, key: &[u8], now: UnixMillis, keyspace: &Keyspace) {
+        let slot = larder_wire::slot_of(key);
+        let after_cut = matches!(self.phase, Phase::Cut { .. } | Phase::Over { .. });
+        if after_cut || !self.slots.contains(slot) || !self.is_sent(key, slot, keyspace) {
+            return;
+        }
+        self.tell_now(now);
+        let mut bytes = Vec::new();
+        command(&mut bytes, &[b"DEL", key]);
+        self.push(&bytes);
+    }
+
+    /// All keys are gone: what waits to be sent is not wanted any more.
+    pub(crate) fn forward_flush(&mut self) {
+        if self.is_over() {
+            return;
+        }
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.early.clear();
+        let mut bytes = Vec::new();
+        Word::Flush.write(&mut bytes);
+        self.push(&bytes);
+    }
+
+    /// Effects happen at the target at the time that they happened here: no key expires there before it does here.
+    fn tell_now(&mut self, now: UnixMillis) {
+        if self.told_now != now {
+            self.told_now = now;
+            let mut bytes = Vec::new();
+            Word::At(now).write(&mut bytes);
+            self.push(&bytes);
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        debug_assert!(
+            !matches!(self.phase, Phase::Cut { .. }),
+            "nothing follows the cut"
+        );
+        self.queued_bytes += bytes.len();
+        match self.queue.back_mut() {
+            Some(Queued::Bytes(tail)) if tail.len() < QUEUED_BYTES_EACH => {
+                tail.extend_from_slice(bytes);
+            }
+            Some(Queued::Bytes(_) | Queued::Large(_)) | None => {
+                self.queue.push_back(Queued::Bytes(bytes.to_vec()));
+            }
+        }
+        if self.queued_bytes > FEED_BACKLOG_BYTES_MAX {
+            self.end("the target is too slow: too many effects wait for it");
+        }
+        self.ring();
+    }
+
+    /// Appends at least one frame and about `limit` bytes, or whatever there is.
+    pub(crate) fn produce(
+        &mut self,
+        limit: usize,
+        clock: Clock,
+        keyspace: &Keyspace,
+        out: &mut Vec<u8>,
+    ) -> Produced {
+        let start = out.len();
+        if let Phase::Over { reason, told } = &mut self.phase {
+            if !std::mem::replace(told, true) {
+                Word::End(reason.clone()).write(out);
+            }
+            return Produced::Over;
+        }
+        if self.produced - self.acked >= FEED_WINDOW_BYTES_MAX {
+            return Produced::Idle;
+        }
+        while out.len() - start < limit && self.produce_step(clock, keyspace, start, out) {}
+        self.produced += (out.len() - start) as u64;
+        if out.len() > start && !matches!(self.phase, Phase::Cut { .. }) {
+            Produced::More
+        } else {
+            Produced::Idle
+        }
+    }
+
+    /// One frame or a few; false when there is nothing to do.
+    fn produce_step(
+        &mut self,
+        clock: Clock,
+        keyspace: &Keyspace,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match self.queue.front_mut() {
+            Some(Queued::Bytes(bytes)) => {
+                self.queued_bytes -= bytes.len();
+                out.extend_from_slice(bytes);
+                self.queue.pop_front();
+                return true;
+            }
+            Some(Queued::Large(large)) => {
+                if !large.write_next(out) {
+                    self.queue.pop_front();
+                }
+                return true;
+            }
+            None => {}
+        }
+        match (&self.phase, self.cursor) {
+            (Phase::Walking, Cursor::At { slot, place }) => {
+                self.walk(slot, place, clock.now(), keyspace, out);
+                true
+            }
+            (Phase::Walking, Cursor::End) => {
+                let lag = self.produced + (out.len() - start) as u64 - self.acked;
+                if lag > FEED_LAG_BYTES_MAX {
+                    return false;
+                }
+                self.phase = Phase::Holding {
+                    until_ms: clock.mono_ms + HOLD_MS_MAX,
+                };
+                true
+            }
+            (&Phase::Holding { until_ms }, _) => {
+                let offset = self.produced + (out.len() - start) as u64;
+                Word::Cut(Offset(offset)).write(out);
+                self.phase = Phase::Cut { until_ms };
+                true
+            }
+            (Phase::Cut { .. } | Phase::Over { .. }, _) => false,
+        }
+    }
+
+    /// Meets some keys; small ones are written at once, a large one is captured and comes next.
+    fn walk(
+        &mut self,
+        slot: Slot,
+        place: Place,
+        now: UnixMillis,
+        keyspace: &Keyspace,
+        out: &mut Vec<u8>,
+    ) {
+        let (mut slot, mut place) = (slot, place);
+        for _ in 0..WALK_SLOTS_PER_STEP {
+            let before = self.slot_keys;
+            let next = keyspace.walk_slot(slot, place, WALK_KEYS_PER_STEP, |item| {
+                let key = item.key();
+                self.slot_keys += 1;
+                if self.early.remove(key) || item.is_due(now) {
+                    return;
+                }
+                self.keys_sent += 1;
+                if pieces::is_small(&item.value()) {
+                    pieces::write_whole(key, item.value(), item.expires(), out);
+                } else {
+                    self.queue.push_back(Queued::Large(Large::new(key, item.capture())));
+                }
+            });
+            let met = self.slot_keys > before;
+            match next {
+                Some(next) => {
+                    self.cursor = Cursor::At { slot, place: next };
+                    place = next;
+                }
+                None => {
+                    let keys = std::mem::take(&mut self.slot_keys);
+                    self.push_slot_done(slot, keys, out);
+                    match slot.next().and_then(|next| self.slots.first_from(next)) {
+                        Some(next) => {
+                            (slot, place) = (next, Place::START);
+                            self.cursor = Cursor::At { slot, place };
+                        }
+                        None => {
+                            self.cursor = Cursor::End;
+                            self.early = HashSet::new();
+                            return;
+                        }
+                    }
+                }
+            }
+            if met {
+                return;
+            }
+        }
+    }
+
+    /// After the keys of the slot: behind a large one that is still to come, if there is one.
+    fn push_slot_done(&mut self, slot: Slot, keys: u64, out: &mut Vec<u8>) {
+        let word = Word::Slot { slot, keys };
+        if self.queue.is_empty() {
+            word.write(out);
+        } else {
+            let mut bytes = Vec::new();
+            word.write(&mut bytes);
+            self.push(&bytes);
+        }
+    }
+}
