@@ -23,8 +23,8 @@ use larder_wire::resp::{RequestScanner, Scanned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::{feed_source, feed_target};
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
+use crate::{feed_source, feed_target};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
 const OUTPUT_BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -134,7 +134,10 @@ impl Connection {
                 Ok(Next::Wait) => self.shared.released.notified().await,
                 Ok(Next::Feed(ask)) => {
                     self.session.client.feeding.set(true);
-                    let (owed, pending) = (self.owed.split_off(self.owed_at), self.pending.split_off(self.pending_at));
+                    let (owed, pending) = (
+                        self.owed.split_off(self.owed_at),
+                        self.pending.split_off(self.pending_at),
+                    );
                     feed_source::serve(&self.shared, &mut self.stream, owed, pending, ask).await;
                     break;
                 }

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use larder_engine::feed::{Produced, Word};
+use larder_wire::Attempt;
 use larder_wire::control::FeedAsk;
 use larder_wire::resp::{RequestScanner, Scanned};
-use larder_wire::Attempt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::{info, warn};

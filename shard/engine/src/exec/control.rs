@@ -1,8 +1,8 @@
 //! LARDER: the control protocol's verbs that a node answers. Trust was checked at the door.
 
-use larder_wire::{Attempt, Refusal};
 use larder_wire::control::{FeedAsk, Import, MapPush, NodeState, Peer};
 use larder_wire::trust::{self, Answerer};
+use larder_wire::{Attempt, Refusal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -94,7 +94,9 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             Outcome::Done | Outcome::Held => {}
             Outcome::Stall { us } => outcome = Outcome::Stall { us },
             Outcome::Close => outcome = Outcome::Close,
-            Outcome::Feed(_) | Outcome::Import(_) => unreachable!("control commands are not queued"),
+            Outcome::Feed(_) | Outcome::Import(_) => {
+                unreachable!("control commands are not queued")
+            }
         }
     }
     Ok(outcome)

@@ -12,8 +12,8 @@
 //!
 //! The stream's version is that of the connection's `LARDER HELLO`.
 
-use larder_wire::resp::write::{array_header, bulk_header, decimal};
 use larder_wire::resp::Request;
+use larder_wire::resp::write::{array_header, bulk_header, decimal};
 use larder_wire::{Offset, Slot, UnixMillis};
 
 /// One of the feed's own words.

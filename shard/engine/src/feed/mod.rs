@@ -159,11 +159,19 @@ impl Node {
     // As a target.
 
     /// `LARDER IMPORT`: the topology wants slots here. An attempt that is known is under way already.
-    pub(crate) fn begin_import(&mut self, import: Import, clock: Clock) -> Result<Outcome, Refusal> {
+    pub(crate) fn begin_import(
+        &mut self,
+        import: Import,
+        clock: Clock,
+    ) -> Result<Outcome, Refusal> {
         if self.ownership.is_standalone() {
             return Err(Refusal::fixed("ERR a standalone node takes no slots"));
         }
-        if self.imports.iter().any(|known| known.attempt == import.attempt) {
+        if self
+            .imports
+            .iter()
+            .any(|known| known.attempt == import.attempt)
+        {
             return Ok(Outcome::Done);
         }
         if !import.slots.is_disjoint(self.ownership.slots()) {
@@ -224,7 +232,9 @@ impl Node {
         if !self.keyspace.is_over_limit() {
             return Ok(());
         }
-        let room = self.keyspace.make_room(clock.now(), EVICTIONS_PER_FRAME_MAX);
+        let room = self
+            .keyspace
+            .make_room(clock.now(), EVICTIONS_PER_FRAME_MAX);
         self.settle_gone(clock);
         match room {
             Room::Enough | Room::More => Ok(()),
@@ -336,7 +346,11 @@ impl Node {
     // When the map changes.
 
     /// A map that hands attempts over is taken only while each of them is still held.
-    pub(crate) fn check_handovers(&self, attempts: &[Attempt], clock: Clock) -> Result<(), Refusal> {
+    pub(crate) fn check_handovers(
+        &self,
+        attempts: &[Attempt],
+        clock: Clock,
+    ) -> Result<(), Refusal> {
         for &attempt in attempts {
             let holds = self
                 .feeds

@@ -100,7 +100,12 @@ fn write_expiry(key: &[u8], expires: Option<UnixMillis>, out: &mut Vec<u8>) {
 }
 
 /// One command with the elements from `from` on; where the next one goes on.
-fn write_piece(key: &[u8], collection: &Collection, from: usize, out: &mut Vec<u8>) -> Option<usize> {
+fn write_piece(
+    key: &[u8],
+    collection: &Collection,
+    from: usize,
+    out: &mut Vec<u8>,
+) -> Option<usize> {
     let budget = Budget::new(PIECE_ELEMENTS_MAX, PIECE_BYTES_MAX);
     let mut body = Vec::new();
     let mut args = 2;

@@ -38,11 +38,18 @@ const WALK_SLOTS_PER_STEP: usize = 512;
 enum Phase {
     Walking,
     /// Writes of the slots wait; let go at `until_ms`.
-    Holding { until_ms: u64 },
+    Holding {
+        until_ms: u64,
+    },
     /// The cut is written: the target has all, once it has read it.
-    Cut { until_ms: u64 },
+    Cut {
+        until_ms: u64,
+    },
     /// Void; the reason is told to the target if there is still a connection.
-    Over { reason: String, told: bool },
+    Over {
+        reason: String,
+        told: bool,
+    },
 }
 
 /// Where the walk stands: all before it is sent.
@@ -95,7 +102,11 @@ pub struct Feed {
 
 impl Feed {
     pub(crate) fn begin(ask: FeedAsk, keyspace: &Keyspace) -> Feed {
-        let keys_total = ask.slots.iter().map(|slot| keyspace.slot_len(slot) as u64).sum();
+        let keys_total = ask
+            .slots
+            .iter()
+            .map(|slot| keyspace.slot_len(slot) as u64)
+            .sum();
         let cursor = match ask.slots.first_from(Slot::FIRST) {
             Some(slot) => Cursor::At {
                 slot,
@@ -186,7 +197,9 @@ impl Feed {
                 self.end(format!("the source let go after {HOLD_MS_MAX} ms"));
                 true
             }
-            Phase::Holding { .. } | Phase::Cut { .. } | Phase::Walking | Phase::Over { .. } => false,
+            Phase::Holding { .. } | Phase::Cut { .. } | Phase::Walking | Phase::Over { .. } => {
+                false
+            }
         }
     }
 
@@ -221,7 +234,12 @@ impl Feed {
 
     /// Before a write runs: decides whether its effects go to the target, and sends ahead those of its keys that have to be there
     /// for that.
-    pub(crate) fn before_write(&mut self, id: CommandId, request: &Request<'_>, keyspace: &Keyspace) {
+    pub(crate) fn before_write(
+        &mut self,
+        id: CommandId,
+        request: &Request<'_>,
+        keyspace: &Keyspace,
+    ) {
         self.forwarding = false;
         if self.is_over() {
             return;
@@ -260,7 +278,8 @@ impl Feed {
         self.early.insert(key.into());
         if let Some(captured) = captured {
             self.keys_sent += 1;
-            self.queue.push_back(Queued::Large(Large::new(key, captured)));
+            self.queue
+                .push_back(Queued::Large(Large::new(key, captured)));
             self.ring();
         }
     }
@@ -465,7 +484,8 @@ impl Feed {
                 if pieces::is_small(&item.value()) {
                     pieces::write_whole(key, item.value(), item.expires(), out);
                 } else {
-                    self.queue.push_back(Queued::Large(Large::new(key, item.capture())));
+                    self.queue
+                        .push_back(Queued::Large(Large::new(key, item.capture())));
                 }
             });
             let met = self.slot_keys > before;

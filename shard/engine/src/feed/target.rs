@@ -118,7 +118,11 @@ impl Incoming {
     }
 
     /// One frame. With an error the import is of no more use.
-    pub(crate) fn apply(&mut self, frame: &Request<'_>, tools: Tools<'_>) -> Result<Applied, String> {
+    pub(crate) fn apply(
+        &mut self,
+        frame: &Request<'_>,
+        tools: Tools<'_>,
+    ) -> Result<Applied, String> {
         if !matches!(self.phase, ImportPhase::Copying) {
             return match Word::read(frame) {
                 Some(Ok(Word::End(reason))) => Err(reason),
@@ -194,10 +198,8 @@ impl Incoming {
         }
         let mut positions = keys::positions(id, frame).peekable();
         let has_keys = positions.peek().is_some();
-        let inside = positions.all(|at| {
-            self.slots
-                .contains(larder_wire::slot_of(frame.arg(at.at)))
-        });
+        let inside =
+            positions.all(|at| self.slots.contains(larder_wire::slot_of(frame.arg(at.at))));
         if has_keys && inside {
             Ok(id)
         } else {
