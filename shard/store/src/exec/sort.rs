@@ -136,13 +136,17 @@ fn sort_generic(call: &mut Call<'_>, may_store: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The elements of the key, and whether they are a set's; a sorted set's from the last when `backwards`.
+/// The elements of the key, and whether they are a set's; those that have an order from the last when `backwards`.
 fn elements(call: &mut Call<'_>, backwards: bool) -> Result<(Vec<Vec<u8>>, bool), Refusal> {
     let key = call.key(1);
     Ok(match call.keyspace.value(key, call.now) {
         None => (Vec::new(), false),
         Some(ValueRef::Collection(Collection::List(list))) => {
-            (list.iter().map(|item| item.to_vec()).collect(), false)
+            let mut elements: Vec<_> = list.iter().map(|item| item.to_vec()).collect();
+            if backwards {
+                elements.reverse();
+            }
+            (elements, false)
         }
         Some(ValueRef::Collection(Collection::Set(set))) => {
             (set.iter().map(|item| item.to_vec()).collect(), true)
