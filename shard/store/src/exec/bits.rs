@@ -167,7 +167,7 @@ pub fn bitcount(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 fn count_ones(range: BitRange, text: &[u8]) -> i64 {
-    if range.start % 8 != 0 || range.end % 8 != 0 {
+    if !range.start.is_multiple_of(8) || !range.end.is_multiple_of(8) {
         return range
             .bytes(text, false)
             .map(|(_, byte)| i64::from(byte.count_ones()))
@@ -210,7 +210,6 @@ pub fn bitpos(call: &mut Call<'_>) -> Result<(), Refusal> {
             } else {
                 i64::MAX
             };
-            // Two ends from the end are not compared before they are counted from the start, unlike in BITCOUNT; both orders end in nothing.
             (BitRange::of(text, start, end, in_bits), end_given)
         }
         _ => return Err(Refusal::SYNTAX),

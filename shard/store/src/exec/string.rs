@@ -218,11 +218,9 @@ pub fn getex(call: &mut Call<'_>) -> Result<(), Refusal> {
             call.keyspace.set_expiry(key, Some(at), call.now);
             args::push_pexpireat(call.effects, key.bytes(), at);
         }
-        None if options.persist => {
-            if call.keyspace.expiry(key, call.now).flatten().is_some() {
-                call.keyspace.set_expiry(key, None, call.now);
-                call.effects.push([b"PERSIST", key.bytes()]);
-            }
+        None if options.persist && call.keyspace.expiry_of(key, call.now).flatten().is_some() => {
+            call.keyspace.set_expiry(key, None, call.now);
+            call.effects.push([b"PERSIST", key.bytes()]);
         }
         None => {}
     }

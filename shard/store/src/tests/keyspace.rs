@@ -121,9 +121,9 @@ fn collections_are_counted_emptied_and_dropped_through_the_trash() {
     let mut keyspace = Keyspace::default();
     let add = |from: usize, to: usize| {
         move |set: &mut Set| {
-            (from..to).for_each(|i| {
-                drop(set.insert(format!("m{i}").as_bytes(), &CollectionSettings::new(1)))
-            })
+            for member in from..to {
+                set.insert(format!("m{member}").as_bytes(), &CollectionSettings::new(1));
+            }
         }
     };
     keyspace
