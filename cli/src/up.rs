@@ -32,8 +32,15 @@ pub(crate) async fn run(args: args::Up, secret_file: Option<PathBuf>) -> Result<
     let began = Instant::now();
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let secret = operator::secret(secret_file, &[&args.bind])?;
-    // The address alone, so that a wrong one is not blamed on a port.
-    listen::tcp(&at(&args.bind, 0), "--bind").map_err(|error| error.to_string())?;
+    // Before anything is started: a start that fails half-way would look like nodes that come and go.
+    for (port, flag) in [
+        (0, "--bind"),
+        (args.port, "--port"),
+        (args.admin_port, "--admin-port"),
+        (args.http_port, "--http-port"),
+    ] {
+        look(&args.bind, port, flag)?;
+    }
     let data_dir = serve::data_dir(args.data_dir.clone(), "up")?;
     let registry = Registry::new();
     let _process = process::register(&registry, "up", RELEASE);
@@ -94,6 +101,13 @@ pub(crate) async fn run(args: args::Up, secret_file: Option<PathBuf>) -> Result<
         None => Ok(ExitCode::SUCCESS),
         Some(text) => Err(text),
     }
+}
+
+/// Fails when `port` is not to be had. It is given back at once: whoever needs it binds it again.
+fn look(bind: &str, port: u16, flag: &str) -> Result<(), String> {
+    listen::tcp(&at(bind, port), flag)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 fn at(host: &str, port: u16) -> String {
@@ -217,10 +231,10 @@ impl Nodes {
                 "the nodes of this data directory keep their ports; --node-port counts for further ones"
             );
         }
-        for port in ports {
-            self.start_one(port)?;
-        }
-        Ok(())
+        ports
+            .iter()
+            .try_for_each(|port| look(&self.bind, *port, &self.template.listen_flag))?;
+        ports.into_iter().try_for_each(|port| self.start_one(port))
     }
 
     fn start_one(&mut self, port: u16) -> Result<(), String> {

@@ -11,6 +11,9 @@ use crate::process::{Process, free_ports, local};
 /// Ports kept free for nodes that are started later.
 const NODE_PORTS: u16 = 8;
 
+/// Longest run of an operator's command, in seconds.
+pub const LARDER_S_MAX: u64 = 60;
+
 /// A running `larder up`, or one that may be started again on the same ports and data.
 pub struct Up {
     pub process: Option<Process>,
@@ -83,9 +86,11 @@ impl Up {
         Client::to(self.proxy_addr())
     }
 
-    /// Runs `larder <args> --topology …` to its end.
+    /// Runs `larder <args> --topology …` to its end, for [`LARDER_S_MAX`] at most.
     pub fn larder(&self, args: &[&str]) -> Output {
-        Command::new(larder_bin())
+        Command::new("timeout")
+            .arg(LARDER_S_MAX.to_string())
+            .arg(larder_bin())
             .args(args)
             .args(["--topology", &self.topology_addr().to_string()])
             .env("LARDER_SECRET", SECRET)
