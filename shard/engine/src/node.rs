@@ -14,7 +14,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
-use crate::feed::{Feed, Incoming};
+use crate::feed::{Attempts, Feed, Incoming};
 use crate::ownership::Ownership;
 use crate::session::Session;
 use crate::stats::Stats;
@@ -81,6 +81,8 @@ pub struct Node {
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) imports: Vec<Incoming>,
+    pub(crate) feeds_heard: Attempts,
+    pub(crate) imports_heard: Attempts,
     /// Replies to the effects of imports, which nobody reads.
     pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
@@ -126,6 +128,8 @@ impl Node {
             errors: BTreeMap::new(),
             feeds: Vec::new(),
             imports: Vec::new(),
+            feeds_heard: Attempts::default(),
+            imports_heard: Attempts::default(),
             waste: Vec::new(),
             pause: None,
             memory_peak: 0,

@@ -3,6 +3,7 @@
 //! `source.rs` produces a stream, `target.rs` takes one in, `frame.rs` holds its words, `pieces.rs` writes keys as commands;
 //! here is what a node does with all of its feeds and imports together. No sockets: the shell moves the bytes.
 
+mod attempts;
 pub mod frame;
 mod pieces;
 pub mod source;
@@ -25,6 +26,8 @@ pub use target::{Applied, Incoming};
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::turn::Outcome;
+pub(crate) use attempts::Attempts;
+use attempts::Heard;
 use target::Tools;
 
 /// Imports that have failed and are remembered, so that the topology hears why.
@@ -46,6 +49,17 @@ impl Node {
                 "ERR this node does not own slots {missing}"
             )));
         }
+        match self.feeds_heard.judge(ask.attempt, &ask.slots) {
+            Heard::First => {}
+            Heard::Again => {
+                return Err(Refusal::new(format!(
+                    "ERR attempt {} had its feed",
+                    ask.attempt
+                )));
+            }
+            Heard::Late(newer) => return Err(too_late(ask.attempt, newer)),
+        }
+        self.feeds_heard.remember(ask.attempt, ask.slots.clone());
         for feed in &mut self.feeds {
             if !feed.slots().is_disjoint(&ask.slots) {
                 feed.end(format!("attempt {} took its place", ask.attempt));
@@ -167,12 +181,10 @@ impl Node {
         if self.ownership.is_standalone() {
             return Err(Refusal::fixed("ERR a standalone node takes no slots"));
         }
-        if self
-            .imports
-            .iter()
-            .any(|known| known.attempt == import.attempt)
-        {
-            return Ok(Outcome::Done);
+        match self.imports_heard.judge(import.attempt, &import.slots) {
+            Heard::First => {}
+            Heard::Again => return Ok(Outcome::Done),
+            Heard::Late(newer) => return Err(too_late(import.attempt, newer)),
         }
         if !import.slots.is_disjoint(self.ownership.slots()) {
             let owned = import.slots.intersection(self.ownership.slots());
@@ -187,6 +199,8 @@ impl Node {
         for rival in rivals {
             self.import_failed(rival, &format!("attempt {} took its place", import.attempt));
         }
+        self.imports_heard
+            .remember(import.attempt, import.slots.clone());
         self.keyspace.drop_slots(&import.slots);
         self.imports.push(Incoming::begin(&import, clock.now()));
         self.forget_old_failures();
@@ -292,6 +306,8 @@ impl Node {
 
     /// The attempt is void, on whichever side this node is.
     pub(crate) fn abort_attempt(&mut self, attempt: Attempt) {
+        self.feeds_heard.forbid(attempt);
+        self.imports_heard.forbid(attempt);
         for feed in &mut self.feeds {
             if feed.attempt == attempt {
                 feed.end("aborted");
@@ -392,4 +408,10 @@ impl Node {
         self.imports.retain(|it| it.slots().is_disjoint(gained));
         self.settle_arriving();
     }
+}
+
+fn too_late(attempt: Attempt, newer: Attempt) -> Refusal {
+    Refusal::new(format!(
+        "ERR attempt {attempt} comes too late: attempt {newer} is about the same slots"
+    ))
 }

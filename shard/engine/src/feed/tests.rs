@@ -454,6 +454,49 @@ fn a_source_that_has_let_go_takes_no_map_for_the_attempt_and_goes_on() {
 }
 
 #[test]
+fn a_late_message_of_an_older_attempt_harms_nothing() {
+    let mut pair = Pair::new("0-16383");
+    pair.source(&["SET", "a", "1"]).unwrap();
+    pair.begin();
+    let old = Import {
+        attempt: pair.attempt,
+        slots: pair.moved.clone(),
+        source: SOURCE,
+        source_addr: "127.0.0.1:7001".into(),
+    };
+    pair.source.abort_attempt(old.attempt);
+    pair.target.abort_attempt(old.attempt);
+    assert_eq!(
+        pair.target.begin_import(old.clone(), pair.clock),
+        Ok(Outcome::Done)
+    );
+    let state = pair.target.import_settled(old.attempt).unwrap();
+    assert_eq!(state.phase, ImportPhase::Unknown);
+    pair.attempt = Attempt(5);
+    pair.begin();
+    pair.run_to_ready();
+    let older = Import {
+        attempt: Attempt(3),
+        ..old
+    };
+    let refused = pair.target.begin_import(older, pair.clock).unwrap_err();
+    assert!(refused.text().contains("too late"), "{}", refused.text());
+    let ask = FeedAsk {
+        attempt: pair.attempt,
+        slots: pair.moved.clone(),
+        target: TARGET,
+    };
+    let refused = pair.source.begin_feed(ask).unwrap_err();
+    assert!(
+        refused.text().contains("had its feed"),
+        "{}",
+        refused.text()
+    );
+    pair.hand_over();
+    assert_eq!(pair.target(&["GET", "a"]).unwrap(), "$1\r\n1\r\n");
+}
+
+#[test]
 fn a_map_that_is_pushed_again_is_taken_once() {
     let mut pair = Pair::new("0-16383");
     pair.begin();
