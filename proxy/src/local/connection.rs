@@ -55,7 +55,7 @@ pub(super) fn select(
             Ok(())
         }
         Some(_) => Err(Refusal::fixed("ERR SELECT is not allowed in cluster mode")),
-        None => Err(Refusal::fixed("ERR invalid DB index")),
+        None => Err(Refusal::NOT_AN_INTEGER),
     }
 }
 

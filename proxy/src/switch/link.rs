@@ -168,6 +168,12 @@ impl Link {
         }
     }
 
+    /// Bytes that wait to be written, whether it is up or not.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.log.len() - self.written
+    }
+
     pub(crate) fn wrote(&mut self, n: usize) {
         self.written += n;
     }

@@ -20,6 +20,8 @@ mod redirect;
 mod route;
 mod scan;
 mod split;
+#[cfg(test)]
+mod simulation;
 mod transaction;
 
 use std::collections::BTreeMap;
