@@ -10,6 +10,7 @@ use larder_wire::{Refusal, Slot};
 
 use super::link::{InFlight, Kind, NO_SLOT, Tag};
 use super::redirect::{self, Refused};
+use super::split::Back;
 use super::{Action, ClientKey, GATED, Held, LinkKey, NOBODY, Retry, Switch};
 use crate::limits::{
     HELD_BYTES_MAX, HOLD_MS_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN, RETRY_MS_MAX, RETRY_MS_MIN,
@@ -323,7 +324,8 @@ impl Switch {
             }
             (Kind::Unwatch, _) => {}
             (Kind::Spread | Kind::Share { .. }, None) => {
-                self.come_back(tag, &bytes, error, cause);
+                let back = Back { from, cause, error };
+                self.come_back(tag, &bytes, back);
             }
             (
                 Kind::Plain | Kind::Share { .. } | Kind::Unit { .. } | Kind::Scan { .. },

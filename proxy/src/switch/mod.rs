@@ -19,9 +19,9 @@ mod link;
 mod redirect;
 mod route;
 mod scan;
-mod split;
 #[cfg(test)]
 mod simulation;
+mod split;
 mod transaction;
 
 use std::collections::BTreeMap;

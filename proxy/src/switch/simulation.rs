@@ -319,7 +319,8 @@ impl World {
             b"EXEC" => {
                 let (queued, spoilt) = link.multi.take().expect("EXEC follows MULTI");
                 if spoilt {
-                    return b"-EXECABORT Transaction discarded because of previous errors.\r\n".to_vec();
+                    return b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+                        .to_vec();
                 }
                 if let Some(moved) = queued.iter().find_map(|args| self.not_mine(node, args)) {
                     return moved;
@@ -347,7 +348,11 @@ impl World {
 
     fn keys_of(args: &[Vec<u8>]) -> Vec<usize> {
         let step = if args[0] == b"MSET" { 2 } else { 1 };
-        let args = if args[0] == b"SET" { &args[1..2] } else { &args[1..] };
+        let args = if args[0] == b"SET" {
+            &args[1..2]
+        } else {
+            &args[1..]
+        };
         let number = |arg: &Vec<u8>| String::from_utf8_lossy(&arg[3..]).parse().unwrap();
         args.iter().step_by(step).map(number).collect()
     }
@@ -394,7 +399,9 @@ impl World {
                 return;
             };
             let key = *key;
-            self.switch.reply(key, &reply).expect("an answer to something");
+            self.switch
+                .reply(key, &reply)
+                .expect("an answer to something");
             self.switch.pump();
             self.acts();
         }
@@ -434,7 +441,8 @@ impl World {
         if self.chance.one_in(2) {
             order.swap(2, 3);
         }
-        self.to_learn.extend(order.into_iter().map(|node| (node, key, target)));
+        self.to_learn
+            .extend(order.into_iter().map(|node| (node, key, target)));
     }
 
     /// Compares what the switch has for each client with what it expects.
@@ -464,7 +472,11 @@ impl World {
             let idle = self.to_learn.is_empty()
                 && self.clients.iter().all(|client| client.expected.is_empty());
             quiet = if idle { quiet + 1 } else { 0 };
-            assert!(self.now_us < 3_000_000_000, "seed {}: it never comes to rest", self.seed);
+            assert!(
+                self.now_us < 3_000_000_000,
+                "seed {}: it never comes to rest",
+                self.seed
+            );
         }
         self.judge();
     }
@@ -494,7 +506,11 @@ impl World {
             }
         }
         assert_eq!(self.switch.held_bytes, 0, "seed {}", self.seed);
-        assert!(self.clients.iter().all(|client| !client.acknowledged.is_empty()));
+        assert!(
+            self.clients
+                .iter()
+                .all(|client| !client.acknowledged.is_empty())
+        );
     }
 }
 
@@ -515,7 +531,10 @@ impl SimClient {
                     return self.doubtful.push(number);
                 }
                 let own = text == bulk(number.to_string()) || text == "+OK\r\n";
-                assert!(own, "seed {seed}: client {who} got {text} for its write {number}");
+                assert!(
+                    own,
+                    "seed {seed}: client {who} got {text} for its write {number}"
+                );
                 self.acknowledged.push(number);
             }
             Expected::Read(keys) => {

@@ -43,6 +43,13 @@ pub(crate) struct Gather {
     pub(super) every: Option<Every>,
 }
 
+/// Why a request of several slots came back, from which node, and what its client gets in the end.
+pub(super) struct Back {
+    pub(super) from: u16,
+    pub(super) cause: Cause,
+    pub(super) error: Vec<u8>,
+}
+
 /// Where a share goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -303,13 +310,13 @@ impl Switch {
     }
 
     /// A request of several slots came back.
-    pub(super) fn come_back(&mut self, mut tag: Tag, bytes: &[u8], error: Vec<u8>, cause: Cause) {
+    pub(super) fn come_back(&mut self, mut tag: Tag, bytes: &[u8], back: Back) {
         let mut scanner = RequestScanner::new();
         let request = match scanner.scan(bytes) {
             Ok(Scanned::Request { .. }) => scanner.request(bytes),
             Ok(Scanned::Incomplete { .. }) | Err(_) => {
                 debug_assert!(false, "a forwarded request reads as it did before");
-                return self.fail(tag, &error);
+                return self.fail(tag, &back.error);
             }
         };
         if let Kind::Share { gather, .. } = tag.kind
@@ -318,7 +325,7 @@ impl Switch {
                 .get(gather)
                 .is_some_and(|gather| gather.every.is_some())
         {
-            return self.every_came_back(gather, error);
+            return self.every_came_back(gather, back.error);
         }
         let step = step_of(tag.command);
         let keys = request.args_from(1).step_by(step);
@@ -328,17 +335,11 @@ impl Switch {
             let (gather, share) = self.new_gather(&tag, merge, slots.len());
             tag.kind = Kind::Share { gather, share };
         }
-        self.split_share(tag, &request, &slots, Some((cause, error)));
+        self.split_share(tag, &request, &slots, Some(&back));
     }
 
-    /// Splits a share by the table of this moment. `back`: why it came back.
-    fn split_share(
-        &mut self,
-        tag: Tag,
-        request: &Request<'_>,
-        slots: &[u16],
-        back: Option<(Cause, Vec<u8>)>,
-    ) {
+    /// Splits a share by the table of this moment. `back`: why it came back, if it did.
+    fn split_share(&mut self, tag: Tag, request: &Request<'_>, slots: &[u16], back: Option<&Back>) {
         let Kind::Share { gather: key, share } = tag.kind else {
             return;
         };
@@ -351,10 +352,10 @@ impl Switch {
         let mut share_of = Vec::with_capacity(slots.len());
         for (&slot, &number) in slots.iter().zip(&numbers) {
             let cell = self.table[slot as usize];
-            let refused = match &back {
+            let refused = match back.map(|back| back.cause) {
                 None => false,
-                Some((Cause::Moved(moved), _)) => moved.number() == slot,
-                Some((Cause::NotBefore(_), _)) => true,
+                Some(Cause::Moved(moved)) => moved.number() == slot,
+                Some(Cause::NotBefore(_)) => true,
             };
             let place = match Slot::new(slot) {
                 Some(slot) if refused || cell & GATED != 0 || cell == NOBODY => Place::Gate(slot),
@@ -401,7 +402,7 @@ impl Switch {
                 Place::Node(node) => self.send_to(node, tag, &build, false),
                 Place::Gate(slot) => {
                     tag.slot = slot.number();
-                    self.share_of_one_slot(tag, slot, &build, &back);
+                    self.share_of_one_slot(tag, slot, &build, back);
                 }
             }
         }
@@ -409,28 +410,21 @@ impl Switch {
         self.build = build;
     }
 
-    fn share_of_one_slot(
-        &mut self,
-        tag: Tag,
-        slot: Slot,
-        bytes: &[u8],
-        back: &Option<(Cause, Vec<u8>)>,
-    ) {
-        let rest_until = match back {
-            Some((Cause::Moved(moved), _)) if *moved == slot => 0,
-            Some((Cause::NotBefore(ms), _)) => *ms,
-            Some((Cause::Moved(_), _)) | None => return self.dispatch(tag, bytes),
+    fn share_of_one_slot(&mut self, tag: Tag, slot: Slot, bytes: &[u8], back: Option<&Back>) {
+        let Some(back) = back else {
+            return self.dispatch(tag, bytes);
         };
-        let error = back
-            .as_ref()
-            .map_or_else(Vec::new, |(_, error)| error.clone());
+        let rest_until = match back.cause {
+            Cause::Moved(moved) if moved == slot => 0,
+            Cause::NotBefore(ms) => ms,
+            Cause::Moved(_) => return self.dispatch(tag, bytes),
+        };
         let held = Held {
             tag,
             bytes: bytes.to_vec(),
-            error,
+            error: back.error.clone(),
         };
-        let from = self.node_of(slot).unwrap_or(NOBODY);
-        self.bounce_slot(from, slot, held, rest_until);
+        self.bounce_slot(back.from, slot, held, rest_until);
     }
 
     /// A share's answer, or its last refusal.
