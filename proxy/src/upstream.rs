@@ -45,6 +45,7 @@ pub(crate) async fn run(worker: Rc<Worker>, key: LinkKey, addr: String, protocol
                 write,
                 scanner: ReplyScanner::new(),
                 input: Vec::new(),
+                gathers: false,
             };
             worker.turn(|switch| switch.link_up(key));
             poll_fn(|cx| upstream.poll(cx)).await
@@ -122,7 +123,12 @@ struct Upstream {
     scanner: ReplyScanner,
     /// A half-arrived reply.
     input: Vec<u8>,
+    /// It waits for clients that are about to be served, so that their requests leave in the same write.
+    gathers: bool,
 }
+
+/// With fewer clients a request is written at once.
+const GATHERING_CLIENTS_MIN: i64 = 4;
 
 /// Reads of one node before others have their turn.
 const READS_PER_TURN: usize = 8;
@@ -143,11 +149,31 @@ impl Upstream {
                 break;
             }
         }
+        if self.gathers_on(cx) {
+            return Poll::Pending;
+        }
         match self.write_all(cx) {
             Ok(true) => Poll::Pending,
             Ok(false) => Poll::Ready("it is no longer needed".to_string()),
             Err(error) => Poll::Ready(error.to_string()),
         }
+    }
+
+    /// Whether to look once more for clients that have sent something, before what they and others have sent is
+    /// written. Only where a write is much dearer than a look: on behalf of more than one client.
+    fn gathers_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut switch = self.worker.switch.borrow_mut();
+        let in_turn = std::mem::replace(&mut self.gathers, false);
+        let fresh = switch
+            .link(self.key)
+            .is_some_and(|link| link.woken && !link.unwritten().is_empty());
+        if !fresh || in_turn || switch.counts.clients.get() < GATHERING_CLIENTS_MIN {
+            return false;
+        }
+        self.gathers = true;
+        // Wakes this task after the sockets have been looked at, behind the tasks that this wakes.
+        let mut look = std::pin::pin!(tokio::task::yield_now());
+        look.as_mut().poll(cx).is_pending()
     }
 
     /// Writes what the switch has for the node. False when the switch has forgotten the link.
