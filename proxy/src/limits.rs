@@ -2,6 +2,8 @@
 
 /// Unanswered requests of one client; beyond it, the client is not read from.
 pub(crate) const PIPELINE_DEPTH_MAX: usize = 1 << 20;
+/// Unanswered requests that every client may have, however large its replies are.
+pub(crate) const PIPELINE_DEPTH_SURE: usize = 64;
 /// Replies that a client has not taken, in bytes: beyond it, the client is not read from.
 pub(crate) const CLIENT_OUT_BYTES_PAUSE: usize = 16 * 1024 * 1024;
 /// Replies that a client has not taken, in bytes: beyond it, the client is cut off.

@@ -137,12 +137,12 @@ pub(crate) fn answer(
         }
         // The text is the nodes'.
         CommandId::ObjectHelp => {
-            return switch.to_slot(key, id, Slot::FIRST, Kind::Plain, request.bytes());
+            return switch.send_to_slot(key, id, Slot::FIRST, Kind::Plain, request.bytes());
         }
         CommandId::ClusterCountkeysinslot | CommandId::ClusterGetkeysinslot => {
             let slot = connection::integer(request.arg(2)).and_then(|n| u16::try_from(n).ok());
             return match slot.and_then(Slot::new) {
-                Some(slot) => switch.to_slot(key, id, slot, Kind::Plain, request.bytes()),
+                Some(slot) => switch.send_to_slot(key, id, slot, Kind::Plain, request.bytes()),
                 None => switch.refuse(key, &Refusal::fixed("ERR Invalid or out of range slot")),
             };
         }

@@ -37,8 +37,10 @@ pub(super) fn lolwut(_: &Local<'_>, _: &mut Client, reply: &mut ReplyWriter<'_>)
     Ok(())
 }
 
+type Section = fn(&Local<'_>, &mut String);
+
 /// A section of INFO: its name, and who writes its lines.
-const SECTIONS: &[(&str, fn(&Local<'_>, &mut String))] = &[
+const SECTIONS: &[(&str, Section)] = &[
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),

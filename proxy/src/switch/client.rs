@@ -14,7 +14,9 @@ use larder_wire::resp::{Protocol, ReplyWriter};
 
 use super::LinkKey;
 use super::transaction::{Multi, Watch};
-use crate::limits::{BUFFER_KEEP_BYTES, PIPELINE_DEPTH_MAX};
+use crate::limits::{
+    BUFFER_KEEP_BYTES, CLIENT_OUT_BYTES_PAUSE, PIPELINE_DEPTH_MAX, PIPELINE_DEPTH_SURE,
+};
 use crate::registry::ClientInfo;
 
 /// What CLIENT REPLY asked for.
@@ -35,6 +37,9 @@ struct Place {
 }
 
 const UNANSWERED: u32 = u32::MAX;
+
+/// What the shortest reply and its place cost, in bytes.
+const REPLY_BYTES_LEAST: usize = 32;
 
 pub(crate) struct Client {
     pub(crate) info: Arc<ClientInfo>,
@@ -62,6 +67,8 @@ pub(crate) struct Client {
     places: VecDeque<Place>,
     stash: Vec<u8>,
     stashed: usize,
+    /// About the largest of its latest replies, in bytes; 0 before the first.
+    reply_bytes: usize,
 }
 
 impl Client {
@@ -86,6 +93,7 @@ impl Client {
             places: VecDeque::new(),
             stash: Vec::new(),
             stashed: 0,
+            reply_bytes: 0,
         }
     }
 
@@ -118,12 +126,11 @@ impl Client {
     pub(crate) fn answer_with(&mut self, seq: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let index = (seq - self.base) as usize;
         if index == 0 {
+            let before = self.out.len();
+            write(&mut self.out);
+            self.keep_size(self.out.len() - before);
             if self.places[0].mute {
-                let before = self.out.len();
-                write(&mut self.out);
                 self.out.truncate(before);
-            } else {
-                write(&mut self.out);
             }
             self.places.pop_front();
             self.base += 1;
@@ -134,6 +141,7 @@ impl Client {
         }
         let start = self.stash.len();
         write(&mut self.stash);
+        self.keep_size(self.stash.len() - start);
         let place = &mut self.places[index];
         debug_assert_eq!(place.len, UNANSWERED, "request {seq} is answered twice");
         if place.mute {
@@ -190,8 +198,21 @@ impl Client {
         self.places.is_empty()
     }
 
+    #[inline]
+    fn keep_size(&mut self, reply_bytes: usize) {
+        self.reply_bytes = reply_bytes.max(self.reply_bytes - self.reply_bytes / 8);
+    }
+
+    /// Whether it has as many requests under way as it may have: so many that their replies, if they are like the
+    /// latest ones, fit into the output. A client that asks for much and reads little is thus not read from,
+    /// long before it would have to be cut off.
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.places.len() >= PIPELINE_DEPTH_MAX
+        let unanswered = self.places.len();
+        unanswered >= PIPELINE_DEPTH_SURE
+            && (self.reply_bytes == 0
+                || unanswered >= PIPELINE_DEPTH_MAX
+                || unanswered * self.reply_bytes.max(REPLY_BYTES_LEAST) > CLIENT_OUT_BYTES_PAUSE)
     }
 
     /// Replies that wait to be written or for their turn, in bytes.

@@ -112,7 +112,7 @@ impl Switch {
             return self.refuse(key, &unknown_command(request));
         }
         match self.slot_of_all(id, spec, request) {
-            Ok(slot) => self.to_slot(
+            Ok(slot) => self.send_to_slot(
                 key,
                 id,
                 slot.unwrap_or(Slot::FIRST),
@@ -151,7 +151,7 @@ impl Switch {
 
     /// Sends a request of one slot on its way, when there is room.
     #[inline]
-    pub(crate) fn to_slot(
+    pub(crate) fn send_to_slot(
         &mut self,
         key: ClientKey,
         id: CommandId,

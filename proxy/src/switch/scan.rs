@@ -37,7 +37,7 @@ impl Switch {
         let slot = Slot::new(slot).unwrap_or(Slot::FIRST);
         let kind = Kind::Scan { end };
         if theirs == cursor {
-            return self.to_slot(key, id, slot, kind, request.bytes());
+            return self.send_to_slot(key, id, slot, kind, request.bytes());
         }
         let digits = theirs.to_string();
         let args = request.args_from(0).enumerate();
@@ -45,7 +45,7 @@ impl Switch {
             .map(|(index, arg)| if index == 1 { digits.as_bytes() } else { arg })
             .collect();
         let rewritten = OwnedRequest::from_args(args).into_bytes();
-        self.to_slot(key, id, slot, kind, &rewritten)
+        self.send_to_slot(key, id, slot, kind, &rewritten)
     }
 
     /// A node's answer; `end` is the last slot of the range from the cursor's slot on that was the node's

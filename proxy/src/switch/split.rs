@@ -218,7 +218,7 @@ impl Switch {
         let first = self.slots[0];
         if self.slots.iter().all(|&slot| slot == first) {
             let slot = Slot::new(first).unwrap_or(Slot::FIRST);
-            return self.to_slot(key, id, slot, Kind::Plain, request.bytes());
+            return self.send_to_slot(key, id, slot, Kind::Plain, request.bytes());
         }
         if let Flow::Wait = self.make_room(key) {
             return Flow::Wait;

@@ -171,7 +171,7 @@ impl Switch {
             let slot = multi.slot.unwrap_or(Slot::FIRST);
             let length = multi.bytes.len();
             multi.bytes.extend_from_slice(EXEC);
-            let flow = self.to_slot(key, CommandId::Exec, slot, kind, &multi.bytes);
+            let flow = self.send_to_slot(key, CommandId::Exec, slot, kind, &multi.bytes);
             match flow {
                 Flow::Taken => self.end_multi(key),
                 Flow::Wait => {
@@ -312,7 +312,7 @@ impl Switch {
     }
 
     /// Nobody uses the connection any more, and nothing is in flight on it.
-    fn to_pool(&mut self, key: LinkKey) {
+    fn give_back(&mut self, key: LinkKey) {
         let Some(link) = self.links.get(key) else {
             return;
         };
@@ -333,7 +333,7 @@ impl Switch {
     }
 
     pub(super) fn unwatched(&mut self, key: LinkKey) {
-        self.to_pool(key);
+        self.give_back(key);
     }
 
     /// A transaction on a connection of the client's own was answered.
@@ -345,7 +345,7 @@ impl Switch {
             client.watch = None;
             client.info.words().watching = 0;
         }
-        self.to_pool(key);
+        self.give_back(key);
     }
 
     /// A node refused a request on a client's own connection, for now or for good reason.
@@ -382,7 +382,7 @@ impl Switch {
                 if let Some(client) = self.clients.get_mut(tag.client) {
                     client.watch = None;
                 }
-                self.to_pool(key);
+                self.give_back(key);
                 let rest = self.now_ms() + self.pause(tag.bounces);
                 let cause = super::forward::Cause::NotBefore(rest);
                 self.bounce(super::NOBODY, tag, bytes, error.to_vec(), cause);
