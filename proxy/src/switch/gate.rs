@@ -12,7 +12,7 @@
 //!
 //! Knows no sockets, clients or replies; time is a parameter.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use larder_wire::Slot;
 
@@ -46,15 +46,16 @@ struct Gate<L, C> {
 #[derive(Debug)]
 pub(crate) struct Gates<L, C> {
     gates: BTreeMap<Slot, Gate<L, C>>,
-    /// Gates that drain or rest: the only ones that anything but a command moves.
-    waiting: usize,
+    /// Gates that drain or rest: the only ones that anything but a command moves. After a move there are thousands of
+    /// others, which wait for the first command of their slot and must cost nothing meanwhile.
+    waiting: BTreeSet<Slot>,
 }
 
 impl<L: Copy + PartialEq, C> Gates<L, C> {
     pub(crate) fn new() -> Gates<L, C> {
         Gates {
             gates: BTreeMap::new(),
-            waiting: 0,
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -69,13 +70,13 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
     /// Whether [`Gates::passed`] or [`Gates::rested`] could find anything.
     #[inline]
     pub(crate) fn any_waiting(&self) -> bool {
-        self.waiting > 0
+        !self.waiting.is_empty()
     }
 
     /// The owner of an open slot changed; a slot that has a gate keeps it.
     pub(crate) fn close(&mut self, slot: Slot, barriers: Vec<Barrier<L>>) {
         self.gates.entry(slot).or_insert_with(|| {
-            self.waiting += 1;
+            self.waiting.insert(slot);
             Gate {
                 phase: Phase::Draining(barriers),
                 queue: VecDeque::new(),
@@ -107,13 +108,13 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
             Phase::Draining(_) | Phase::Resting | Phase::Ready => {
                 if matches!(gate.phase, Phase::Ready) {
                     gate.phase = Phase::Resting;
-                    self.waiting += 1;
+                    self.waiting.insert(slot);
                 }
                 gate.queue.insert(gate.bounced, command);
             }
             Phase::Probing => {
                 gate.phase = Phase::Resting;
-                self.waiting += 1;
+                self.waiting.insert(slot);
                 gate.queue.push_front(command);
             }
         }
@@ -123,7 +124,8 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
 
     /// Gates whose barriers have all been passed come to rest.
     pub(crate) fn passed(&mut self, is_passed: impl Fn(&Barrier<L>) -> bool) {
-        for gate in self.gates.values_mut() {
+        for slot in &self.waiting {
+            let gate = self.gates.get_mut(slot).expect("what waits is a gate");
             if let Phase::Draining(barriers) = &mut gate.phase {
                 barriers.retain(|barrier| !is_passed(barrier));
                 if barriers.is_empty() {
@@ -136,13 +138,15 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
     /// Gates that have rested long enough become ready; gives their slots.
     pub(crate) fn rested(&mut self, now_ms: u64) -> Vec<Slot> {
         let mut ready = Vec::new();
-        for (slot, gate) in &mut self.gates {
-            if matches!(gate.phase, Phase::Resting) && gate.rest_until <= now_ms {
+        self.waiting.retain(|slot| {
+            let gate = self.gates.get_mut(slot).expect("what waits is a gate");
+            let has_rested = matches!(gate.phase, Phase::Resting) && gate.rest_until <= now_ms;
+            if has_rested {
                 gate.phase = Phase::Ready;
-                self.waiting -= 1;
                 ready.push(*slot);
             }
-        }
+            !has_rested
+        });
         ready
     }
 
@@ -175,7 +179,7 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
             Some(gate) if !still_owner => {
                 gate.phase = Phase::Resting;
                 gate.rest_until = 0;
-                self.waiting += 1;
+                self.waiting.insert(slot);
                 VecDeque::new()
             }
             Some(_) => {
@@ -192,7 +196,7 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
         {
             gate.phase = Phase::Resting;
             gate.rest_until = rest_until;
-            self.waiting += 1;
+            self.waiting.insert(slot);
         }
     }
 
@@ -217,8 +221,8 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
 
     /// When the next gate has rested enough, in milliseconds.
     pub(crate) fn next_rested(&self) -> Option<u64> {
-        let resting = self.gates.values();
-        resting
+        let waiting = self.waiting.iter().filter_map(|slot| self.gates.get(slot));
+        waiting
             .filter(|gate| matches!(gate.phase, Phase::Resting))
             .map(|gate| gate.rest_until)
             .min()
