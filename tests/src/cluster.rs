@@ -52,11 +52,17 @@ impl Cluster {
             cluster.start_node(index);
         }
         cluster.start_proxy();
-        cluster.wait_until("all slots are served by all nodes that joined", |status| {
-            status["slots_served"] == 16384
-                && status["nodes"]
-                    .as_array()
-                    .is_some_and(|joined| joined.len() == nodes)
+        cluster.wait_until("all nodes have joined and all slots are served", |status| {
+            let shards = array(status, "shards");
+            let slots = shards
+                .iter()
+                .filter_map(|shard| shard["slot_count"].as_u64());
+            let primaries = shards.iter().map(|shard| &shard["node"]);
+            let mut joined = primaries.chain(array(status, "spares"));
+            slots.sum::<u64>() == 16384
+                && shards.len() + array(status, "spares").len() == nodes
+                && array(status, "proxies").len() == 1
+                && joined.all(|node| node["reachable"] == true && node["epoch"] == status["epoch"])
         });
         cluster
     }
