@@ -45,6 +45,11 @@ impl Width {
         }
     }
 
+    /// True when a signed field's greatest number less `value` is more than 64 bits hold: only saturation shows it.
+    fn room_overflows(self, value: i64) -> bool {
+        self.bits < 64 && self.max() - i128::from(value) > i128::from(i64::MAX)
+    }
+
     /// The value that the lowest bits of `value` are in this width.
     fn wrap(self, value: i128) -> i128 {
         let low = value & ((1i128 << self.bits) - 1);
@@ -118,6 +123,13 @@ impl Step {
             Action::Get => return (Some(before as i64), false),
             // An unsigned field takes the bits of a negative number as those of a large one.
             Action::Set(value) if !self.width.signed => i128::from(value as u64),
+            // Redis' room above such a number overflows, so that it takes the number for too large.
+            Action::Set(value)
+                if matches!(self.overflow, Overflow::Saturate)
+                    && self.width.room_overflows(value) =>
+            {
+                i128::from(i64::MAX)
+            }
             Action::Set(value) => i128::from(value),
             Action::Add(by) => before + i128::from(by),
         };

@@ -1,6 +1,7 @@
 //! The keyspace and its parts against plain models.
 
 mod dump;
+mod effects;
 mod entry;
 mod keyspace;
 mod table;
