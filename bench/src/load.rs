@@ -232,15 +232,15 @@ fn take(budget: &AtomicU64, most: u64) -> u64 {
 }
 
 /// A connection that measures.
-struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
-    out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     buf: Vec<u8>,
     scanner: ReplyScanner,
 }
 
 impl Peer {
-    async fn open(addr: SocketAddr) -> Result<Peer, Failure> {
+    pub(crate) async fn open(addr: SocketAddr) -> Result<Peer, Failure> {
         let stream = TcpStream::connect(addr)
             .await
             .map_err(|error| format!("{addr} cannot be reached: {error}"))?;
@@ -254,7 +254,7 @@ impl Peer {
     }
 
     /// Sends `out`, which holds `count` requests, and waits for their replies.
-    async fn exchange(&mut self, count: u64, tally: &mut Tally) -> Result<(), Failure> {
+    pub(crate) async fn exchange(&mut self, count: u64, tally: &mut Tally) -> Result<(), Failure> {
         let sent = Instant::now();
         self.stream.write_all(&self.out).await?;
         let (mut missing, mut start) = (count, 0);
@@ -280,14 +280,14 @@ impl Peer {
     }
 }
 
-struct Tally {
+pub(crate) struct Tally {
     latency_ns: Histogram<u64>,
     errors: u64,
-    first_error: Option<String>,
+    pub(crate) first_error: Option<String>,
 }
 
 impl Tally {
-    fn new() -> Tally {
+    pub(crate) fn new() -> Tally {
         Tally {
             latency_ns: Histogram::new(LATENCY_DIGITS).expect("3 digits are possible"),
             errors: 0,

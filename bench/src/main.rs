@@ -8,6 +8,7 @@ mod compare;
 mod connection;
 mod load;
 mod machine;
+mod migrate;
 
 mod process;
 mod report;
@@ -35,6 +36,8 @@ enum Verb {
     Load(load::LoadArgs),
     /// Start larder and its peers side by side and compare the CPU time of a request
     Compare(compare::CompareArgs),
+    /// Move slots between two idle nodes: larder beside Valkey
+    Migrate(migrate::MigrateArgs),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Load(args) => load::command(args).await,
         Verb::Compare(args) => compare::command(args).await,
+        Verb::Migrate(args) => migrate::command(args).await,
     }
 }
 

@@ -40,7 +40,7 @@ impl Server {
             .args(["-c", &cores.0, "setpriv", "--pdeathsig", "KILL"])
             .args(command)
             // All processes of a run trust one another, and nobody else's files are touched.
-            .env("LARDER_SECRET", format!("bench-{}", std::process::id()))
+            .env("LARDER_SECRET", secret())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -116,6 +116,11 @@ fn cpu_time(pid: u32) -> std::io::Result<Duration> {
         .filter_map(|field| field.parse::<u64>().ok())
         .sum();
     Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// The secret of the clusters of this run.
+pub(crate) fn secret() -> String {
+    format!("bench-{}", std::process::id())
 }
 
 /// `COUNT` addresses that nothing listens on; nor on the port 10000 above, which a node of a

@@ -161,6 +161,11 @@ impl Workload {
         write_bulk(out, &self.value);
     }
 
+    /// Key number `index`.
+    pub(crate) fn key(index: u64) -> [u8; 4 + KEY_DIGITS] {
+        numbered(b"key:", index)
+    }
+
     fn write_key(&mut self, out: &mut Vec<u8>, prefix: &[u8; 4]) {
         let index = self.random() % self.keys;
         write_numbered(out, prefix, index);
@@ -175,14 +180,18 @@ impl Workload {
     }
 }
 
-fn write_numbered(out: &mut Vec<u8>, prefix: &[u8; 4], mut index: u64) {
+fn write_numbered(out: &mut Vec<u8>, prefix: &[u8; 4], index: u64) {
+    write_bulk(out, &numbered(prefix, index));
+}
+
+fn numbered(prefix: &[u8; 4], mut index: u64) -> [u8; 4 + KEY_DIGITS] {
     let mut key = [b'0'; 4 + KEY_DIGITS];
     key[..4].copy_from_slice(prefix);
     for digit in key[4..].iter_mut().rev() {
         *digit = b'0' + (index % 10) as u8;
         index /= 10;
     }
-    write_bulk(out, &key);
+    key
 }
 
 fn write_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
