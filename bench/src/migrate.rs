@@ -155,6 +155,9 @@ impl Pair {
                 "127.0.0.1",
                 "--cluster-enabled",
                 "yes",
+                // A node that gave its last slot away stays what it is.
+                "--cluster-allow-replica-migration",
+                "no",
                 "--cluster-config-file",
                 &format!("valkey-{index}.conf"),
                 "--save",
@@ -361,7 +364,13 @@ async fn until(
 }
 
 async fn dbsize(node: &mut Connection) -> Result<i64, Failure> {
-    let reply = node.ask(&["DBSIZE"]).await?;
+    let mut reply = Vec::new();
+    // Valkey answers nothing else while a batch of keys comes in.
+    let loaded = async || {
+        reply = node.ask_any(&["DBSIZE"]).await?;
+        Ok(reply::error_code(&reply) != Some(b"LOADING"))
+    };
+    until("the keys are loaded", loaded).await?;
     reply::integer(&reply).ok_or_else(|| "DBSIZE gives no number".into())
 }
 

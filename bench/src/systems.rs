@@ -31,7 +31,7 @@ impl Programs {
         };
         if !path.exists() {
             let path = path.display();
-            return Err(format!("{path} is missing (cargo build --release -p larder-cli)").into());
+            return Err(format!("{path} is missing (cargo build --release -p larder)").into());
         }
         Ok(path.display().to_string())
     }
