@@ -244,7 +244,12 @@ impl Connection {
         let (clock, started) = self.shared.clocks.read();
         node.stats.net_input_bytes.add(arrived as u64);
         let mut at = 0;
+        let mut warm_to = 1;
         let after = loop {
+            // With one request alone there is nothing to look ahead to.
+            if at >= warm_to && at < input.len() {
+                warm_to = at + node.warm(&input[at..]);
+            }
             match self.scanner.scan(&input[at..]) {
                 Ok(Scanned::Request { consumed }) => {
                     let request = self.scanner.request(&input[at..]);

@@ -24,6 +24,7 @@ pub mod stats;
 mod take_map;
 mod timer;
 pub mod turn;
+mod warm;
 
 pub use client::Client;
 pub use clock::Clock;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use larder_store::{Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
 use larder_wire::command::CommandId;
+use larder_wire::resp::RequestScanner;
 use larder_wire::trust::Secret;
 use larder_wire::{NodeId, Refusal, SlotSet};
 
@@ -89,6 +90,8 @@ pub struct Node {
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
     pub(crate) batch: Vec<CommandId>,
+    /// Reads requests before it is their turn.
+    pub(crate) ahead: RequestScanner,
     releases: u64,
 }
 
@@ -134,6 +137,7 @@ impl Node {
             pause: None,
             memory_peak: 0,
             batch: Vec::new(),
+            ahead: RequestScanner::new(),
             releases: 0,
             settings,
         }

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
+use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis, slot_of};
 
 use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
@@ -18,6 +18,9 @@ use crate::table::{At, Table};
 use crate::trash::Trash;
 use crate::value::{Kind, Value, ValueRef, ValueType};
 use crate::walk::Hand;
+
+/// Most keys that [`Keyspace::warm`] looks at: what a core can wait for at once.
+pub const WARM_KEYS_MAX: usize = 16;
 
 /// What a keyspace is made with.
 #[derive(Clone, Debug, Default)]
@@ -423,6 +426,27 @@ impl Keyspace {
                 .entry_mut(found.at)
                 .set_access(access);
         }
+    }
+
+    /// Reads what searches for these keys will read: first the table of each, then the bucket of each,
+    /// then the entry of each. Within one of these rounds no read waits for another, so that the memory
+    /// serves many at once; searches that come one after the other would wait for each.
+    pub fn warm(&self, keys: &[&[u8]]) {
+        let mut places = [(0, 0); WARM_KEYS_MAX];
+        let places = &mut places[..keys.len().min(WARM_KEYS_MAX)];
+        let mut seen = 0;
+        for (place, key) in places.iter_mut().zip(keys) {
+            *place = (slot_of(key).index(), self.hashes.of(key));
+            seen ^= self.tables[place.0].touch();
+        }
+        for &(slot, hash) in &*places {
+            seen ^= self.tables[slot].touch_home(hash);
+        }
+        for &(slot, hash) in &*places {
+            seen ^= self.tables[slot].touch_entry(hash);
+        }
+        // Reads whose outcome nobody wants must not be left out.
+        std::hint::black_box(seen);
     }
 
     #[inline]

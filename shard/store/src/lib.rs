@@ -33,7 +33,7 @@ pub use evict::Room;
 pub use eviction::EvictionPolicy;
 pub use expiry::Swept;
 pub use key::Key;
-pub use keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
+pub use keyspace::{Gone, Keyspace, KeyspaceConfig, Stats, WARM_KEYS_MAX};
 pub use random::Random;
 pub use sending::{PIECE_BYTES_MAX, PIECE_ELEMENTS_MAX, Sending};
 pub use strings::{SetExpiry, Store};

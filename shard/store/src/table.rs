@@ -266,6 +266,38 @@ impl Table {
         Some(At { old, bucket, index })
     }
 
+    /// Reads the table itself.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        u64::from(self.keys)
+    }
+
+    /// Reads the home of `hash`.
+    #[inline]
+    pub(crate) fn touch_home(&self, hash: u64) -> u64 {
+        let buckets = &self.array.buckets;
+        if buckets.is_empty() {
+            return 0;
+        }
+        buckets[home(hash, buckets.len())].word()
+    }
+
+    /// Reads the first bytes of an entry at the home of `hash` that may be the one searched for.
+    #[inline]
+    pub(crate) fn touch_entry(&self, hash: u64) -> u64 {
+        let buckets = &self.array.buckets;
+        if buckets.is_empty() {
+            return 0;
+        }
+        let bucket = &buckets[home(hash, buckets.len())];
+        let matches = bucket.matches(tag_of(hash));
+        if matches == 0 {
+            return 0;
+        }
+        let entry = &bucket.entries[matches.trailing_zeros() as usize / 8];
+        entry.as_ref().map_or(0, |entry| u64::from(entry.access()))
+    }
+
     #[inline]
     pub(crate) fn entry(&self, at: At) -> &Entry {
         let array = match &self.growth {
