@@ -1,6 +1,6 @@
 //! Unions, intersections and differences of sorted sets, and of plain sets whose members score 1.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use larder_wire::{Refusal, UnixMillis};
 
@@ -265,7 +265,7 @@ fn number_or_zero(score: f64) -> f64 {
 }
 
 fn union(inputs: &[(Option<Source<'_>>, f64)], aggregate: Aggregate) -> Vec<Scored> {
-    let mut scores: HashMap<Vec<u8>, f64> = HashMap::new();
+    let mut scores: BTreeMap<Vec<u8>, f64> = BTreeMap::new();
     for (source, weight) in inputs {
         for (member, score) in source.iter().flat_map(|source| source.iter()) {
             let score = number_or_zero(score * weight);

@@ -107,20 +107,23 @@ impl<'a> Range<'a> {
                 let (first, end) = (zset.count_scores(below), zset.count_scores(within));
                 (first, end.saturating_sub(first))
             }
-            Range::Lex(min, max) => match zset {
-                Zset::Packed(_) => walk_lex(zset, min, max, backwards),
-                Zset::Ranked(_) => {
-                    let first = zset.count_members(|member| !min.is_before(member));
-                    let end = zset.count_members(|member| max.is_after(member));
-                    (first, end.saturating_sub(first))
-                }
-            },
+            Range::Lex(min, max) if has_one_score(zset) => {
+                let first = zset.count_members(|member| !min.is_before(member));
+                let end = zset.count_members(|member| max.is_after(member));
+                (first, end.saturating_sub(first))
+            }
+            Range::Lex(min, max) => walk_lex(zset, min, max, backwards),
         }
     }
 }
 
-/// [`Range::ranks`] of a few members, walked as Redis walks them: from the first that is not below the range while they
-/// are within, or from the last that is not above it.
+fn has_one_score(zset: &Zset) -> bool {
+    zset.len() < 2 || zset.at(0).1 == zset.at(zset.len() - 1).1
+}
+
+/// [`Range::ranks`] of members among different scores, which is for Redis to leave open and for us to answer alike on
+/// every node: walked from the first that is not below the range while they are within, or from the last that is not above
+/// it, as Redis walks its packed sets.
 fn walk_lex(zset: &Zset, min: LexBound<'_>, max: LexBound<'_>, backwards: bool) -> (usize, usize) {
     let high = |item: Item<'_>| min.is_before(item.text(&mut [0; 20]));
     let low = |item: Item<'_>| max.is_after(item.text(&mut [0; 20]));

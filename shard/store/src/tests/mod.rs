@@ -4,4 +4,5 @@ mod dump;
 mod effects;
 mod entry;
 mod keyspace;
+mod replica;
 mod table;
