@@ -224,7 +224,7 @@ impl Display {
             return Display::Lines { last: None };
         }
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:20} {percent:>3} %  {wide_msg}") {
             bar.set_style(style);
         }
         Display::Bar(bar)
@@ -262,6 +262,7 @@ impl Display {
     }
 }
 
+/// What matters most first: a narrow terminal cuts the end off.
 fn progress_text(operation: &OperationReport) -> String {
     match &operation.stage {
         Stage::Waiting { nodes } => {
@@ -269,16 +270,16 @@ fn progress_text(operation: &OperationReport) -> String {
         }
         Stage::Stalled { reason } => format!("stalled, still trying: {reason}"),
         Stage::Moving => format!(
-            "{}/{} slots, {}, {}, {} keys/s, {}/s{}",
-            thousands(u64::from(operation.slots_done)),
-            thousands(u64::from(operation.slots_total)),
+            "{}slots {}/{}, {}, {}, {} keys/s, {}/s",
+            operation
+                .eta_seconds
+                .map_or(String::new(), |left| format!("{} left, ", seconds(left))),
+            operation.slots_done,
+            operation.slots_total,
             count(operation.keys_moved, "key"),
             show_size(operation.bytes_moved),
             thousands(operation.keys_per_second as u64),
             show_size(operation.bytes_per_second as u64),
-            operation
-                .eta_seconds
-                .map_or(String::new(), |left| format!(", {} left", seconds(left))),
         ),
     }
 }

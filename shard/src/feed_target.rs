@@ -27,14 +27,19 @@ pub(crate) async fn run(shared: Rc<Shared>, import: Import) {
     let _guard = EndOnPanic(Rc::clone(&shared));
     let attempt = import.attempt;
     info!(%attempt, slots = import.slots.len(), source = %import.source_addr, "import begins");
-    let reason = match take_in(&shared, &import).await {
-        Ok(()) => "the source closed the feed".to_string(),
-        Err(reason) => reason,
-    };
+    let taken = take_in(&shared, &import).await;
     let mut node = shared.node.borrow_mut();
-    if node.import_wants_more(attempt) {
-        warn!(%attempt, "import: {reason}");
-    }
+    let reason = match taken {
+        // How every import ends: the source learns first that the slots are no longer its own. An end that
+        // comes too early fails the attempt, which the topology reports.
+        Ok(()) => "the source closed the feed".to_string(),
+        Err(reason) => {
+            if node.import_wants_more(attempt) {
+                warn!(%attempt, "import: {reason}");
+            }
+            reason
+        }
+    };
     node.import_lost(attempt, &reason);
     shared.pass_releases_on(&node);
 }

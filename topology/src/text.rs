@@ -37,7 +37,11 @@ pub fn status_text(status: &Status) -> String {
     let recommended = status.recommended;
     if status.formed && recommended.shards as usize != status.shards.len() {
         let reason = recommended.reason.word();
-        text += &format!("recommended: {} shards ({reason})\n", recommended.shards);
+        let ending = if recommended.shards == 1 { "" } else { "s" };
+        text += &format!(
+            "recommended: {} shard{ending} ({reason})\n",
+            recommended.shards
+        );
     }
     text
 }
