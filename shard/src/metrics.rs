@@ -128,6 +128,24 @@ impl NodeMetrics {
         self.epoch.set(node.ownership.epoch().0);
         self.slots.set(node.ownership.slots().len() as u64);
         self.holding.set(node.ownership.held().len() as u64);
+        let (mut keys, mut sent, mut bytes) = (0, 0, 0);
+        for feed in node.feeds().iter().filter(|feed| !feed.is_over()) {
+            let state = feed.state();
+            keys += state.keys_total;
+            sent += state.keys_sent;
+            bytes += state.bytes_sent;
+        }
+        self.feed_keys.set(keys);
+        self.feed_sent.set(sent);
+        self.feed_bytes.set(bytes);
+        let (mut keys, mut bytes) = (0, 0);
+        for incoming in node.imports().iter().filter(|it| !it.is_failed()) {
+            let state = incoming.state();
+            keys += state.keys;
+            bytes += state.bytes;
+        }
+        self.import_keys.set(keys);
+        self.import_bytes.set(bytes);
     }
 
     pub(crate) fn publish_heat(&self, hot: Vec<(Slot, f64)>) {

@@ -365,7 +365,8 @@ impl Node {
         } else {
             self.stats.reads.add(1);
         }
-        self.effects.clear();
+        let heard = !self.feeds.is_empty() || !self.watched.is_empty();
+        self.effects.restart(heard);
         let result = exec(&mut Call {
             keyspace: &mut self.keyspace,
             request,

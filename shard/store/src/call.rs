@@ -41,6 +41,9 @@ impl<'a> Call<'a> {
 pub struct Effects {
     verbatim: bool,
     rewritten: Vec<OwnedRequest>,
+    /// Nobody listens: rewritten effects are not built, only that there were some is kept.
+    unheard: bool,
+    dropped: bool,
 }
 
 impl Effects {
@@ -54,15 +57,26 @@ impl Effects {
         &mut self,
         args: impl IntoIterator<Item = A, IntoIter: ExactSizeIterator>,
     ) {
-        self.rewritten.push(OwnedRequest::from_args(args));
+        if self.unheard {
+            self.dropped = true;
+        } else {
+            self.rewritten.push(OwnedRequest::from_args(args));
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        !self.verbatim && self.rewritten.is_empty()
+        !self.verbatim && self.rewritten.is_empty() && !self.dropped
+    }
+
+    /// Empties them for another call. When nobody is to hear of its effects, `heard` false spares building them.
+    pub fn restart(&mut self, heard: bool) {
+        self.clear();
+        self.unheard = !heard;
     }
 
     pub fn clear(&mut self) {
         self.verbatim = false;
+        self.dropped = false;
         self.rewritten.clear();
     }
 

@@ -171,7 +171,7 @@ impl Incoming {
         let Run::Store(exec) = run_of(id) else {
             return Err(format!("{frame:?} is no effect"));
         };
-        tools.effects.clear();
+        tools.effects.restart(false);
         tools.waste.clear();
         let done = exec(&mut Call {
             keyspace: tools.keyspace,
