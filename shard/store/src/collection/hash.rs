@@ -1,7 +1,8 @@
 //! A hash: fields with values. Packed as field, value, field, value, …; a table once large.
 
 use super::either::Either;
-use super::packed::{At, Item, Packed, distinct};
+use super::item::{Item, distinct};
+use super::packed::{At, Packed};
 use super::pieces::Budget;
 use super::settings::CollectionSettings;
 use super::table::Table;

@@ -1,7 +1,8 @@
 //! A list: one packed buffer while small, a tree of packed chunks once large.
 
 use super::either::Either;
-use super::packed::{Item, Needle, Packed};
+use super::item::{Item, Needle};
+use super::packed::Packed;
 use super::pieces::Budget;
 use super::settings::{CollectionSettings, ListPackedMax};
 use super::tree::{Leaf, Side, Tree};

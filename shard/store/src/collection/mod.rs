@@ -6,8 +6,10 @@
 pub mod either;
 pub mod hash;
 pub mod intset;
+pub mod item;
 mod kind;
 pub mod list;
+mod listpack;
 pub mod mem;
 pub mod packed;
 pub mod pieces;
@@ -20,8 +22,9 @@ pub mod tree;
 pub mod zset;
 
 pub use hash::Hash;
+pub use item::{Item, Needle};
 pub use list::{End, List};
-pub use packed::{Item, Needle, Packed};
+pub use packed::Packed;
 pub use pieces::Budget;
 pub use score::packed_score;
 pub use set::Set;

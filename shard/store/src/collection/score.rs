@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use larder_wire::float::{DOUBLE_TEXT_BYTES_MAX, format_double};
 
-use super::packed::Item;
+use super::item::Item;
 use super::sorted::Key;
 
 /// A score: never NaN. `-0` and `0` are equal.

@@ -2,7 +2,8 @@
 
 use super::either::Either;
 use super::intset::IntSet;
-use super::packed::{Item, Packed};
+use super::item::Item;
+use super::packed::Packed;
 use super::pieces::Budget;
 use super::settings::CollectionSettings;
 use super::table::Table;

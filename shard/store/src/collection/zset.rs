@@ -4,7 +4,8 @@
 use larder_wire::float::DOUBLE_TEXT_BYTES_MAX;
 
 use super::either::Either;
-use super::packed::{At, Item, Packed, distinct};
+use super::item::{Item, distinct};
+use super::packed::{At, Packed};
 use super::pieces::Budget;
 use super::score::{Score, packed_score, unpacked_score};
 use super::settings::CollectionSettings;

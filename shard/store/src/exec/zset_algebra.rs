@@ -8,6 +8,7 @@ use super::number_args::{at_least, int, is};
 use super::zset::put_members;
 use super::zset_range::replace;
 use crate::call::Call;
+use crate::collection::either::Either;
 use crate::collection::score::Score;
 use crate::collection::sorted::Key as _;
 use crate::collection::{Item, Set, Zset};
@@ -207,10 +208,10 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn iter(self) -> Box<dyn Iterator<Item = (Item<'a>, f64)> + 'a> {
+    fn iter(self) -> impl Iterator<Item = (Item<'a>, f64)> + use<'a> {
         match self {
-            Source::Zset(zset) => Box::new(zset.iter()),
-            Source::Set(set) => Box::new(set.iter().map(|member| (member, 1.0))),
+            Source::Zset(zset) => Either::One(zset.iter()),
+            Source::Set(set) => Either::Other(set.iter().map(|member| (member, 1.0))),
         }
     }
 }

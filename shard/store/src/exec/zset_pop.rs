@@ -6,6 +6,7 @@ use super::element::put;
 use super::number_args::{at_least, is, key_count, pop_count};
 use super::zset::put_members;
 use crate::call::Call;
+use crate::collection::either::Either;
 use crate::collection::{Item, Zset};
 
 type Done = Result<(), Refusal>;
@@ -30,10 +31,10 @@ impl Extreme {
         self,
         zset: &'z Zset,
         count: usize,
-    ) -> Box<dyn Iterator<Item = (Item<'z>, f64)> + 'z> {
+    ) -> impl Iterator<Item = (Item<'z>, f64)> + use<'z> {
         match self {
-            Extreme::Min => Box::new(zset.iter().take(count)),
-            Extreme::Max => Box::new(
+            Extreme::Min => Either::One(zset.iter().take(count)),
+            Extreme::Max => Either::Other(
                 zset.iter_back_from(zset.len().saturating_sub(1))
                     .take(count),
             ),

@@ -6,6 +6,7 @@ use larder_wire::{Refusal, UnixMillis};
 use super::number_args::{int, is, span};
 use super::zset::put_members;
 use crate::call::Call;
+use crate::collection::either::Either;
 use crate::collection::{Item, Zset};
 use crate::float::parse_bound;
 
@@ -258,12 +259,12 @@ impl<'a> Query<'a> {
     fn members<'z>(
         &self,
         zset: &'z Zset,
-    ) -> (usize, Box<dyn Iterator<Item = (Item<'z>, f64)> + 'z>) {
+    ) -> (usize, impl Iterator<Item = (Item<'z>, f64)> + use<'z>) {
         let (first, count) = self.shown(zset);
         if self.backwards {
-            (count, Box::new(zset.iter_back_from(first).take(count)))
+            (count, Either::One(zset.iter_back_from(first).take(count)))
         } else {
-            (count, Box::new(zset.iter_from(first).take(count)))
+            (count, Either::Other(zset.iter_from(first).take(count)))
         }
     }
 }
