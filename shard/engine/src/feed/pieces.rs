@@ -1,6 +1,6 @@
 //! A key as commands: what makes it, on a node that does not have it. Large collections in pieces of bounded size.
 
-use larder_store::collection::packed::Item;
+use larder_store::collection::Item;
 use larder_store::collection::pieces::Budget;
 use larder_store::{Captured, Collection, StringRef, Value, ValueRef};
 use larder_wire::UnixMillis;
