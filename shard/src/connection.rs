@@ -295,12 +295,14 @@ impl Connection {
     /// One attempt to write; what the socket does not take is kept.
     fn send(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let mut sent = 0;
-        if self.owed_at == self.owed.len() && !out.is_empty() {
-            if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, out) {
-                sent = written?;
-                let node = self.shared.node.borrow();
-                node.stats.net_output_bytes.add(sent as u64);
-            }
+        let nothing_owed = self.owed_at == self.owed.len();
+        if nothing_owed
+            && !out.is_empty()
+            && let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, out)
+        {
+            sent = written?;
+            let node = self.shared.node.borrow();
+            node.stats.net_output_bytes.add(sent as u64);
         }
         self.owed.extend_from_slice(&out[sent..]);
         self.session

@@ -102,15 +102,12 @@ impl Node {
         config.fix(Parameter::Port, settings.port.to_string());
         if !settings.standalone {
             config.fix(Parameter::ClusterEnabled, "yes");
-        } else {
-            config.fix(Parameter::Databases, "16");
         }
         let mut keyspace = Keyspace::new(KeyspaceConfig {
             hash_seed: settings.hash_seed,
             random_seed: settings.random_seed,
             maxmemory: settings.maxmemory,
             eviction: EvictionPolicy::NoEviction,
-            ..KeyspaceConfig::default()
         });
         let ownership = if settings.standalone {
             Ownership::standalone(settings.id)

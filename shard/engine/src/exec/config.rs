@@ -29,7 +29,7 @@ pub fn get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn set(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let request = turn.request;
-    if request.len() % 2 != 0 {
+    if !request.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);
     }
     let args: Vec<&[u8]> = request.args_from(2).collect();
