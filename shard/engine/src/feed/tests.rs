@@ -230,7 +230,7 @@ fn call(
 
 /// Sets and hashes in order of their members: their own order is nobody's business.
 fn describe(captured: &Captured) -> String {
-    use larder_store::collection::packed::Item;
+    use larder_store::collection::Item;
     use larder_store::collection::pieces::Budget;
     let text = |item: Item<'_>| String::from_utf8_lossy(&item.to_vec()).into_owned();
     let all = Budget::new(usize::MAX, usize::MAX);
