@@ -59,6 +59,17 @@ pub(crate) enum Verb {
     Commands(Commands),
 }
 
+const POLICIES: [&str; 8] = [
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+];
+
 /// `--protected-mode`, with Redis' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum YesNo {
@@ -101,8 +112,8 @@ pub(crate) struct Up {
     /// A Unix socket for applications, beside the port
     #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
-    /// What goes when memory is full: noeviction, allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, …
-    #[arg(long, default_value = "noeviction", value_name = "POLICY")]
+    /// What goes when memory is full, with Redis' words
+    #[arg(long, default_value = "noeviction", value_name = "POLICY", value_parser = POLICIES)]
     pub(crate) maxmemory_policy: String,
     /// The host name or address under which others reach this process [default: that of --bind]
     #[arg(long, value_name = "HOST")]
@@ -159,8 +170,8 @@ pub(crate) struct Shard {
     /// Memory of each node, for example 512mb; 0 is no limit
     #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
     pub(crate) maxmemory: u64,
-    /// What goes when memory is full: noeviction, allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, …
-    #[arg(long, default_value = "noeviction", value_name = "POLICY")]
+    /// What goes when memory is full, with Redis' words
+    #[arg(long, default_value = "noeviction", value_name = "POLICY", value_parser = POLICIES)]
     pub(crate) maxmemory_policy: String,
     /// The failure zone that these nodes are in
     #[arg(long, value_name = "Z")]
@@ -308,6 +319,7 @@ mod tests {
         for (line, named) in [
             ("larder up --port 99999", "--port"),
             ("larder shard --maxmemory lots", "512mb"),
+            ("larder up --maxmemory-policy lru", "allkeys-lru"),
             ("larder move --slots 0-99999 --to x", "--slots"),
             ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),

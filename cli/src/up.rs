@@ -33,8 +33,13 @@ pub(crate) async fn run(args: args::Up, secret_file: Option<PathBuf>) -> Result<
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let secret = operator::secret(secret_file, &[&args.bind])?;
     // Before anything is started: a start that fails half-way would look like nodes that come and go.
+    if look(&args.bind, 0, "--bind").is_err() {
+        return Err(format!(
+            "'{}' is no address of this machine (choose another with --bind)",
+            args.bind
+        ));
+    }
     for (port, flag) in [
-        (0, "--bind"),
         (args.port, "--port"),
         (args.admin_port, "--admin-port"),
         (args.http_port, "--http-port"),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use larder_tests::cluster::{SECRET, larder_bin};
 use larder_tests::process::local;
 use larder_tests::{Client, Reply, Up};
+use larder_topology::store::{Embedded, Store};
 
 /// A start that takes longer than this is no start "well under a second".
 const READY_MS_MAX: u128 = 1000;
@@ -176,6 +177,49 @@ fn a_data_directory_that_cannot_be_written_or_is_in_use_is_one_clear_line() {
     if std::fs::write(locked.join("probe"), "").is_err() {
         args[data] = locked.join("data").display().to_string();
         assert_one_line_failure(&run(&args), &["locked", "--data-dir"]);
+    }
+}
+
+#[test]
+fn a_data_directory_of_another_version_is_one_clear_line_and_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Up::start(folder.path(), &[]);
+    let process = up.process.as_mut().unwrap();
+    process.signal("INT");
+    assert!(process.wait_end().success());
+    let data = folder.path().join("data");
+    let from_a_later_release = |store: &mut Embedded| {
+        let state = store.load("larder").unwrap().expect("a record");
+        let mut state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        state["version"] = 99.into();
+        store
+            .save("larder", &serde_json::to_vec(&state).unwrap())
+            .unwrap();
+    };
+    from_a_later_release(&mut Embedded::open(&data, "--data-dir").unwrap());
+    assert_one_line_failure(&run(&up.args()), &["version 99"]);
+    let kept = Embedded::open(&data, "--data-dir")
+        .unwrap()
+        .load("larder")
+        .unwrap()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&kept).contains("\"version\":99"));
+}
+
+#[test]
+fn settings_that_mean_nothing_are_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut up = Up::start(folder.path(), &[]);
+    up.process.as_mut().unwrap().kill();
+    for (flag, value) in [
+        ("--bind", "nonsense"),
+        ("--bind", "192.0.2.1"),
+        ("--shards", "0"),
+        ("--replicas", "1"),
+    ] {
+        let mut args = up.args();
+        args.extend([flag.to_owned(), value.to_owned()]);
+        assert_one_line_failure(&run(&args), &[value]);
     }
 }
 
