@@ -83,9 +83,6 @@ impl BitRange {
 
     /// Both given ends included, counted in bytes or bits, from the end when negative; `None` when empty.
     fn of(text: &[u8], start: i64, end: i64, in_bits: bool) -> Option<BitRange> {
-        if start < 0 && end < 0 && start > end {
-            return None;
-        }
         let len = text.len() as i64 * if in_bits { 8 } else { 1 };
         let from_start = |at: i64| if at < 0 { (len + at).max(0) } else { at };
         let (start, end) = (from_start(start), from_start(end).min(len - 1));
@@ -148,13 +145,13 @@ pub fn bitcount(call: &mut Call<'_>) -> Result<(), Refusal> {
         2 => Some(BitRange::all(text)).filter(|range| range.end > 0),
         4 | 5 => {
             let (start, end) = (int_arg(call.request, 2)?, int_arg(call.request, 3)?);
-            let in_bits = match unit(call.request.get(4)) {
-                Ok(in_bits) => in_bits,
-                // Redis looks at the unit only where the range may hold anything.
-                Err(_) if start < 0 && end < 0 && start > end => false,
-                Err(refusal) => return Err(refusal),
-            };
-            BitRange::of(text, start, end, in_bits)
+            // Redis counts nothing in a range that is upside down from the end, and does not even look at its unit; BITPOS
+            // takes such a range for the string's start.
+            if start < 0 && end < 0 && start > end {
+                None
+            } else {
+                BitRange::of(text, start, end, unit(call.request.get(4))?)
+            }
         }
         _ => return Err(Refusal::SYNTAX),
     };
