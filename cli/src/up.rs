@@ -58,13 +58,7 @@ pub(crate) async fn run(args: args::Up, secret_file: Option<PathBuf>) -> Result<
     let topology = start_topology(&args, &data_dir, &secret, &registry, starter)?;
     let (end, ended) = shutdown::channel();
     let mut nodes = Nodes {
-        template: node_template(
-            &args,
-            &data_dir,
-            &secret,
-            topology.addr(),
-            topology.http_addr(),
-        ),
+        template: node_template(&args, &data_dir, &secret, topology.addr()),
         bind: args.bind.clone(),
         registry: registry.clone(),
         next_port: args.node_port,
@@ -188,7 +182,6 @@ fn node_template(
     data_dir: &std::path::Path,
     secret: &Secret,
     topology: SocketAddr,
-    http: Option<SocketAddr>,
 ) -> ShardConfig {
     ShardConfig {
         topology: Some(from_here(topology).to_string()),
@@ -197,7 +190,8 @@ fn node_template(
         maxmemory: args.maxmemory,
         maxmemory_policy: args.maxmemory_policy.clone(),
         data_dir: Some(data_dir.join("nodes")),
-        http: http.map(|addr| addr.to_string()),
+        // The topology's own port is this process's: it names that itself.
+        http: None,
         protected_mode: args.protected_mode == YesNo::Yes,
         listen_flag: "--node-port".to_string(),
         ..ShardConfig::default()

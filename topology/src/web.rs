@@ -2,9 +2,11 @@
 //! runtime's.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -24,7 +26,7 @@ struct Web {
     shown: Arc<Shown>,
     part: &'static str,
     /// Where this process itself is scraped.
-    http: String,
+    http: Option<SocketAddr>,
 }
 
 /// One group of Prometheus' HTTP service discovery.
@@ -43,9 +45,7 @@ pub(crate) fn spawn(
     let web = Web {
         shown: parts.shown.clone(),
         part: parts.config.part,
-        http: parts
-            .http_addr
-            .map_or(String::new(), |addr| addr.to_string()),
+        http: parts.http_addr,
     };
     let pages = Router::new()
         .route(
@@ -71,8 +71,21 @@ async fn status(State(web): State<Web>) -> Json<Status> {
     Json((*web.shown.status()).clone())
 }
 
-async fn discovery(State(web): State<Web>) -> Json<Vec<Group>> {
-    Json(groups(&web.shown.status(), web.part, &web.http))
+async fn discovery(State(web): State<Web>, headers: HeaderMap) -> Json<Vec<Group>> {
+    let asked_at = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let own = own_address(web.http, asked_at);
+    Json(groups(&web.shown.status(), web.part, &own))
+}
+
+/// A process that listens everywhere is scraped where it was asked.
+fn own_address(http: Option<SocketAddr>, asked_at: Option<&str>) -> String {
+    match (http, asked_at) {
+        (Some(addr), Some(host)) if addr.ip().is_unspecified() => host.to_string(),
+        (Some(addr), Some(_) | None) => addr.to_string(),
+        (None, _) => String::new(),
+    }
 }
 
 /// Every process that has an HTTP port, once, whatever it hosts.
@@ -104,4 +117,18 @@ fn groups(status: &Status, part: &'static str, own: &str) -> Vec<Group> {
         ]),
     });
     groups.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_listens_everywhere_is_scraped_where_it_was_asked() {
+        let at = |addr: &str, host| own_address(Some(addr.parse().unwrap()), host);
+        assert_eq!(at("0.0.0.0:7080", Some("cache-1:7080")), "cache-1:7080");
+        assert_eq!(at("[::]:7080", Some("10.0.0.1:7080")), "10.0.0.1:7080");
+        assert_eq!(at("10.0.0.1:7080", Some("cache-1:7080")), "10.0.0.1:7080");
+        assert_eq!(own_address(None, Some("cache-1:7080")), "");
+    }
 }
