@@ -198,3 +198,57 @@ fn the_page_of_commands_is_that_of_the_table() {
 fn the_page_of_metrics_is_that_of_the_declarations() {
     assert_page("metrics.md", &metrics());
 }
+
+/// What a page points to: the targets of its links, and files of the repository that it names.
+fn pointed_to(text: &str) -> Vec<String> {
+    let links = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let links = links
+        .filter(|link| !link.starts_with("http"))
+        .map(|link| link.split('#').next().unwrap_or_default());
+    let named = text.split('`').skip(1).step_by(2).filter(|name| {
+        let known = [".rs", ".md", ".yml", ".toml", ".py"]
+            .iter()
+            .any(|ending| name.ends_with(ending));
+        known && name.contains('/') && !name.contains(['*', '{', '$', ' '])
+    });
+    links
+        .chain(named)
+        .filter(|target| !target.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_page_points_to_what_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut pages = vec![
+        root.join("README.md"),
+        root.join("ARCHITECTURE.md"),
+        root.join("CHANGELOG.md"),
+        grafana().join("README.md"),
+    ];
+    for folder in ["docs", "docs/decisions"] {
+        let entries = fs::read_dir(root.join(folder))
+            .expect(folder)
+            .map(|entry| entry.expect("an entry").path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|ending| ending == "md")));
+    }
+    assert!(pages.len() > 10);
+    for page in pages {
+        let text =
+            fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        for target in pointed_to(&text) {
+            let beside = page.parent().expect("a folder").join(&target);
+            // Files are named from the root, links go from where the page is.
+            let exists = beside.exists() || root.join(&target).exists();
+            assert!(
+                exists,
+                "{} points to {target}, which is not there",
+                page.display()
+            );
+        }
+    }
+}
