@@ -562,7 +562,7 @@ impl SimClient {
 fn seeds() -> Vec<u64> {
     match std::env::var("LARDER_SEED") {
         Ok(seed) => vec![seed.parse().expect("LARDER_SEED is a number")],
-        Err(_) => (1..=40).collect(),
+        Err(_) => (1..=15).collect(),
     }
 }
 
