@@ -164,7 +164,7 @@ impl Switch {
             }
             Kind::Watch => self.watched(key, &tag, reply),
             Kind::Unwatch => self.unwatched(key),
-            Kind::Scan { end } => self.scanned(node, end, &tag, reply),
+            Kind::Scan { end } => self.scanned(end, &tag, reply),
         }
     }
 
@@ -306,7 +306,7 @@ impl Switch {
         }
         tag.bounces = tag.bounces.saturating_add(1);
         if let Kind::Scan { .. } = tag.kind {
-            // Which of the slots behind this one the next owner has had all along is not known.
+            bytes = self.narrow_scan(bytes, tag.slot);
             tag.kind = Kind::Scan { end: tag.slot };
         }
         let waited = now_ms.saturating_sub(tag.held_ms);

@@ -45,7 +45,7 @@ pub(crate) enum Kind {
     Watch,
     /// The connection goes back to the pool.
     Unwatch,
-    /// The cursor has to be looked at: the node is known to own the slots from its own up to `end`.
+    /// The cursor has to be looked at; the node was asked for the slots up to `end`.
     Scan { end: u16 },
 }
 

@@ -1,12 +1,14 @@
 //! SCAN across the cluster: one cursor that leads through all slots, or all nodes.
 //!
 //! Larder's nodes walk slot after slot, and their cursor is `(place in the slot << 14) | slot`: the slot says
-//! which node goes on, so that a walk outlives a reshard. A node skips slots that are not its own, so a cursor
-//! beyond the range of slots that the node is known to own is set back to the first slot behind that range.
+//! which node goes on, so that a walk outlives a reshard. A node is asked for one unbroken range of slots
+//! (`SLOTS a-b`, which it refuses when it does not have all of them), so that no slot is passed over.
 //! Other servers have cursors of their own: theirs is the place, under the first slot of the node.
 
 use larder_wire::command::CommandId;
-use larder_wire::resp::{OwnedRequest, ReplyScanner, Request, reply, write};
+use larder_wire::resp::{
+    OwnedRequest, ReplyScanner, Request, RequestScanner, Scanned, reply, write,
+};
 use larder_wire::{Refusal, SLOT_COUNT, Slot};
 
 use super::link::{Kind, Tag};
@@ -29,44 +31,51 @@ impl Switch {
         } else {
             0
         };
-        let theirs = match self.backend {
-            Backend::Larder => place << SLOT_BITS | u64::from(slot),
-            Backend::Cluster | Backend::Plain => place,
-        };
         let end = self.range_end(slot);
-        let slot = Slot::new(slot).unwrap_or(Slot::FIRST);
-        let kind = Kind::Scan { end };
-        if theirs == cursor {
-            return self.send_to_slot(key, id, slot, kind, request.bytes());
-        }
+        let (theirs, range) = match self.backend {
+            Backend::Larder => (
+                place << SLOT_BITS | u64::from(slot),
+                Some(format!("{slot}-{end}")),
+            ),
+            Backend::Cluster | Backend::Plain => (place, None),
+        };
         let digits = theirs.to_string();
-        let args = request.args_from(0).enumerate();
-        let args: Vec<&[u8]> = args
-            .map(|(index, arg)| if index == 1 { digits.as_bytes() } else { arg })
-            .collect();
+        let mut args: Vec<&[u8]> = request.args_from(0).collect();
+        args[1] = digits.as_bytes();
+        if let Some(range) = &range {
+            args.extend([b"SLOTS", range.as_bytes()]);
+        }
         let rewritten = OwnedRequest::from_args(args).into_bytes();
-        self.send_to_slot(key, id, slot, kind, &rewritten)
+        let slot = Slot::new(slot).unwrap_or(Slot::FIRST);
+        self.send_to_slot(key, id, slot, Kind::Scan { end }, &rewritten)
     }
 
-    /// A node's answer; `end` is the last slot of the range from the cursor's slot on that was the node's
-    /// when it was asked.
-    pub(super) fn scanned(&mut self, node: u16, end: u16, tag: &Tag, answer: &[u8]) {
+    /// The request of a scan that came back, for its first slot alone: which of the others the next owner
+    /// has is not known.
+    pub(super) fn narrow_scan(&self, bytes: Vec<u8>, slot: u16) -> Vec<u8> {
+        if self.backend != Backend::Larder {
+            return bytes;
+        }
+        let mut scanner = RequestScanner::new();
+        let Ok(Scanned::Request { .. }) = scanner.scan(&bytes) else {
+            debug_assert!(false, "a forwarded request reads as it did before");
+            return bytes;
+        };
+        let range = format!("{slot}-{slot}");
+        let mut args: Vec<&[u8]> = scanner.request(&bytes).args_from(0).collect();
+        let last = args.len() - 1;
+        args[last] = range.as_bytes();
+        OwnedRequest::from_args(args).into_bytes()
+    }
+
+    /// A node's answer; `end` is the last slot that it was asked for.
+    pub(super) fn scanned(&mut self, end: u16, tag: &Tag, answer: &[u8]) {
         let Some((theirs, rest)) = cursor_of(answer) else {
             return self.deliver(tag, answer);
         };
         let next = match self.backend {
-            Backend::Larder => {
-                let end = match self.node_of(Slot::new(tag.slot).unwrap_or(Slot::FIRST)) {
-                    Some(owner) if owner == node => end.min(self.range_end(tag.slot)),
-                    Some(_) | None => tag.slot,
-                };
-                let beyond = theirs == 0 || (theirs & SLOT_MASK) as u16 > end;
-                if beyond {
-                    self.owned_from_number(end + 1).map_or(0, u64::from)
-                } else {
-                    theirs
-                }
-            }
+            Backend::Larder if theirs != 0 => theirs,
+            Backend::Larder => self.owned_from_number(end + 1).map_or(0, u64::from),
             Backend::Cluster | Backend::Plain if theirs != 0 => {
                 theirs << SLOT_BITS | u64::from(tag.slot)
             }

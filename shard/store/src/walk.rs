@@ -111,6 +111,12 @@ impl Keyspace {
             .is_none_or(|slots| slots.contains(slot))
     }
 
+    /// Whether all of `slots` are visible.
+    pub(crate) fn shows_all(&self, slots: &SlotSet) -> bool {
+        let visible = self.visible.as_ref();
+        visible.is_none_or(|visible| slots.is_subset(visible))
+    }
+
     /// The first visible slot with keys at or after `from`.
     pub(crate) fn visible_slot_from(&self, from: Slot) -> Option<Slot> {
         let mut slot = from;

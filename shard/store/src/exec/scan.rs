@@ -2,7 +2,8 @@
 //!
 //! A cursor is a place in the order (slot, hash): its low 14 bits are the slot, the rest the top 48 bits of the hash to go on
 //! from. The order is the same on every node of a cluster, so a cursor keeps its meaning when slots move. `SLOTS a-b`, which Redis does not
-//! have, ends the scan after slot `b`: a proxy scans the ranges of one node after the other.
+//! have, ends the scan after slot `b`: a proxy scans the ranges of one node after the other. It is refused when
+//! not all of these slots are shown here: a proxy whose map is old would otherwise pass over keys in silence.
 
 use larder_wire::glob;
 use larder_wire::{Refusal, Slot, SlotSet, UnixMillis};
@@ -70,6 +71,11 @@ impl<'a> Options<'a> {
 pub fn scan(call: &mut Call<'_>) -> Result<(), Refusal> {
     let cursor = parse_cursor(call.request.arg(1)).ok_or(Refusal::INVALID_CURSOR)?;
     let options = Options::of(call)?;
+    if let Some(slots) = &options.slots
+        && !call.keyspace.shows_all(slots)
+    {
+        return Err(Refusal::TRY_AGAIN);
+    }
     let mut keys: Vec<Box<[u8]>> = Vec::new();
     let next = scan_keyspace(call.keyspace, cursor, &options, |item| {
         if options.wants(&item, call.now) {
