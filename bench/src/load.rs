@@ -3,6 +3,7 @@
 //!
 //! threads × (one current-thread runtime × (clients / threads) connections)
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,10 +91,11 @@ pub(crate) async fn command(args: LoadArgs) -> Result<(), Failure> {
         fill(args.connect, args.shape.keys, args.shape.value_bytes).await?;
     }
     let report = run(args.connect, args.shape).await?;
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{report}");
+        write!(out, "{report}")?;
     }
     match report.first_error {
         Some(error) => Err(format!("{} requests were refused: {error}", report.errors).into()),

@@ -1,6 +1,7 @@
 //! What was measured, as a Markdown table for docs/BENCHMARKS.md.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::Failure;
@@ -36,9 +37,8 @@ impl Table {
     /// Prints the table and, if asked to, appends it to `file`.
     pub(crate) fn publish(&self, file: Option<&Path>) -> Result<(), Failure> {
         let text = self.to_markdown();
-        print!("{text}");
+        std::io::stdout().lock().write_all(text.as_bytes())?;
         if let Some(file) = file {
-            use std::io::Write as _;
             let mut out = std::fs::OpenOptions::new()
                 .create(true)
                 .append(true)
