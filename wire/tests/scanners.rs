@@ -318,7 +318,7 @@ fn replies_are_measured_however_they_are_cut() {
             let mut sizes = pieces.iter().copied().cycle();
             let mut found = Vec::new();
             while start < stream.len() {
-                match scanner.scan(&stream[start..arrived].to_vec()) {
+                match scanner.scan(&stream[start..arrived]) {
                     Ok(Some(end)) => {
                         found.push(stream[start..start + end].to_vec());
                         start += end;

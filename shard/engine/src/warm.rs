@@ -38,3 +38,62 @@ impl Node {
         at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_wire::NodeId;
+    use larder_wire::resp::OwnedRequest;
+
+    use super::*;
+    use crate::node::NodeSettings;
+
+    fn node() -> Node {
+        Node::new(NodeSettings {
+            id: NodeId::from_bytes([1; 20]),
+            run_id: NodeId::from_bytes([2; 20]),
+            standalone: true,
+            addr: "127.0.0.1:1".to_string(),
+            port: 1,
+            secret: None,
+            maxmemory: 0,
+            hash_seed: 7,
+            random_seed: 7,
+        })
+    }
+
+    fn gets(count: usize) -> Vec<u8> {
+        let requests = (0..count)
+            .map(|index| OwnedRequest::from_args(["GET", &format!("{index:03}")]).into_bytes());
+        requests.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_look_ahead_covers_whole_requests_up_to_its_limit() {
+        let mut node = node();
+        let one = gets(1).len();
+        assert_eq!(node.warm(&gets(3)), 3 * one);
+        assert_eq!(node.warm(&gets(100)), WARM_KEYS_MAX * one);
+        assert_eq!(node.warm(&gets(WARM_KEYS_MAX)), WARM_KEYS_MAX * one);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_wrong_is_not_looked_at_again() {
+        let mut node = node();
+        for rest in [&b"*2\r\n$3\r\nGE"[..], b"*x\r\n", b"$"] {
+            let input = [&gets(2)[..], rest].concat();
+            assert_eq!(node.warm(&input), input.len(), "{rest:?}");
+            // Nothing of it is left behind for the next batch.
+            assert_eq!(node.warm(&gets(2)), gets(2).len());
+        }
+    }
+
+    #[test]
+    fn a_look_ahead_counts_as_no_lookup() {
+        let mut node = node();
+        let (before, memory) = (node.keyspace.stats(), node.keyspace.used_memory());
+        node.warm(&gets(10));
+        let after = node.keyspace.stats();
+        assert_eq!((after.hits, after.misses), (before.hits, before.misses));
+        assert_eq!(node.keyspace.used_memory(), memory);
+    }
+}
