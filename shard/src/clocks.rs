@@ -1,30 +1,39 @@
 //! The clocks of a node's thread.
 
+use std::cell::Cell;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use larder_engine::Clock;
 
 /// Counts from the start of the node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     started: Instant,
+    /// The wall clock in microseconds at one moment: between two settings it goes by the monotonic one.
+    set: Cell<(Instant, i64)>,
 }
 
 impl Clocks {
     pub(crate) fn start() -> Clocks {
+        let now = Instant::now();
         Clocks {
-            started: Instant::now(),
+            started: now,
+            set: Cell::new((now, wall_us())),
         }
     }
 
-    /// Read once a batch.
+    /// Follows the wall clock where it was stepped. To be called a few times a second.
+    pub(crate) fn set(&self) {
+        self.set.set((Instant::now(), wall_us()));
+    }
+
+    /// Read once a batch, by one look at one clock.
+    #[inline]
     pub(crate) fn read(&self) -> (Clock, Instant) {
         let now = Instant::now();
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let (at, wall_us) = self.set.get();
         let clock = Clock {
-            unix_us: unix.as_micros() as i64,
+            unix_us: wall_us + now.duration_since(at).as_micros() as i64,
             mono_ms: now.duration_since(self.started).as_millis() as u64,
         };
         (clock, now)
@@ -33,4 +42,11 @@ impl Clocks {
     pub(crate) fn clock(&self) -> Clock {
         self.read().0
     }
+}
+
+fn wall_us() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_micros() as i64
 }

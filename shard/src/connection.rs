@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use larder_engine::{Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
+use larder_wire::Attempt;
 use larder_wire::control::FeedAsk;
 use larder_wire::resp::{RequestScanner, Scanned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     owed: Vec<u8>,
     owed_at: usize,
     closing: bool,
+    /// The feed that this connection has become.
+    feed: Option<Attempt>,
 }
 
 /// Serves one accepted connection to its end.
@@ -124,6 +127,7 @@ impl Connection {
             owed: Vec::new(),
             owed_at: 0,
             closing: false,
+            feed: None,
         })
     }
 
@@ -268,7 +272,10 @@ impl Connection {
                         Outcome::Close => break After::Close,
                         // The whole node stands still, as a server that is busy does.
                         Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
-                        Outcome::Feed(ask) => break After::Feed(ask),
+                        Outcome::Feed(ask) => {
+                            self.feed = Some(ask.attempt);
+                            break After::Feed(ask);
+                        }
                         Outcome::Import(import) => {
                             let shared = Rc::clone(&self.shared);
                             tokio::task::spawn_local(feed_target::run(shared, import));
@@ -343,6 +350,10 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // In a panic the node may be borrowed, and is about to end anyway.
         if let Ok(mut node) = self.shared.node.try_borrow_mut() {
+            if let Some(attempt) = self.feed {
+                node.feed_lost(attempt);
+                self.shared.pass_releases_on(&node);
+            }
             node.close_session(&mut self.session);
         }
     }

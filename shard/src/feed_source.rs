@@ -38,9 +38,6 @@ pub(crate) async fn serve(
         scanner: RequestScanner::new(),
     };
     let ended = stream_frames(shared, stream, owed, &mut acks).await;
-    let mut node = shared.node.borrow_mut();
-    node.feed_lost(attempt);
-    shared.pass_releases_on(&node);
     match ended {
         Ok(()) => info!(%attempt, "feed is over"),
         Err(error) => warn!(%attempt, "feed was lost: {error}"),

@@ -29,6 +29,7 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     loop {
         ticks.tick().await;
         {
+            shared.clocks.set();
             let mut node = shared.node.borrow_mut();
             let clock = shared.clocks.clock();
             node.tick(clock);

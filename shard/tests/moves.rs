@@ -18,6 +18,12 @@ fn secret() -> Secret {
     Secret::new(b"open sesame").unwrap()
 }
 
+/// An address that nobody listens at.
+fn nobody() -> String {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
 struct Cluster {
     handle: Handle,
     _registry: Registry,
@@ -30,7 +36,7 @@ impl Cluster {
             listen: "127.0.0.1:0".to_string(),
             nodes: 2,
             // Nobody listens there: the test pushes the maps itself.
-            topology: Some("127.0.0.1:1".to_string()),
+            topology: Some(nobody()),
             secret: Some(secret()),
             ..ShardConfig::default()
         };
@@ -274,14 +280,14 @@ fn a_source_that_cannot_be_reached_fails_the_import() {
             attempt: Attempt(1),
             slots: "5".parse().unwrap(),
             source: cluster.handle.nodes().next().unwrap().id,
-            source_addr: "127.0.0.1:1".to_string(),
+            source_addr: nobody(),
         };
         request(&mut target, &["LARDER", "IMPORT", &json(&import)]).await;
         let state = target_await(&mut target, 1).await;
         let ImportPhase::Failed { reason } = state.phase else {
             panic!("{state:?}");
         };
-        assert!(reason.contains("127.0.0.1:1"), "{reason}");
+        assert!(reason.contains(&import.source_addr), "{reason}");
         cluster.handle.stop();
     });
 }

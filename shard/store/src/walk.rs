@@ -187,6 +187,16 @@ impl Keyspace {
         Some(item.capture())
     }
 
+    /// Bytes that the key takes in memory, its collection's included: MEMORY USAGE. Counts as no access.
+    pub fn footprint<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<usize> {
+        let key = key.into();
+        let table = &self.tables[key.slot().index()];
+        let at = table.find(self.hashes.of(key.bytes()), key.bytes())?;
+        let entry = table.entry(at);
+        let due = entry.expires().is_some_and(|at| at <= now);
+        (!due).then(|| entry.footprint())
+    }
+
     /// Some visible key that has not expired: RANDOMKEY.
     pub fn random_key(&mut self, now: UnixMillis) -> Option<Box<[u8]>> {
         const TRIES: usize = 100;

@@ -381,7 +381,7 @@ macro_rules! command_table {
             Latency                "latency"                 -2 []                                             []                   []                  Local            container;
             LatencyDoctor          "latency|doctor"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
             LatencyGraph           "latency|graph"            3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            LatencyHelp            "latency|help"             2 [LOADING STALE]                                []                   []                  Local            nobody;
+            LatencyHelp            "latency|help"             2 [LOADING STALE]                                []                   []                  Local            engine(server::latency_help);
             LatencyHistogram       "latency|histogram"       -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
             LatencyHistory         "latency|history"          3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(server::latency_history);
             LatencyLatest          "latency|latest"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(server::latency_latest);
@@ -389,13 +389,13 @@ macro_rules! command_table {
             Lolwut                 "lolwut"                  -1 [READONLY FAST]                                []                   []                  Local            nobody;
             Memory                 "memory"                  -2 []                                             []                   []                  Local            container;
             MemoryDoctor           "memory|doctor"            2 []                                             []                   []                  Refused          nobody;
-            MemoryHelp             "memory|help"              2 [LOADING STALE]                                []                   []                  Local            nobody;
+            MemoryHelp             "memory|help"              2 [LOADING STALE]                                []                   []                  Local            engine(server::memory_help);
             MemoryMallocStats      "memory|malloc-stats"      2 []                                             []                   []                  Refused          nobody;
             MemoryPurge            "memory|purge"             2 []                                             []                   []                  EveryNode(AllOk) engine(server::memory_purge);
             MemoryStats            "memory|stats"             2 []                                             []                   []                  Refused          nobody;
-            MemoryUsage            "memory|usage"            -3 [READONLY]                                     []                   [one(2, RO)]        Key              nobody;
+            MemoryUsage            "memory|usage"            -3 [READONLY]                                     []                   [one(2, RO)]        Key              engine(server::memory_usage);
             Module                 "module"                  -2 []                                             []                   []                  Local            container;
-            ModuleHelp             "module|help"              2 [LOADING STALE]                                []                   []                  Local            nobody;
+            ModuleHelp             "module|help"              2 [LOADING STALE]                                []                   []                  Local            engine(server::module_help);
             ModuleList             "module|list"              2 [ADMIN NOSCRIPT]                               []                   []                  Refused          engine(server::module_list);
             ModuleLoad             "module|load"             -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
             ModuleLoadex           "module|loadex"           -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
@@ -411,7 +411,7 @@ macro_rules! command_table {
             Slaveof                "slaveof"                  3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
             Slowlog                "slowlog"                 -2 []                                             []                   []                  Local            container;
             SlowlogGet             "slowlog|get"             -2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_get);
-            SlowlogHelp            "slowlog|help"             2 [LOADING STALE]                                []                   []                  Local            nobody;
+            SlowlogHelp            "slowlog|help"             2 [LOADING STALE]                                []                   []                  Local            engine(server::slowlog_help);
             SlowlogLen             "slowlog|len"              2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_len);
             SlowlogReset           "slowlog|reset"            2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_reset);
             Swapdb                 "swapdb"                   3 [WRITE FAST]                                   [DANGEROUS KEYSPACE] []                  Refused          nobody;

@@ -89,9 +89,11 @@ pub fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 /// Nothing is logged (`slowlog-log-slower-than` is -1).
 pub fn slowlog_get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if turn.request.len() > 3 {
-        return Err(Refusal::wrong_arity("slowlog|get"));
+        return Err(Refusal::fixed(
+            "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
+        ));
     }
-    if turn.request.len() == 3 && turn.arg_int(2)? < -1 {
+    if turn.request.len() == 3 && turn.arg_int(2).unwrap_or(i64::MIN) < -1 {
         return Err(Refusal::fixed(
             "ERR count should be greater than or equal to -1",
         ));
@@ -173,5 +175,79 @@ pub fn command_getkeysandflags(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> 
 
 pub fn command_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     describe::help(&mut turn.reply);
+    Ok(Outcome::Done)
+}
+
+pub fn slowlog_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    help(
+        turn,
+        "SLOWLOG",
+        &[
+            "GET [<count>]",
+            "    Return top <count> entries from the slowlog (none are kept here).",
+            "LEN",
+            "    Return the length of the slowlog.",
+            "RESET",
+            "    Reset the slowlog.",
+        ],
+    )
+}
+
+pub fn latency_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    help(
+        turn,
+        "LATENCY",
+        &[
+            "HISTORY <event>",
+            "    Return time-latency samples for the <event> class (none are kept here).",
+            "LATEST",
+            "    Return the latest latency samples for all events.",
+            "RESET [<event> ...]",
+            "    Reset latency data of one or more <event> classes.",
+        ],
+    )
+}
+
+pub fn module_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    help(
+        turn,
+        "MODULE",
+        &[
+            "LIST",
+            "    Return a list of loaded modules (there are none).",
+        ],
+    )
+}
+
+pub fn memory_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    help(
+        turn,
+        "MEMORY",
+        &[
+            "PURGE",
+            "    Attempt to purge dirty pages for reclamation by the allocator.",
+            "USAGE <key> [SAMPLES <count>]",
+            "    Return memory in bytes used by <key> and its value.",
+        ],
+    )
+}
+
+/// SAMPLES is read and not needed: the count of bytes is kept, not estimated.
+pub fn memory_usage(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let request = turn.request;
+    match request.len() {
+        3 => {}
+        5 if turn.is_word(3, "samples") => {
+            if turn.arg_int(4)? < 0 {
+                return Err(Refusal::SYNTAX);
+            }
+        }
+        _ => return Err(Refusal::SYNTAX),
+    }
+    let keyspace = &turn.node.keyspace;
+    match keyspace.footprint(request.arg(2), turn.clock.now()) {
+        Some(bytes) => turn.reply.int(bytes as i64),
+        None => turn.reply.null(),
+    }
     Ok(Outcome::Done)
 }
