@@ -149,7 +149,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
         return;
     }
     args.push(match word {
-        "s" | "h" | "l" | "t" | "z" => key(Some(word), chance),
+        "s" | "h" | "l" | "t" | "z" | "p" | "g" => key(Some(word), chance),
         "x" => format!("x{}", chance.below(3)).into_bytes(),
         "k" => key(None, chance),
         "v" => value(chance),
@@ -204,6 +204,9 @@ fn any_case(word: &str, chance: &mut Chance) -> Vec<u8> {
     }
 }
 
+/// What the names of keys start with, by what most of them hold.
+const KINDS: &[&str] = &["s", "h", "l", "t", "z", "p", "g"];
+
 /// All keys that requests name.
 pub fn all_keys() -> impl Iterator<Item = String> {
     let same_score = (0..3).map(|number| format!("x{number}"));
@@ -212,15 +215,15 @@ pub fn all_keys() -> impl Iterator<Item = String> {
 
 /// Those that may hold anything.
 pub fn any_keys() -> impl Iterator<Item = String> {
-    ["s", "h", "l", "t", "z"]
-        .into_iter()
+    KINDS
+        .iter()
         .flat_map(|kind| (0..4).map(move |number| format!("{kind}{number}")))
 }
 
 fn key(kind: Option<&str>, chance: &mut Chance) -> Vec<u8> {
     let kind = match kind {
         Some(kind) if !chance.one_in(15) => kind,
-        _ => chance.pick(&["s", "h", "l", "t", "z"]),
+        _ => chance.pick(KINDS),
     };
     format!("{kind}{}", chance.below(4)).into_bytes()
 }

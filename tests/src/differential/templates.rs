@@ -6,6 +6,7 @@
 //! | word | is |
 //! | --- | --- |
 //! | `s` `h` `l` `t` `z` | a key that mostly holds a string, hash, list, set, sorted set |
+//! | `p` `g` | a key that mostly holds a HyperLogLog, places on the earth |
 //! | `x` | a key that holds members of one score: ranges by name are undefined otherwise |
 //! | `k` | any key but those |
 //! | `v` `f` `m` | a value, a field, a member |
@@ -160,6 +161,14 @@ pub const TEMPLATES: &[&str] = &[
     "ZUNION 2 z t WEIGHTS score score [WITHSCORES]",
     "ZUNIONSTORE z N:z [AGGREGATE SUM|AGGREGATE MIN|AGGREGATE MAX]",
     "ZUNIONSTORE z 2 z z WEIGHTS score score",
+    // HyperLogLogs
+    "PFADD p v+",
+    "PFADD p m+",
+    "PFADD p",
+    "PFCOUNT p",
+    "PFCOUNT p+",
+    "PFMERGE p p+",
+    "GET p",
     // Keys of any type
     "COPY k k [REPLACE]",
     "DEL k+",

@@ -10,6 +10,7 @@ mod element_scan;
 pub mod expire;
 pub mod generic;
 pub mod hash;
+pub mod hll;
 pub mod lcs;
 pub mod list;
 pub mod list_move;
