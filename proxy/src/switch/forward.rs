@@ -32,10 +32,12 @@ impl Switch {
             debug_assert!(false, "a request without a slot has no owner");
             return;
         };
-        if self.table[slot.index()] & GATED != 0 {
-            self.hold(slot, tag, bytes);
-        } else {
+        if self.table[slot.index()] & GATED == 0 {
             self.forward(tag, bytes, false);
+        } else if self.gates.starts_probe(slot) {
+            self.forward(tag, bytes, true);
+        } else {
+            self.hold(slot, tag, bytes);
         }
     }
 

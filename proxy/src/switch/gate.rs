@@ -94,6 +94,17 @@ impl<L: Copy + PartialEq, C> Gates<L, C> {
         matches!(gate.phase, Phase::Ready)
     }
 
+    /// Whether the next command of the slot may be sent as the probe at once: nothing is queued before it.
+    pub(crate) fn starts_probe(&mut self, slot: Slot) -> bool {
+        match self.gates.get_mut(&slot) {
+            Some(gate) if matches!(gate.phase, Phase::Ready) && gate.queue.is_empty() => {
+                gate.phase = Phase::Probing;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// A command came back without having been carried out. `barriers`: all that may still be in flight for the slot.
     pub(crate) fn bounced(
         &mut self,
@@ -283,8 +294,8 @@ mod tests {
         gates.close(SLOT, vec![]);
         drained(&mut gates, 0);
         assert_eq!(gates.rested(0), [SLOT]);
-        assert!(gates.arrive(SLOT, 1));
-        assert_eq!(gates.probe(SLOT), Some(1));
+        assert!(gates.starts_probe(SLOT), "nothing is queued");
+        assert!(!gates.starts_probe(SLOT), "one probe at a time");
         gates.arrive(SLOT, 2);
         assert!(gates.accepted(SLOT, false).is_empty());
         assert_eq!(gates.rested(0), [SLOT]);
