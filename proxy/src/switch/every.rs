@@ -2,16 +2,19 @@
 //!
 //! Their client's commands before them are answered first and those after them wait, since they touch
 //! every slot. When a node refuses or is lost, all of it is asked anew by the table of that moment.
+//!
+//! Larder's nodes are told with FLUSHALL the epoch of the map by which they are asked, and refuse by another: else a slot that
+//! moves from a node that has not emptied it yet to one that has emptied all of its own would be missed.
 
 use larder_wire::Refusal;
 use larder_wire::command::{CommandId, Merge};
 use larder_wire::resp::reply;
-use larder_wire::resp::{Protocol, Request};
+use larder_wire::resp::{OwnedRequest, Protocol, Request, RequestScanner, Scanned};
 
 use super::forward::error_line;
 use super::link::{Kind, NO_SLOT};
 use super::route::Flow;
-use super::{Action, ClientKey, GatherKey, Retry, Switch};
+use super::{Action, Backend, ClientKey, GatherKey, Retry, Switch};
 use crate::limits::HOLD_MS_MAX;
 
 /// What is needed to ask anew.
@@ -93,12 +96,29 @@ impl Switch {
             .map_or_else(Vec::new, |every| every.request.clone());
         let (client, seq) = (gather.client, gather.seq);
         let (command, protocol): (CommandId, Protocol) = (gather.command, gather.protocol);
+        let bytes = self.with_epoch(command, bytes);
         for (&node, share) in nodes.iter().zip(shares) {
             let kind = Kind::Share { gather: key, share };
             let tag = self.tag(client, seq, None, command, protocol, kind);
             debug_assert_eq!(tag.slot, NO_SLOT);
             self.send_to(node, tag, &bytes, false);
         }
+    }
+
+    fn with_epoch(&self, id: CommandId, bytes: Vec<u8>) -> Vec<u8> {
+        let flushes = matches!(id, CommandId::Flushall | CommandId::Flushdb);
+        let mut scanner = RequestScanner::new();
+        if !flushes
+            || self.backend != Backend::Larder
+            || !matches!(scanner.scan(&bytes), Ok(Scanned::Request { .. }))
+        {
+            return bytes;
+        }
+        let epoch = self.epoch.to_string();
+        let request = scanner.request(&bytes);
+        let mut args: Vec<&[u8]> = request.args_from(0).collect();
+        args.extend([&b"EPOCH"[..], epoch.as_bytes()]);
+        OwnedRequest::from_args(args).into_bytes()
     }
 
     /// A node has not carried its share out.

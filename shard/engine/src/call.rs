@@ -212,6 +212,9 @@ impl Node {
         let spec = command::spec(id);
         let mut positions = keys::positions(id, request);
         let Some(first) = positions.next() else {
+            if matches!(id, CommandId::Flushall | CommandId::Flushdb) {
+                self.check_stated_epoch(request)?;
+            }
             return Ok((self.judge_keyless(id), None));
         };
         let slot = slot_of(request.arg(first.at));
@@ -251,6 +254,21 @@ impl Node {
             Verdict::Hold
         } else {
             Verdict::Go
+        }
+    }
+
+    /// `FLUSHALL … EPOCH n`, as a proxy says it to every node, is carried out by the map of that epoch or not at all. By one map
+    /// each slot is one node's; with two a slot that moves between them could be missed.
+    fn check_stated_epoch(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        let at = request.len().saturating_sub(2);
+        let stated =
+            (at > 0 && request.arg(at).eq_ignore_ascii_case(b"epoch")).then(|| request.arg(at + 1));
+        let own = self.ownership.epoch();
+        match stated {
+            Some(epoch) if epoch != own.to_string().as_bytes() => Err(Refusal::new(format!(
+                "TRYAGAIN this node's slot map is of epoch {own}"
+            ))),
+            Some(_) | None => Ok(()),
         }
     }
 

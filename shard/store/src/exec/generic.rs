@@ -136,13 +136,16 @@ pub fn dbsize(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// `EPOCH n`, which Redis does not have, is for the engine of a cluster's node to judge.
 pub fn flushall(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let known =
-        |word: &[u8]| word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync");
-    match (call.request.len(), call.request.get(1)) {
-        (1, _) => {}
-        (2, Some(word)) if known(word) => {}
-        (_, _) => return Err(Refusal::SYNTAX),
+    let is = |at: usize, word: &[u8]| {
+        let arg = call.request.get(at);
+        arg.is_some_and(|arg| arg.eq_ignore_ascii_case(word))
+    };
+    let rest = 1 + usize::from(is(1, b"async") || is(1, b"sync"));
+    let epoch = call.keyspace.is_partial() && is(rest, b"epoch");
+    if call.request.len() != rest + 2 * usize::from(epoch) {
+        return Err(Refusal::SYNTAX);
     }
     call.keyspace.drop_visible();
     call.effects.verbatim();
