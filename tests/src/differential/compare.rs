@@ -47,6 +47,8 @@ fn likeness(args: &Args) -> Likeness {
         ("OBJECT", Some("IDLETIME" | "FREQ")) => Likeness::Shape,
         // Keys that are over are counted until somebody has noticed.
         ("DBSIZE", _) => Likeness::Shape,
+        // Unsorted, a set comes in each server's own order, of which LIMIT takes any part.
+        ("SORT" | "SORT_RO", _) if args.iter().any(|arg| arg == b"nosort") => Likeness::Shape,
         // What a cursor means that no SCAN has given is each server's own affair.
         ("SCAN", cursor) if cursor != Some("0") => Likeness::Any,
         ("SSCAN" | "HSCAN" | "ZSCAN", _) if args.get(2).is_some_and(|arg| arg != b"0") => {

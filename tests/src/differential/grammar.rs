@@ -150,7 +150,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
     }
     args.push(match word {
         "s" | "h" | "l" | "t" | "z" | "p" | "g" => key(Some(word), chance),
-        "x" => format!("x{}", chance.below(3)).into_bytes(),
+        "x" | "p" => format!("{word}{}", chance.below(3)).into_bytes(),
         "k" => key(None, chance),
         "v" => value(chance),
         "f" | "m" => member(chance),
@@ -209,8 +209,10 @@ const KINDS: &[&str] = &["s", "h", "l", "t", "z", "p", "g"];
 
 /// All keys that requests name.
 pub fn all_keys() -> impl Iterator<Item = String> {
-    let same_score = (0..3).map(|number| format!("x{number}"));
-    any_keys().chain(same_score)
+    let special = ["x", "p"]
+        .into_iter()
+        .flat_map(|kind| (0..3).map(move |number| format!("{kind}{number}")));
+    any_keys().chain(special)
 }
 
 /// Those that may hold anything.
