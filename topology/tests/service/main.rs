@@ -134,8 +134,13 @@ impl World {
         self.topology.as_ref().unwrap().addr()
     }
 
-    /// What the nodes together own: each slot once.
-    fn owned(&self) -> BTreeMap<u8, usize> {
+    /// What the nodes together own, once each has the last map: each slot once.
+    async fn owned(&self) -> BTreeMap<u8, usize> {
+        until(self.addr(), "every node has the last map", |status| {
+            let mut shards = status.shards.iter();
+            shards.all(|shard| shard.node.epoch == status.epoch)
+        })
+        .await;
         let mut all = larder_wire::SlotSet::new();
         let mut sizes = BTreeMap::new();
         for node in &self.nodes {
@@ -168,7 +173,7 @@ impl World {
 #[tokio::test]
 async fn a_cluster_forms_from_the_nodes_that_join_and_serves_its_map() {
     let world = World::formed(3, 0).await;
-    assert_eq!(sorted(world.owned()), [5461, 5461, 5462]);
+    assert_eq!(sorted(world.owned().await), [5461, 5461, 5462]);
     let handle = world.topology.as_ref().unwrap();
     assert_eq!(handle.readiness().get(), Ok(()));
     assert_eq!(handle.maps().borrow().shards().len(), 3);
@@ -194,7 +199,7 @@ async fn growing_and_shrinking_move_slots_source_first_and_watchers_see_each_map
             .all(|shard| shard.node.epoch == status.epoch)
     })
     .await;
-    assert!(world.owned().values().all(|&size| size == 4096));
+    assert!(world.owned().await.values().all(|&size| size == 4096));
     world.sources_came_first();
     let mut last = 0;
     while last < status.epoch.0 {
@@ -207,7 +212,7 @@ async fn growing_and_shrinking_move_slots_source_first_and_watchers_see_each_map
     finished(world.addr(), report.operation.unwrap()).await;
     let status = status_of_one_shard(&world).await;
     assert_eq!((status.shards.len(), status.spares.len()), (1, 3));
-    assert_eq!(world.owned().values().max(), Some(&16384));
+    assert_eq!(world.owned().await.values().max(), Some(&16384));
 }
 
 async fn status_of_one_shard(world: &World) -> Status {
@@ -231,7 +236,7 @@ async fn a_source_that_lets_go_is_asked_again_and_the_reshard_ends() {
     let ended = &moves.finished[0];
     assert_eq!((&ended.outcome, ended.failures), (&Outcome::Done, 2));
     assert_eq!(
-        world.owned().into_values().collect::<Vec<_>>(),
+        world.owned().await.into_values().collect::<Vec<_>>(),
         [8192, 8192]
     );
     world.sources_came_first();
@@ -267,7 +272,7 @@ async fn a_topology_that_ends_in_the_middle_goes_on_where_it_was() {
         (&Outcome::Done, 0)
     );
     assert_eq!(
-        world.owned().into_values().collect::<Vec<_>>(),
+        world.owned().await.into_values().collect::<Vec<_>>(),
         [8192, 8192]
     );
     assert_eq!(
@@ -290,7 +295,7 @@ async fn a_node_that_starts_again_gets_its_map_again_and_the_loss_is_counted() {
     })
     .await;
     assert_eq!(status.shards.len(), 2);
-    world.owned();
+    world.owned().await;
 }
 
 #[tokio::test]
