@@ -35,6 +35,8 @@ impl Captured {
     pub fn into_sending(self, key: &[u8]) -> Sending {
         let large = match &self.value {
             Value::Int(_) | Value::Bytes(_) => false,
+            // Its commands say what a payload does.
+            Value::Collection(Collection::Stream(_)) => true,
             Value::Collection(collection) => {
                 collection.len() > PIECE_ELEMENTS_MAX || collection.heap_bytes() > PIECE_BYTES_MAX
             }
@@ -127,6 +129,12 @@ impl Sending {
                     args.push(member.to_vec());
                 });
                 (&b"ZADD"[..], next)
+            }
+            Value::Collection(Collection::Stream(stream)) => {
+                let next = stream.piece(&self.key, from, Budget::new(1, 0), |command| {
+                    args = command.iter().map(|arg| arg.to_vec()).collect();
+                });
+                return (OwnedRequest::from_args(args.iter()), next);
             }
             Value::Int(_) | Value::Bytes(_) => unreachable!("a string is sent whole"),
         };

@@ -13,15 +13,17 @@ pub enum ValueType {
     Set,
     ZSet,
     Hash,
+    Stream,
 }
 
 impl ValueType {
-    pub const ALL: [ValueType; 5] = [
+    pub const ALL: [ValueType; 6] = [
         ValueType::String,
         ValueType::List,
         ValueType::Set,
         ValueType::ZSet,
         ValueType::Hash,
+        ValueType::Stream,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl ValueType {
             ValueType::Set => "set",
             ValueType::ZSet => "zset",
             ValueType::Hash => "hash",
+            ValueType::Stream => "stream",
         }
     }
 }
@@ -47,7 +50,7 @@ pub trait Kind: Clone + Sized + 'static {
     /// Bytes that it holds on the heap, the structure itself not counted. O(1): asked for after every write.
     fn heap_bytes(&self) -> usize;
 
-    /// A collection that is empty after a write is removed with its key.
+    /// A collection that is empty after a write is removed with its key. A stream never is.
     fn is_empty(&self) -> bool;
 
     /// Elements (fields, members).
@@ -115,6 +118,7 @@ collections! {
     List(crate::collection::List),
     Set(crate::collection::Set),
     ZSet(crate::collection::Zset),
+    Stream(crate::collection::Stream),
 }
 
 /// A string as it is stored: an integer where its text is exactly one, else bytes.

@@ -183,10 +183,10 @@ macro_rules! command_table {
 
             // Streams
             Xack                 "xack"                  -4 [WRITE FAST]         [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
-            Xadd                 "xadd"                  -5 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
+            Xadd                 "xadd"                  -5 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   store(stream_add::xadd);
             Xautoclaim           "xautoclaim"            -6 [WRITE FAST]         [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
             Xclaim               "xclaim"                -6 [WRITE FAST]         [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
-            Xdel                 "xdel"                  -3 [WRITE FAST]         [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
+            Xdel                 "xdel"                  -3 [WRITE FAST]         [STREAM] [one(1, RW_DELETE)]                     Key   store(stream::xdel);
             Xgroup               "xgroup"                -2 []                   []       []                                      Local container;
             XgroupCreate         "xgroup|create"         -5 [WRITE DENYOOM]      [STREAM] [one(2, RW_INSERT)]                     Key   nobody;
             XgroupCreateconsumer "xgroup|createconsumer"  5 [WRITE DENYOOM]      [STREAM] [one(2, RW_INSERT)]                     Key   nobody;
@@ -197,16 +197,16 @@ macro_rules! command_table {
             Xinfo                "xinfo"                 -2 []                   []       []                                      Local container;
             XinfoConsumers       "xinfo|consumers"        4 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
             XinfoGroups          "xinfo|groups"           3 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
-            XinfoHelp            "xinfo|help"             2 [LOADING STALE]      [STREAM] []                                      Local nobody;
-            XinfoStream          "xinfo|stream"          -3 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   nobody;
-            Xlen                 "xlen"                   2 [READONLY FAST]      [STREAM] [one(1, RO)]                            Key   nobody;
+            XinfoHelp            "xinfo|help"             2 [LOADING STALE]      [STREAM] []                                      Local store(stream_info::help);
+            XinfoStream          "xinfo|stream"          -3 [READONLY]           [STREAM] [one(2, RO_ACCESS)]                     Key   store(stream_info::stream);
+            Xlen                 "xlen"                   2 [READONLY FAST]      [STREAM] [one(1, RO)]                            Key   store(stream::xlen);
             Xpending             "xpending"              -3 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
-            Xrange               "xrange"                -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
+            Xrange               "xrange"                -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   store(stream::xrange);
             Xread                "xread"                 -4 [READONLY BLOCKING]  [STREAM] [after("STREAMS", 1, -1, 2, RO_ACCESS)] Key   nobody;
             Xreadgroup           "xreadgroup"            -7 [WRITE BLOCKING]     [STREAM] [after("STREAMS", 4, -1, 2, RO_ACCESS)] Key   nobody;
-            Xrevrange            "xrevrange"             -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   nobody;
-            Xsetid               "xsetid"                -3 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   nobody;
-            Xtrim                "xtrim"                 -4 [WRITE]              [STREAM] [one(1, RW_DELETE)]                     Key   nobody;
+            Xrevrange            "xrevrange"             -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   store(stream::xrevrange);
+            Xsetid               "xsetid"                -3 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   store(stream::xsetid);
+            Xtrim                "xtrim"                 -4 [WRITE]              [STREAM] [one(1, RW_DELETE)]                     Key   store(stream_add::xtrim);
 
             // HyperLogLog
             Pfadd      "pfadd"      -2 [WRITE DENYOOM FAST]  [HYPERLOGLOG] [one(1, RW_INSERT)]                            Key     store(hll::pfadd);

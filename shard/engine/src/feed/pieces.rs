@@ -99,7 +99,7 @@ fn write_expiry(key: &[u8], expires: Option<UnixMillis>, out: &mut Vec<u8>) {
     }
 }
 
-/// One command with the elements from `from` on; where the next one goes on.
+/// One command (of a stream: several) with the elements from `from` on; where the next one goes on.
 fn write_piece(
     key: &[u8],
     collection: &Collection,
@@ -141,6 +141,9 @@ fn write_piece(
                 args += 2;
             });
             (b"ZADD", next)
+        }
+        Collection::Stream(stream) => {
+            return stream.piece(key, from, budget, |args| command(out, args));
         }
     };
     array_header(out, args);

@@ -266,6 +266,13 @@ fn describe(captured: &Captured) -> String {
             });
             "zset"
         }
+        Value::Collection(Collection::Stream(stream)) => {
+            stream.piece(b"", 0, all, |args| {
+                let words: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+                parts.push(words.join(" "));
+            });
+            "stream"
+        }
     };
     format!("{kind} {parts:?} {:?}", captured.expires)
 }

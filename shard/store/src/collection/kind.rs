@@ -1,6 +1,6 @@
 //! What the keyspace asks of every collection.
 
-use super::{Hash, List, Set, Zset};
+use super::{Hash, List, Set, Stream, Zset};
 use crate::value::{Collection, Kind, ValueType};
 
 macro_rules! kinds {
@@ -49,5 +49,6 @@ kinds! {
     Hash Hash;
     List List;
     Set Set;
+    Stream Stream;
     Zset ZSet;
 }

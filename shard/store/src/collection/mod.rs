@@ -1,4 +1,4 @@
-//! Hashes, lists, sets and sorted sets as values: a packed buffer while small, a tree of shared chunks
+//! Hashes, lists, sets, sorted sets and streams as values: a packed buffer while small, a tree of shared chunks
 //! once large. A clone of a value is a cheap capture: writers copy only the chunks they touch.
 //!
 //! Knows no keys, commands, clock or randomness.
@@ -17,6 +17,7 @@ pub mod score;
 pub mod set;
 pub mod settings;
 pub mod sorted;
+pub mod stream;
 pub mod table;
 pub mod tree;
 pub mod zset;
@@ -29,6 +30,7 @@ pub use pieces::Budget;
 pub use score::packed_score;
 pub use set::Set;
 pub use settings::CollectionSettings;
+pub use stream::Stream;
 pub use zset::Zset;
 
 #[cfg(test)]

@@ -158,7 +158,9 @@ fn elements(call: &mut Call<'_>, backwards: bool) -> Result<(Vec<Vec<u8>>, bool)
             }
             (members, false)
         }
-        Some(ValueRef::Collection(Collection::Hash(_)) | ValueRef::String(_)) => {
+        Some(
+            ValueRef::Collection(Collection::Hash(_) | Collection::Stream(_)) | ValueRef::String(_),
+        ) => {
             return Err(Refusal::WRONG_TYPE);
         }
     })

@@ -231,7 +231,8 @@ fn sources<'k, 'a>(
         Some(ValueRef::Collection(Collection::ZSet(zset))) => Ok(Some(Source::Zset(zset))),
         Some(ValueRef::Collection(Collection::Set(set))) => Ok(Some(Source::Set(set))),
         Some(
-            ValueRef::Collection(Collection::Hash(_) | Collection::List(_)) | ValueRef::String(_),
+            ValueRef::Collection(Collection::Hash(_) | Collection::List(_) | Collection::Stream(_))
+            | ValueRef::String(_),
         ) => Err(Refusal::WRONG_TYPE),
     })
     .collect()

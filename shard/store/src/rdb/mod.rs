@@ -57,5 +57,6 @@ types! {
     HashListpack = 16,
     ZsetListpack = 17,
     ListQuicklist2 = 18,
+    StreamListpacks2 = 19,
     SetListpack = 20,
 }

@@ -104,6 +104,8 @@ impl<'a> Reader<'a> {
                 finished(Zset::from_packed(packed, settings)?)
             }
             Type::ZsetZiplist => zset_of_texts(&read_ziplist(&self.string()?)?, settings),
+            // Only written.
+            Type::StreamListpacks2 => None,
             Type::Hash => {
                 let mut hash = Hash::new();
                 for _ in 0..self.length()? {

@@ -2,7 +2,8 @@
 
 use super::crc64::crc64;
 use super::{Type, VERSION_WRITTEN};
-use crate::collection::{Hash, Item, List, Packed, Set, Zset};
+use crate::collection::stream::{NODE_ENTRIES, StreamId};
+use crate::collection::{Hash, Item, List, Packed, Set, Stream, Zset};
 use crate::number::parse_i64;
 use crate::value::{Collection, StringRef, ValueRef};
 
@@ -34,6 +35,7 @@ fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
         ValueRef::Collection(Collection::List(list)) => write_list(list, out),
         ValueRef::Collection(Collection::Set(set)) => write_set(set, out),
         ValueRef::Collection(Collection::ZSet(zset)) => write_zset(zset, out),
+        ValueRef::Collection(Collection::Stream(stream)) => write_stream(stream, out),
     }
 }
 
@@ -85,6 +87,81 @@ fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
         write_item(member, out);
         out.extend_from_slice(&score.to_le_bytes());
     }
+}
+
+/// Nodes of entries, what the stream knows of its past, and its groups.
+fn write_stream(stream: &Stream, out: &mut Vec<u8>) {
+    out.push(Type::StreamListpacks2 as u8);
+    let nodes = stream.len().div_ceil(NODE_ENTRIES);
+    write_length(nodes as u64, out);
+    for node in 0..nodes {
+        write_node(stream, node * NODE_ENTRIES, out);
+    }
+    write_length(stream.len() as u64, out);
+    let first = stream.first().map_or(StreamId::MIN, |entry| entry.id);
+    for id in [stream.last_id(), first, stream.max_deleted_id()] {
+        write_id(id, out);
+    }
+    write_length(stream.entries_added(), out);
+    write_length(stream.groups().len() as u64, out);
+    for (name, group) in stream.groups().iter() {
+        write_string(name, out);
+        write_id(group.last_delivered, out);
+        write_length(group.entries_read.unwrap_or(u64::MAX), out);
+        write_length(group.pending_len() as u64, out);
+        for pending in group.pending_at(0) {
+            write_raw_id(pending.id, out);
+            out.extend_from_slice(&pending.delivered.0.to_le_bytes());
+            write_length(pending.deliveries, out);
+        }
+        write_length(group.consumers().len() as u64, out);
+        for (name, consumer) in group.consumers().iter() {
+            write_string(name, out);
+            out.extend_from_slice(&consumer.seen.0.to_le_bytes());
+            write_length(consumer.pending_len() as u64, out);
+            for id in consumer.pending_from(StreamId::MIN) {
+                write_raw_id(id, out);
+            }
+        }
+    }
+}
+
+/// A node's first id, and a listpack: how many entries, how many deleted, no common fields and the end of that head; then each
+/// entry's flags, its id less the first, its fields and values, and how many elements to go back.
+fn write_node(stream: &Stream, from: usize, out: &mut Vec<u8>) {
+    let entries = || stream.iter_from(from).take(NODE_ENTRIES);
+    let Some(first) = entries().next().map(|entry| entry.id) else {
+        return;
+    };
+    write_length(16, out);
+    write_raw_id(first, out);
+    let mut packed = Packed::new();
+    let push = |packed: &mut Packed, int: i64| packed.push_back_item(Item::Int(int));
+    for head in [entries().count() as i64, 0, 0, 0] {
+        push(&mut packed, head);
+    }
+    for entry in entries() {
+        let (count, items) = entry.items();
+        push(&mut packed, 0);
+        push(&mut packed, entry.id.ms.wrapping_sub(first.ms) as i64);
+        push(&mut packed, entry.id.seq.wrapping_sub(first.seq) as i64);
+        push(&mut packed, (count / 2) as i64);
+        for item in items {
+            packed.push_back(item);
+        }
+        push(&mut packed, count as i64 + 4);
+    }
+    write_blob(&packed, out);
+}
+
+fn write_id(id: StreamId, out: &mut Vec<u8>) {
+    write_length(id.ms, out);
+    write_length(id.seq, out);
+}
+
+fn write_raw_id(id: StreamId, out: &mut Vec<u8>) {
+    out.extend_from_slice(&id.ms.to_be_bytes());
+    out.extend_from_slice(&id.seq.to_be_bytes());
 }
 
 fn write_blob(packed: &Packed, out: &mut Vec<u8>) {

@@ -2,7 +2,7 @@ use larder_wire::UnixMillis;
 use larder_wire::resp::{Protocol, ReplyWriter, Request};
 
 use crate::call::{Call, Effects};
-use crate::collection::CollectionSettings;
+use crate::collection::{Budget, CollectionSettings};
 use crate::exec::dispatch;
 use crate::keyspace::Keyspace;
 use crate::random::Random;
@@ -58,6 +58,11 @@ fn contents(value: ValueRef<'_>) -> Vec<Vec<u8>> {
             .iter()
             .map(|(member, score)| [member.to_vec(), score.to_string().into_bytes()].join(&b'='))
             .collect(),
+        ValueRef::Collection(Collection::Stream(stream)) => {
+            let (all, mut commands) = (Budget::new(usize::MAX, usize::MAX), Vec::new());
+            stream.piece(b"", 0, all, |args| commands.push(args.concat()));
+            return commands;
+        }
     };
     all.sort();
     all

@@ -2,6 +2,7 @@
 
 mod lists;
 mod packed;
+mod streams;
 mod tables;
 mod zsets;
 

@@ -1,0 +1,308 @@
+//! A stream: entries of fields and values by id, and the consumer groups that read them.
+//!
+//! Entries lie in the counted tree in the order of their ids, so that the place of an id, a range and a trim
+//! are a few nodes' work at any size. A stream without entries is still a stream: it knows its last id.
+
+mod commands;
+mod group;
+mod id;
+mod names;
+
+pub use commands::{CLAIM_DELETED, entries_read_text};
+pub use group::{Consumer, Group, Pending};
+pub use id::{ID_TEXT_BYTES_MAX, StreamId, parse_part};
+pub use names::NameMap;
+
+use super::sorted::Sorted;
+use super::tree::Tree;
+
+/// Entries that Redis keeps in one node (`stream-node-max-entries`): an approximate trim takes whole ones of so many.
+pub const NODE_ENTRIES: usize = 100;
+
+#[derive(Clone, Default)]
+pub struct Stream {
+    parts: Box<Parts>,
+}
+
+#[derive(Clone, Default)]
+struct Parts {
+    /// By id; the tail holds fields and values.
+    entries: Tree<Sorted<StreamId>>,
+    last_id: StreamId,
+    max_deleted_id: StreamId,
+    entries_added: u64,
+    groups: NameMap<Group>,
+}
+
+/// One entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    pub id: StreamId,
+    fields: &'a [u8],
+}
+
+/// How much a trim leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// At most so many entries.
+    MaxLen(u64),
+    /// No entry below this id.
+    MinId(StreamId),
+}
+
+impl Stream {
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.parts.entries.len()
+    }
+
+    /// Never: what a stream knows of its past outlives its entries.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        group::boxed::<Parts>() + self.parts.entries.heap_bytes() + self.parts.groups.heap_bytes()
+    }
+
+    /// As OBJECT ENCODING names it.
+    pub fn encoding(&self) -> &'static str {
+        "stream"
+    }
+
+    /// The greatest id that an entry ever had.
+    pub fn last_id(&self) -> StreamId {
+        self.parts.last_id
+    }
+
+    /// The greatest id of an entry that was deleted.
+    pub fn max_deleted_id(&self) -> StreamId {
+        self.parts.max_deleted_id
+    }
+
+    /// Entries that ever were.
+    pub fn entries_added(&self) -> u64 {
+        self.parts.entries_added
+    }
+
+    pub fn set_last_id(&mut self, id: StreamId) {
+        self.parts.last_id = id;
+    }
+
+    pub fn set_counters(&mut self, entries_added: u64, max_deleted_id: StreamId) {
+        self.parts.entries_added = entries_added;
+        self.parts.max_deleted_id = max_deleted_id;
+    }
+
+    pub fn groups(&self) -> &NameMap<Group> {
+        &self.parts.groups
+    }
+
+    pub fn groups_mut(&mut self) -> &mut NameMap<Group> {
+        &mut self.parts.groups
+    }
+
+    /// Adds an entry whose id is above the last one.
+    pub fn append<'a>(
+        &mut self,
+        id: StreamId,
+        fields: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+    ) {
+        debug_assert!(id > self.parts.last_id);
+        let bytes = fields.clone().map(|item| item.len() + 2).sum::<usize>() + 4;
+        let mut tail = Vec::with_capacity(bytes);
+        write_length(&mut tail, fields.len());
+        for item in fields {
+            write_length(&mut tail, item.len());
+            tail.extend_from_slice(item);
+        }
+        let parts = &mut *self.parts;
+        parts.entries.insert(parts.entries.len(), id, &[], &tail);
+        parts.last_id = id;
+        parts.entries_added += 1;
+    }
+
+    pub fn contains(&self, id: StreamId) -> bool {
+        self.parts.entries.find(id, &[]).is_ok()
+    }
+
+    pub fn entry(&self, id: StreamId) -> Option<Entry<'_>> {
+        let at = self.parts.entries.find(id, &[]).ok()?;
+        Some(self.at(at))
+    }
+
+    pub fn first(&self) -> Option<Entry<'_>> {
+        (self.len() > 0).then(|| self.at(0))
+    }
+
+    pub fn last(&self) -> Option<Entry<'_>> {
+        Some(self.at(self.len().checked_sub(1)?))
+    }
+
+    /// Entries before `id`.
+    pub fn count_below(&self, id: StreamId) -> usize {
+        self.parts.entries.count_keys(|other| *other < id)
+    }
+
+    /// The places of the entries from `start` to `end`, both included: the first one, and how many.
+    pub fn span(&self, start: StreamId, end: StreamId) -> (usize, usize) {
+        let first = self.count_below(start);
+        let past = self.parts.entries.count_keys(|id| *id <= end);
+        (first, past.saturating_sub(first))
+    }
+
+    /// The entries from place `from` on.
+    pub fn iter_from(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
+        self.parts.entries.iter_from(from).map(|record| Entry {
+            id: record.key,
+            fields: record.tail,
+        })
+    }
+
+    /// The entries from place `from` on, backwards.
+    pub fn iter_back_from(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
+        self.parts.entries.iter_back_from(from).map(|record| Entry {
+            id: record.key,
+            fields: record.tail,
+        })
+    }
+
+    /// Deletes one entry; false when there is none of this id.
+    pub fn delete(&mut self, id: StreamId) -> bool {
+        let Ok(at) = self.parts.entries.find(id, &[]) else {
+            return false;
+        };
+        self.parts.entries.remove(at, 1);
+        self.parts.max_deleted_id = self.parts.max_deleted_id.max(id);
+        true
+    }
+
+    /// Deletes the oldest entries: all that the trim asks for; or, with a limit (0 is none), only in runs as long as Redis'
+    /// nodes and no more than that many. Returns how many went.
+    pub fn trim(&mut self, trim: Trim, approximately: Option<u64>) -> usize {
+        let len = self.len();
+        let asked = match trim {
+            Trim::MaxLen(max) => len.saturating_sub(usize::try_from(max).unwrap_or(usize::MAX)),
+            Trim::MinId(id) => self.count_below(id),
+        };
+        let count = match approximately {
+            None => asked,
+            Some(limit) => whole_nodes(len, asked, limit),
+        };
+        self.parts.entries.remove(0, count);
+        count
+    }
+
+    /// How many of the entries that ever were have ids up to `id`, where that can be told without counting.
+    pub fn entries_up_to(&self, id: StreamId) -> Option<u64> {
+        let parts = &*self.parts;
+        if parts.entries_added == 0 {
+            return Some(0);
+        }
+        let first = match self.first() {
+            None if id <= parts.last_id => return Some(parts.entries_added),
+            None => return None,
+            Some(first) => first.id,
+        };
+        if id == parts.last_id {
+            return Some(parts.entries_added);
+        }
+        let unbroken = parts.max_deleted_id == StreamId::MIN || parts.max_deleted_id < first;
+        if id > parts.last_id || !unbroken || id > first {
+            return None;
+        }
+        let before = parts.entries_added.wrapping_sub(self.len() as u64);
+        Some(before + u64::from(id == first))
+    }
+
+    /// True when an entry from `id` on may have been deleted.
+    pub fn has_gaps_from(&self, id: StreamId) -> bool {
+        let deleted = self.parts.max_deleted_id;
+        self.len() > 0 && deleted != StreamId::MIN && id <= deleted
+    }
+
+    /// Throws away about `limit` elements; true once nothing is left.
+    pub fn free_some(&mut self, limit: usize) -> bool {
+        if !self.parts.entries.free_some(limit) {
+            return false;
+        }
+        while let Some(mut group) = self.parts.groups.pop() {
+            if !group.free_some(limit) {
+                self.parts.groups.insert(b"", group);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn at(&self, at: usize) -> Entry<'_> {
+        let record = self.parts.entries.get(at);
+        Entry {
+            id: record.key,
+            fields: record.tail,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Fields and values, alternating.
+    pub fn items(self) -> (usize, impl Iterator<Item = &'a [u8]>) {
+        let mut rest = self.fields;
+        let count = read_length(&mut rest);
+        let items = (0..count).map(move |_| {
+            let len = read_length(&mut rest);
+            let (item, after) = rest.split_at(len);
+            rest = after;
+            item
+        });
+        (count, items)
+    }
+
+    pub fn bytes(self) -> usize {
+        self.fields.len()
+    }
+}
+
+/// How many of `len` entries are in nodes that `asked` and `limit` (0 is none) hold wholly; the last node may be short.
+fn whole_nodes(len: usize, asked: usize, limit: u64) -> usize {
+    let most = match usize::try_from(limit) {
+        Ok(0) | Err(_) => asked,
+        Ok(limit) => asked.min(limit),
+    };
+    if most >= len {
+        return len;
+    }
+    most - most % NODE_ENTRIES
+}
+
+/// Seven bits a byte, the lowest first.
+fn write_length(out: &mut Vec<u8>, mut length: usize) {
+    while length > 127 {
+        out.push(length as u8 | 128);
+        length >>= 7;
+    }
+    out.push(length as u8);
+}
+
+fn read_length(rest: &mut &[u8]) -> usize {
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let (byte, after) = rest.split_first().expect("a length is complete");
+        *rest = after;
+        length |= usize::from(byte & 127) << shift;
+        if *byte < 128 {
+            return length;
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+impl Stream {
+    /// Bytes of the structure and of the entries, counted node by node.
+    pub(in crate::collection) fn survey(&self) -> (usize, usize) {
+        let groups = self.parts.groups.heap_bytes();
+        let parts = group::boxed::<Parts>() + groups;
+        (parts, self.parts.entries.survey().0)
+    }
+}
