@@ -268,7 +268,10 @@ fn describe(captured: &Captured) -> String {
         }
         Value::Collection(Collection::Stream(stream)) => {
             stream.piece(b"", 0, all, |args| {
-                let words: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+                let words: Vec<_> = args
+                    .iter()
+                    .map(|arg| String::from_utf8_lossy(arg))
+                    .collect();
                 parts.push(words.join(" "));
             });
             "stream"

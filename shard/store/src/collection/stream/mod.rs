@@ -13,7 +13,7 @@ pub use group::{Consumer, Group, Pending};
 pub use id::{ID_TEXT_BYTES_MAX, StreamId, parse_part};
 pub use names::NameMap;
 
-use super::sorted::Sorted;
+use super::sorted::{Record, Sorted};
 use super::tree::Tree;
 
 /// Entries that Redis keeps in one node (`stream-node-max-entries`): an approximate trim takes whole ones of so many.
@@ -132,7 +132,7 @@ impl Stream {
     }
 
     pub fn first(&self) -> Option<Entry<'_>> {
-        (self.len() > 0).then(|| self.at(0))
+        self.parts.entries.iter_from(0).next().map(Entry::of)
     }
 
     pub fn last(&self) -> Option<Entry<'_>> {
@@ -153,18 +153,12 @@ impl Stream {
 
     /// The entries from place `from` on.
     pub fn iter_from(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
-        self.parts.entries.iter_from(from).map(|record| Entry {
-            id: record.key,
-            fields: record.tail,
-        })
+        self.parts.entries.iter_from(from).map(Entry::of)
     }
 
     /// The entries from place `from` on, backwards.
     pub fn iter_back_from(&self, from: usize) -> impl Iterator<Item = Entry<'_>> {
-        self.parts.entries.iter_back_from(from).map(|record| Entry {
-            id: record.key,
-            fields: record.tail,
-        })
+        self.parts.entries.iter_back_from(from).map(Entry::of)
     }
 
     /// Deletes one entry; false when there is none of this id.
@@ -218,7 +212,7 @@ impl Stream {
     /// True when an entry from `id` on may have been deleted.
     pub fn has_gaps_from(&self, id: StreamId) -> bool {
         let deleted = self.parts.max_deleted_id;
-        self.len() > 0 && deleted != StreamId::MIN && id <= deleted
+        self.first().is_some() && deleted != StreamId::MIN && id <= deleted
     }
 
     /// Throws away about `limit` elements; true once nothing is left.
@@ -236,15 +230,18 @@ impl Stream {
     }
 
     fn at(&self, at: usize) -> Entry<'_> {
-        let record = self.parts.entries.get(at);
+        Entry::of(self.parts.entries.get(at))
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn of(record: Record<'a, StreamId>) -> Entry<'a> {
         Entry {
             id: record.key,
             fields: record.tail,
         }
     }
-}
 
-impl<'a> Entry<'a> {
     /// Fields and values, alternating.
     pub fn items(self) -> (usize, impl Iterator<Item = &'a [u8]>) {
         let mut rest = self.fields;

@@ -98,7 +98,7 @@ fn trim(random: &mut Random, stream: &mut Stream, model: &mut Model) {
         let limit = random.below(3 * NODE_ENTRIES) as u64;
         let went = stream.trim(Trim::MinId(id), Some(limit));
         assert!(went <= below && (limit == 0 || went as u64 <= limit));
-        assert!(went % NODE_ENTRIES == 0 || went == before);
+        assert!(went.is_multiple_of(NODE_ENTRIES) || went == before);
         assert!(below - went < NODE_ENTRIES || limit > 0);
         went
     };
