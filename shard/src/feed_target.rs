@@ -5,6 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
 use larder_engine::feed::{Applied, Word};
 use larder_runtime::{ControlClient, Reply};
@@ -17,8 +18,13 @@ use tracing::{info, warn};
 
 use crate::shared::{EndOnPanic, Shared};
 
-/// Bytes applied at once: around a millisecond of work.
+/// Bytes applied at once, at most.
 const CHUNK_BYTES: usize = 128 * 1024;
+/// How long frames are applied before clients have their turn, in microseconds: elements of a large collection take
+/// several times longer than as many bytes of small keys.
+const CHUNK_US_MAX: u128 = 1000;
+/// Bytes applied between two looks at the time.
+const LOOK_BYTES: usize = 8 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -114,6 +120,8 @@ impl Stream {
         let mut node = shared.node.borrow_mut();
         let clock = shared.clocks.clock();
         let limit = self.at + CHUNK_BYTES;
+        let started = Instant::now();
+        let mut look = self.at + LOOK_BYTES;
         let result = loop {
             match self.scanner.scan(&self.input[self.at..]) {
                 Ok(Scanned::Request { consumed }) => {
@@ -124,8 +132,11 @@ impl Stream {
                         Err(reason) => break Err(reason),
                     }
                     self.at += consumed;
-                    if self.at >= limit {
-                        break Ok(true);
+                    if self.at >= look {
+                        look = self.at + LOOK_BYTES;
+                        if self.at >= limit || started.elapsed().as_micros() >= CHUNK_US_MAX {
+                            break Ok(true);
+                        }
                     }
                 }
                 Ok(Scanned::Incomplete { .. }) => {
