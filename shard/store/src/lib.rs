@@ -12,6 +12,7 @@ pub mod eviction;
 pub mod exec;
 mod expiry;
 pub mod float;
+mod geohash;
 mod hyperloglog;
 pub mod key;
 mod key_hash;

@@ -216,16 +216,16 @@ macro_rules! command_table {
             Pfselftest "pfselftest"  1 [ADMIN]               [HYPERLOGLOG] []                                             Refused nobody;
 
             // Places
-            Geoadd              "geoadd"               -5 [WRITE DENYOOM] [GEO] [one(1, RW_UPDATE)]                            Key nobody;
-            Geodist             "geodist"              -4 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Geohash             "geohash"              -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Geopos              "geopos"               -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Georadius           "georadius"            -6 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 6, 0, 0, OW_UPDATE), after("STOREDIST", 6, 0, 0, OW_UPDATE)] Key nobody;
-            GeoradiusRo         "georadius_ro"         -6 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Georadiusbymember   "georadiusbymember"    -5 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 5, 0, 0, OW_UPDATE), after("STOREDIST", 5, 0, 0, OW_UPDATE)] Key nobody;
-            GeoradiusbymemberRo "georadiusbymember_ro" -5 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Geosearch           "geosearch"            -7 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key nobody;
-            Geosearchstore      "geosearchstore"       -8 [WRITE DENYOOM] [GEO] [one(1, OW_UPDATE), one(2, RO_ACCESS)]         Key nobody;
+            Geoadd              "geoadd"               -5 [WRITE DENYOOM] [GEO] [one(1, RW_UPDATE)]                            Key store(geo::geoadd);
+            Geodist             "geodist"              -4 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo::geodist);
+            Geohash             "geohash"              -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo::geohash);
+            Geopos              "geopos"               -2 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo::geopos);
+            Georadius           "georadius"            -6 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 6, 0, 0, OW_UPDATE), after("STOREDIST", 6, 0, 0, OW_UPDATE)] Key store(geo_search::georadius);
+            GeoradiusRo         "georadius_ro"         -6 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo_search::georadius_ro);
+            Georadiusbymember   "georadiusbymember"    -5 [WRITE DENYOOM] [GEO] [one(1, RO_ACCESS), after("STORE", 5, 0, 0, OW_UPDATE), after("STOREDIST", 5, 0, 0, OW_UPDATE)] Key store(geo_search::georadiusbymember);
+            GeoradiusbymemberRo "georadiusbymember_ro" -5 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo_search::georadiusbymember_ro);
+            Geosearch           "geosearch"            -7 [READONLY]      [GEO] [one(1, RO_ACCESS)]                            Key store(geo_search::geosearch);
+            Geosearchstore      "geosearchstore"       -8 [WRITE DENYOOM] [GEO] [one(1, OW_UPDATE), one(2, RO_ACCESS)]         Key store(geo_search::geosearchstore);
 
             // Keys of any type
             Copy           "copy"            -3 [WRITE DENYOOM] [KEYSPACE]                     [one(1, RO_ACCESS), one(2, OW_UPDATE)]         Key               store(generic::copy);

@@ -138,7 +138,11 @@ impl<'a> ReplyWriter<'a> {
     /// A floating-point number; a bulk string to a RESP2 client.
     pub fn double(&mut self, value: f64) {
         let mut room = [0; DOUBLE_TEXT_BYTES_MAX];
-        let text = float::format_double(&mut room, value);
+        self.double_text(float::format_double(&mut room, value));
+    }
+
+    /// A double whose text is not the shortest; a bulk string to a RESP2 client.
+    pub fn double_text(&mut self, text: &[u8]) {
         match self.protocol {
             Protocol::Resp2 => self.bulk(text),
             Protocol::Resp3 => self.line(b',', text),

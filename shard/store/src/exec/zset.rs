@@ -16,12 +16,12 @@ type Done = Result<(), Refusal>;
 
 /// What ZADD may do.
 #[derive(Clone, Copy, Debug, Default)]
-struct AddOptions {
-    only_new: bool,
-    only_existing: bool,
+pub(super) struct AddOptions {
+    pub(super) only_new: bool,
+    pub(super) only_existing: bool,
     only_greater: bool,
     only_less: bool,
-    count_changed: bool,
+    pub(super) count_changed: bool,
     increment: bool,
 }
 
@@ -125,7 +125,7 @@ impl AddOptions {
 
 fn add(call: &mut Call<'_>, mut options: AddOptions) -> Done {
     let first = options.parse(call);
-    let mut pairs = call.request.args_from(first);
+    let pairs = call.request.args_from(first);
     if pairs.len() == 0 || !pairs.len().is_multiple_of(2) {
         return Err(Refusal::SYNTAX);
     }
@@ -137,16 +137,28 @@ fn add(call: &mut Call<'_>, mut options: AddOptions) -> Done {
     {
         return Err(Refusal::NOT_A_FLOAT);
     }
+    let scores = pairs.clone().step_by(2);
+    let members = pairs.skip(1).step_by(2);
+    // Each was parsed above.
+    let scored = scores.filter_map(parse_double).zip(members);
+    add_members(call, options, scored)
+}
+
+/// Adds members that were understood to the set under argument 1.
+pub(super) fn add_members<'a>(
+    call: &mut Call<'a>,
+    options: AddOptions,
+    scored: impl Iterator<Item = (f64, &'a [u8])>,
+) -> Done {
     let (key, settings) = (call.key(1), call.keyspace.collections());
     let (mut added, mut updated, mut last) = (0, 0, AddOutcome::Skipped);
     let change = |zset: &mut Zset| {
-        while let (Some(score), Some(member)) = (pairs.next(), pairs.next()) {
-            let score = parse_double(score).ok_or(Refusal::NOT_A_FLOAT)?;
+        for (score, member) in scored {
             last = options.apply(zset, member, score, &settings)?;
             added += i64::from(matches!(last, AddOutcome::Added(_)));
             updated += i64::from(matches!(last, AddOutcome::Updated(_)));
         }
-        Ok(())
+        Done::Ok(())
     };
     call.keyspace.modify_or_create(key, call.now, change)??;
     if added + updated > 0 {
