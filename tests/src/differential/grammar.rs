@@ -150,7 +150,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
     }
     args.push(match word {
         "s" | "h" | "l" | "t" | "z" | "p" | "g" => key(Some(word), chance),
-        "x" | "p" => format!("{word}{}", chance.below(3)).into_bytes(),
+        "x" => format!("x{}", chance.below(3)).into_bytes(),
         "k" => key(None, chance),
         "v" => value(chance),
         "f" | "m" => member(chance),
@@ -162,6 +162,13 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
         "score" => score(chance),
         "min" | "max" => bound(chance),
         "lmin" | "lmax" => lex_bound(chance),
+        "lon" => degrees(180, chance),
+        "lat" => degrees(85, chance),
+        "len" => length(chance),
+        "unit" => chance
+            .pick(&["m", "km", "ft", "mi", "KM"])
+            .as_bytes()
+            .to_vec(),
         "sec" => chance
             .pick(&["100", "1000", "5000", "100000"])
             .as_bytes()
@@ -209,10 +216,8 @@ const KINDS: &[&str] = &["s", "h", "l", "t", "z", "p", "g"];
 
 /// All keys that requests name.
 pub fn all_keys() -> impl Iterator<Item = String> {
-    let special = ["x", "p"]
-        .into_iter()
-        .flat_map(|kind| (0..3).map(move |number| format!("{kind}{number}")));
-    any_keys().chain(special)
+    let same_score = (0..3).map(|number| format!("x{number}"));
+    any_keys().chain(same_score)
 }
 
 /// Those that may hold anything.
@@ -297,6 +302,32 @@ fn score(chance: &mut Chance) -> Vec<u8> {
         4 => format!("{}.{}", chance.between(-9, 9), chance.below(100)).into_bytes(),
         _ => chance.between(-5, 5).to_string().into_bytes(),
     }
+}
+
+/// Mostly near to each other, and now and then in one place.
+fn degrees(most: i64, chance: &mut Chance) -> Vec<u8> {
+    match chance.below(10) {
+        0 => most.to_string(),
+        1 => (most + 1).to_string(),
+        2 | 3 => format!(
+            "{}.{}",
+            chance.between(1 - most, most - 1),
+            chance.below(10_000)
+        ),
+        4 | 5 => chance.between(-2, 2).to_string(),
+        _ => format!("{}.{:03}", chance.between(10, 15), chance.below(1000)),
+    }
+    .into_bytes()
+}
+
+fn length(chance: &mut Chance) -> Vec<u8> {
+    match chance.below(8) {
+        0 => "0".to_owned(),
+        1 => "-1".to_owned(),
+        2 => format!("0.{}", chance.below(1000)),
+        _ => (1_i64 << chance.below(25)).to_string(),
+    }
+    .into_bytes()
 }
 
 fn bound(chance: &mut Chance) -> Vec<u8> {

@@ -12,6 +12,7 @@
 //! | `v` `f` `m` | a value, a field, a member |
 //! | `int` `idx` `bit` `n` | any integer, a small index, a bit offset, a count |
 //! | `float` `score` `min` `max` `lmin` `lmax` | a number, a score, bounds by score, bounds by name |
+//! | `lon` `lat` `len` `unit` | degrees, a length and its unit |
 //! | `sec` `ms` `at` `atms` | a time to live far from over, a Unix time far off or long past |
 //! | `pat` `type` `bits` `flags` | a pattern, a type's name, a BITFIELD type, a condition of EXPIRE |
 //! | `N:x` | the number of `x` that follow, and so many `x` |
@@ -169,6 +170,19 @@ pub const TEMPLATES: &[&str] = &[
     "PFCOUNT p+",
     "PFMERGE p p+",
     "GET p",
+    // Places
+    "GEOADD g [NX|XX|CH|XX CH] (lon lat m)+",
+    "GEOADD g (lon lat m)+",
+    "GEODIST g m m [unit]",
+    "GEOHASH g m+",
+    "GEOPOS g m+",
+    "GEORADIUS g lon lat len unit [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT n|COUNT n ANY] [ASC|DESC]",
+    "GEORADIUS g lon lat len unit [COUNT n] [STORE g|STOREDIST g]",
+    "GEORADIUS_RO g lon lat len unit [WITHDIST] [COUNT n] [ASC|DESC]",
+    "GEORADIUSBYMEMBER g m len unit [WITHDIST] [COUNT n|COUNT n ANY] [ASC|DESC] [STORE g|STOREDIST g]",
+    "GEORADIUSBYMEMBER_RO g m len unit [WITHCOORD] [COUNT n] [ASC|DESC]",
+    "GEOSEARCH g (FROMMEMBER m|FROMLONLAT lon lat) (BYRADIUS len unit|BYBOX len len unit) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT n|COUNT n ANY] [ASC|DESC]",
+    "GEOSEARCHSTORE g g (FROMMEMBER m|FROMLONLAT lon lat) (BYRADIUS len unit|BYBOX len len unit) [COUNT n|COUNT n ANY] [ASC|DESC] [STOREDIST]",
     // Keys of any type
     "COPY k k [REPLACE]",
     "DEL k+",
