@@ -73,7 +73,11 @@ fn write(client: &mut Client, name: &str, value: u64) {
 fn delete(client: &mut Client, name: &str, value: u64) {
     write(client, name, value);
     let keys = || (0..BATCH).map(|n| format!("{name}:{n}"));
-    let command = if value.is_multiple_of(2) { "DEL" } else { "UNLINK" };
+    let command = if value.is_multiple_of(2) {
+        "DEL"
+    } else {
+        "UNLINK"
+    };
     let half = keys().step_by(2);
     assert_eq!(
         client.ask(&named(command, half)).unwrap(),
