@@ -37,11 +37,8 @@ pub fn status_text(status: &Status) -> String {
     let recommended = status.recommended;
     if status.formed && recommended.shards as usize != status.shards.len() {
         let reason = recommended.reason.word();
-        let ending = if recommended.shards == 1 { "" } else { "s" };
-        text += &format!(
-            "recommended: {} shard{ending} ({reason})\n",
-            recommended.shards
-        );
+        let shards = counted(recommended.shards, "shard");
+        text += &format!("recommended: {shards} ({reason})\n");
     }
     text
 }
@@ -161,20 +158,60 @@ pub fn order_text(report: &OrderReport) -> String {
     for part in &report.moves {
         let to = part.to_addr.as_deref().unwrap_or("a further node");
         text += &format!(
-            "  shard {} ({}) to shard {} ({to}): {} slots, about {} keys, {}\n",
+            "  shard {} ({}) to shard {} ({to}): {}, about {}, {}\n",
             part.from,
             part.from_addr,
             part.to,
-            part.slot_count,
-            part.keys,
+            counted(part.slot_count, "slot"),
+            counted(part.keys, "key"),
             show_size(part.bytes),
         );
     }
     if report.missing_nodes > 0 {
-        text += &format!("{} further nodes are needed\n", report.missing_nodes);
+        let verb = if report.missing_nodes == 1 {
+            "is"
+        } else {
+            "are"
+        };
+        let nodes = counted(report.missing_nodes, "further node");
+        text += &format!("{nodes} {verb} needed\n");
     }
+    let verb = if report.slots == 1 { "moves" } else { "move" };
     text + &format!(
-        "{} slots move; {} shards, then {}\n",
-        report.slots, report.shards, report.shards_after
+        "{} {verb}; {}, then {}\n",
+        counted(report.slots, "slot"),
+        counted(report.shards, "shard"),
+        report.shards_after
     )
+}
+
+/// `1 slot`, `2 slots`.
+fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_told_from_many() {
+        let report = OrderReport {
+            operation: None,
+            attached: false,
+            dry_run: true,
+            missing_nodes: 1,
+            moves: Vec::new(),
+            slots: 1,
+            shards: 3,
+            shards_after: 4,
+        };
+        let text = order_text(&report);
+        assert!(
+            text.contains("1 further node is needed\n1 slot moves; 3 shards, then 4"),
+            "{text}"
+        );
+    }
 }
