@@ -16,7 +16,7 @@ const LOAD: Load = Load {
     hash_fields: 20_000,
     pipeline: 16,
 };
-const PLAIN_KEYS: usize = 60_000;
+const PLAIN_KEYS: usize = 200_000;
 
 #[test]
 fn a_cluster_goes_from_3_to_5_to_2_shards_under_load_and_loses_nothing() {

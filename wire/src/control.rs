@@ -30,6 +30,7 @@
 //!    (its hold is bounded) answers `-LETGO`; the topology records epoch+2, which gives the slots back, before anyone else has
 //!    seen epoch+1.
 //! 4. Only after the source's `+OK` is the map pushed to the target and to everyone else.
+//!    The source also passes it on over the feed, so that the slots have an owner even if the topology dies in between.
 //!
 //! Attempt ids only grow, and a connection may outlive what it was opened for. So IMPORT and FEED change something
 //! once an attempt: said again they change nothing, and an attempt older than one that the node has on the same slots

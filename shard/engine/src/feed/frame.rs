@@ -6,6 +6,7 @@
 //!                   LARDER SLOT <slot> <keys>      a slot was walked to its end
 //!                   LARDER FLUSH                   every key of the feed's slots is gone
 //!                   LARDER CUT <offset>            all is sent: so many bytes before this frame; the source holds
+//!                   LARDER MAP <json>              after the cut: the map by which the slots are the target's
 //!                   LARDER END <reason>            the feed is void
 //! target → source   LARDER ACK <offset>            so many bytes have been applied
 //! ```
@@ -14,7 +15,7 @@
 
 use larder_wire::resp::Request;
 use larder_wire::resp::write::{array_header, bulk_header, decimal};
-use larder_wire::{Offset, Slot, UnixMillis};
+use larder_wire::{ClusterMap, Offset, Slot, UnixMillis};
 
 /// One of the feed's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub enum Word {
     Slot { slot: Slot, keys: u64 },
     Flush,
     Cut(Offset),
+    Map(Box<ClusterMap>),
     End(String),
     Ack(Offset),
 }
@@ -45,6 +47,10 @@ impl Word {
             }
             Word::Flush => words(out, &[b"FLUSH"]),
             Word::Cut(offset) => words(out, &[b"CUT", number(&mut [0; 20], offset.0 as i64)]),
+            Word::Map(map) => {
+                let json = serde_json::to_vec(map).expect("a map is JSON");
+                words(out, &[b"MAP", &json]);
+            }
             Word::End(reason) => words(out, &[b"END", reason.as_bytes()]),
             Word::Ack(offset) => words(out, &[b"ACK", number(&mut [0; 20], offset.0 as i64)]),
         }
@@ -68,6 +74,7 @@ impl Word {
             (Some(b"CUT"), Some(offset), None) => {
                 parse(offset).map(|offset| Word::Cut(Offset(offset as u64)))
             }
+            (Some(b"MAP"), Some(json), None) => serde_json::from_slice(json).ok().map(Word::Map),
             (Some(b"END"), Some(reason), None) => {
                 Some(Word::End(String::from_utf8_lossy(reason).into_owned()))
             }
@@ -126,6 +133,9 @@ mod tests {
             },
             Word::Flush,
             Word::Cut(Offset(12)),
+            Word::Map(Box::new(
+                ClusterMap::new("larder", larder_wire::Epoch(3), Vec::new()).unwrap(),
+            )),
             Word::End("the hold was let go".to_string()),
             Word::Ack(Offset(u64::MAX >> 1)),
         ] {

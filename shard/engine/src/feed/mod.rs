@@ -15,9 +15,9 @@ use std::task::Waker;
 
 use larder_store::Room;
 use larder_wire::command::{self, CommandId, Found};
-use larder_wire::control::{FeedAsk, Import, ImportPhase, ImportState};
+use larder_wire::control::{FeedAsk, Import, ImportPhase, ImportState, MapPush};
 use larder_wire::resp::Request;
-use larder_wire::{Attempt, Offset, Refusal, Role, SlotSet};
+use larder_wire::{Attempt, ClusterMap, Offset, Refusal, Role, SlotSet};
 
 pub use frame::Word;
 pub use source::{Feed, Produced};
@@ -221,6 +221,11 @@ impl Node {
         let Some(incoming) = self.imports.iter_mut().find(|it| it.attempt == attempt) else {
             return Err("the import was aborted".to_string());
         };
+        if incoming.is_ready()
+            && let Some(Ok(Word::Map(map))) = Word::read(frame)
+        {
+            return self.import_handed_over(*map, clock);
+        }
         let tools = Tools {
             keyspace: &mut self.keyspace,
             effects: &mut self.effects,
@@ -240,6 +245,18 @@ impl Node {
             }
         }
         applied
+    }
+
+    /// The source does not own the slots any more: the map that the topology gave it is good here, too.
+    fn import_handed_over(&mut self, map: ClusterMap, clock: Clock) -> Result<Applied, String> {
+        let push = MapPush {
+            map,
+            handovers: Vec::new(),
+        };
+        match self.take_map(push, clock) {
+            Ok(()) => Ok(Applied::Some),
+            Err(refusal) => Err(refusal.text().to_string()),
+        }
     }
 
     fn room_for_import(&mut self, clock: Clock) -> Result<(), String> {
@@ -383,10 +400,11 @@ impl Node {
     pub(crate) fn settle_moves(&mut self, gained: &SlotSet, lost: &SlotSet, handovers: &[Attempt]) {
         for feed in &mut self.feeds {
             if !feed.slots().is_disjoint(lost) {
-                if handovers.contains(&feed.attempt) {
+                let handed_over = handovers.contains(&feed.attempt);
+                if handed_over {
                     self.stats.moves_out.add(1);
                 }
-                feed.finish();
+                feed.finish(handed_over.then(|| self.ownership.map()));
             }
         }
         self.settle_holds();

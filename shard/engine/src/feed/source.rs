@@ -1,7 +1,7 @@
 //! The source's side of a move: a feed of a set of slots to one target.
 //!
 //! Invariants: each key is sent once, as it was at one moment; every later effect on it follows, in order; a key that is not sent
-//! yet needs no effects, for it will be sent as it is then. After the cut nothing follows.
+//! yet needs no effects, for it will be sent as it is then. After the cut nothing follows but the map.
 //!
 //! ```text
 //! Walking ──walk done, little left──▶ Holding ──all sent──▶ Cut ──map taken──▶ (handed over)
@@ -15,7 +15,7 @@ use larder_store::{Captured, Keyspace, Place};
 use larder_wire::command::{CommandId, keys};
 use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
 use larder_wire::resp::Request;
-use larder_wire::{Attempt, NodeId, Offset, Slot, SlotSet, UnixMillis};
+use larder_wire::{Attempt, ClusterMap, NodeId, Offset, Slot, SlotSet, UnixMillis};
 
 use super::frame::{Word, command};
 use super::pieces::{self, Large};
@@ -98,6 +98,8 @@ pub struct Feed {
     bell: Option<Waker>,
     /// Whether the effects of the command at hand go to the target.
     forwarding: bool,
+    /// The last frame of a feed that was handed over.
+    farewell: Option<Box<ClusterMap>>,
 }
 
 impl Feed {
@@ -131,6 +133,7 @@ impl Feed {
             keys_sent: 0,
             bell: None,
             forwarding: false,
+            farewell: None,
         }
     }
 
@@ -182,12 +185,14 @@ impl Feed {
         }
     }
 
-    /// The slots are another node's: the feed has done its work. Nothing is told: the target hears of it by its map.
-    pub(crate) fn finish(&mut self) {
+    /// The slots are another node's: the feed has done its work. When they were handed to its target, that is told by the map
+    /// itself: should the topology die between telling the source and telling the target, the slots have an owner all the same.
+    pub(crate) fn finish(&mut self, handed_over: Option<&ClusterMap>) {
         self.end("handed over");
         if let Phase::Over { told, .. } = &mut self.phase {
             *told = true;
         }
+        self.farewell = handed_over.map(|map| Box::new(map.clone()));
     }
 
     /// Lets go when the hold has lasted too long; true when it did.
@@ -397,6 +402,9 @@ impl Feed {
     ) -> Produced {
         let start = out.len();
         if let Phase::Over { reason, told } = &mut self.phase {
+            if let Some(map) = self.farewell.take() {
+                Word::Map(map).write(out);
+            }
             if !std::mem::replace(told, true) {
                 Word::End(reason.clone()).write(out);
             }

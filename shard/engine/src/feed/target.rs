@@ -161,6 +161,7 @@ impl Incoming {
                 return Ok(Applied::Ready);
             }
             Word::End(reason) => return Err(reason),
+            Word::Map(_) => return Err("the source sent a map before the cut".to_string()),
             Word::Ack(_) => return Err("a source does not acknowledge".to_string()),
         }
         Ok(Applied::Some)

@@ -526,6 +526,42 @@ fn a_map_that_is_pushed_again_is_taken_once() {
 }
 
 #[test]
+fn the_target_owns_the_slots_once_the_source_has_given_them_up_without_the_topology_s_word() {
+    let mut pair = Pair::new("0-16383");
+    pair.source(&["SET", "a", "1"]).unwrap();
+    pair.begin();
+    pair.run_to_ready();
+    let push = MapPush {
+        map: map(2, &pair.moved, TARGET),
+        handovers: vec![pair.attempt],
+    };
+    pair.source.take_map(push.clone(), pair.clock).unwrap();
+    assert_eq!(pair.produce(4096), Produced::Over);
+    pair.take(usize::MAX).unwrap();
+    assert_eq!(pair.target(&["GET", "a"]).unwrap(), "$1\r\n1\r\n");
+    // The topology's own word comes late, and changes nothing.
+    let to_target = MapPush {
+        handovers: vec![],
+        ..push
+    };
+    assert_eq!(pair.target.take_map(to_target, pair.clock), Ok(()));
+}
+
+#[test]
+fn a_feed_that_only_loses_its_slots_sends_no_map() {
+    let mut pair = Pair::new("0-16383");
+    pair.begin();
+    pair.run_to_ready();
+    let push = MapPush {
+        map: map(2, &pair.moved, TARGET),
+        handovers: vec![],
+    };
+    pair.source.take_map(push, pair.clock).unwrap();
+    assert_eq!(pair.produce(4096), Produced::Over);
+    assert!(pair.wire.is_empty());
+}
+
+#[test]
 fn a_large_collection_travels_in_pieces_and_its_writes_come_after() {
     let mut pair = Pair::new("0-16383");
     let fields: Vec<String> = (0..40_000).map(|n| format!("f{n}")).collect();
