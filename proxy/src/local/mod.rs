@@ -136,7 +136,7 @@ pub(crate) fn answer(
             }
         }
         // The text is the nodes'.
-        CommandId::ObjectHelp => {
+        CommandId::ObjectHelp | CommandId::XgroupHelp | CommandId::XinfoHelp => {
             return switch.send_to_slot(key, id, Slot::FIRST, Kind::Plain, request.bytes());
         }
         CommandId::ClusterCountkeysinslot | CommandId::ClusterGetkeysinslot => {

@@ -121,11 +121,6 @@ pub fn xsetid(call: &mut Call<'_>) -> Done {
         at += 2;
     }
     let set = call.keyspace.modify(key, call.now, |stream: &mut Stream| {
-        if id < stream.max_deleted_id() {
-            return Err(Refusal::fixed(
-                "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-            ));
-        }
         if stream.last().is_some_and(|last| id < last.id) {
             return Err(Refusal::fixed(
                 "ERR The ID specified in XSETID is smaller than the target stream top item",

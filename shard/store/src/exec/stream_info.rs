@@ -5,6 +5,7 @@ use larder_wire::resp::ReplyWriter;
 
 use super::number_args::{int, is};
 use super::stream_args::{put_entry, put_id};
+use super::stream_group::{idle, no_group};
 use crate::call::Call;
 use crate::collection::Stream;
 use crate::collection::stream::{Consumer, Group, NODE_ENTRIES, StreamId};
@@ -62,6 +63,45 @@ pub fn stream(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+pub fn groups(call: &mut Call<'_>) -> Done {
+    let key = call.key(2);
+    let Some(stream) = call.keyspace.read::<Stream>(key, call.now)? else {
+        return Err(Refusal::NO_SUCH_KEY);
+    };
+    let reply = &mut call.reply;
+    reply.array(stream.groups().len());
+    for (name, group) in stream.groups().iter() {
+        reply.map(6);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        put_count(reply, "consumers", group.consumers().len());
+        put_count(reply, "pending", group.pending_len());
+        put_progress(reply, stream, group);
+    }
+    Ok(())
+}
+
+pub fn consumers(call: &mut Call<'_>) -> Done {
+    let (key, name) = (call.key(2), call.request.arg(3));
+    let Some(stream) = call.keyspace.read::<Stream>(key, call.now)? else {
+        return Err(Refusal::NO_SUCH_KEY);
+    };
+    let Some(group) = stream.groups().get(name) else {
+        return Err(no_group(name, key.bytes()));
+    };
+    let reply = &mut call.reply;
+    reply.array(group.consumers().len());
+    for (name, consumer) in group.consumers().iter() {
+        reply.map(3);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        put_count(reply, "pending", consumer.pending_len());
+        reply.bulk(b"idle");
+        reply.int(idle(call.now, consumer.seen));
+    }
+    Ok(())
+}
+
 /// What both forms begin with: seven pairs. The counts of a radix tree are those that Redis has for a stream that was only appended
 /// to, with keys that share no part.
 fn put_head(reply: &mut ReplyWriter<'_>, stream: &Stream) {
@@ -107,7 +147,9 @@ fn put_full(reply: &mut ReplyWriter<'_>, stream: &Stream, count: usize) {
     reply.array(stream.groups().len());
     for (name, group) in stream.groups().iter() {
         reply.map(7);
-        put_group_head(reply, stream, name, group);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        put_progress(reply, stream, group);
         put_count(reply, "pel-count", group.pending_len());
         reply.bulk(b"pending");
         reply.array(count.min(group.pending_len()));
@@ -150,10 +192,8 @@ fn put_full_consumer(
     }
 }
 
-/// Four pairs: the name, how far the group is, and how much it has before it.
-fn put_group_head(reply: &mut ReplyWriter<'_>, stream: &Stream, name: &[u8], group: &Group) {
-    reply.bulk(b"name");
-    reply.bulk(name);
+/// Three pairs: how far the group is, and how much it has before it.
+fn put_progress(reply: &mut ReplyWriter<'_>, stream: &Stream, group: &Group) {
     reply.bulk(b"last-delivered-id");
     put_id(reply, group.last_delivered);
     reply.bulk(b"entries-read");

@@ -5,4 +5,5 @@ mod effects;
 mod entry;
 mod keyspace;
 mod replica;
+mod streams;
 mod table;
