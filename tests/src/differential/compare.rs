@@ -57,12 +57,8 @@ fn likeness(args: &Args) -> Likeness {
         ("OBJECT", Some("ENCODING")) => Likeness::Encoding,
         // A value's bytes may differ where its meaning does not.
         ("DUMP", _) => Likeness::Outcome,
-        // Redis reads the number of keys more loosely here (`01`) than the command itself does.
-        ("COMMAND", Some("GETKEYS"))
-            if args
-                .get(4)
-                .is_some_and(|count| count.len() > 1 && count.starts_with(b"0")) =>
-        {
+        // Redis reads the number of keys more loosely here (`01`, `1e400`) than the command itself does.
+        ("COMMAND", Some("GETKEYS")) if !args.get(4).is_some_and(|count| is_a_count(count)) => {
             Likeness::Any
         }
         // Which commands there are differs, and flags come in any order.
@@ -157,4 +153,8 @@ fn unsigned_zero(reply: Reply) -> Reply {
         Reply::Double(text) if text == "-0" => Reply::Double("0".to_owned()),
         other => other,
     }
+}
+
+fn is_a_count(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_digit) && !text.is_empty() && (text.len() == 1 || text[0] != b'0')
 }

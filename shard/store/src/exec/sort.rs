@@ -214,13 +214,17 @@ fn sorted(
     Ok(weighed.into_iter().map(|(_, element)| element).collect())
 }
 
+/// As C's `strtod` reads it: white space may come first, nothing at all is 0.
 fn number(text: &[u8]) -> Result<f64, Refusal> {
-    let number: Option<f64> = std::str::from_utf8(text)
+    if text.is_empty() {
+        return Ok(0.0);
+    }
+    let number: Option<f64> = std::str::from_utf8(text.trim_ascii_start())
         .ok()
-        .filter(|text| !text.is_empty())
         .and_then(|text| text.parse().ok());
+    let overflows = |number: f64| number.is_infinite() && text.iter().any(u8::is_ascii_digit);
     number
-        .filter(|number| !number.is_nan())
+        .filter(|number| !number.is_nan() && !overflows(*number))
         .ok_or(Refusal::fixed(
             "ERR One or more scores can't be converted into double",
         ))
