@@ -29,6 +29,8 @@ use crate::{feed_source, feed_target};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
 const OUTPUT_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Requests that are kept while one before them is blocked, in bytes; more are left to the socket.
+const BEHIND_BYTES_MAX: usize = 1024 * 1024;
 /// Buffers of a connection larger than this are given back when they are empty, in bytes.
 const BUFFER_KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The thread's own output buffer is given back when it has grown past this, in bytes.
@@ -41,6 +43,8 @@ enum After {
     /// Replies have to go out before more is executed.
     Write,
     Held,
+    /// The client's command waits; what arrives behind it is kept.
+    Blocked,
     Close,
     Feed(FeedAsk),
 }
@@ -153,12 +157,18 @@ impl Connection {
     /// Goes on until the socket has no more to give or to take.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         loop {
+            self.session.client.set_bell(cx.waker());
             ready!(self.poll_write_owed(cx))?;
+            if self.session.client.has_post() {
+                self.session.client.take_post(&mut self.owed);
+                continue;
+            }
             if self.closing || self.session.client.is_killed() {
                 return Poll::Ready(Ok(Next::Close));
             }
-            self.session.client.set_bell(cx.waker());
-            let after = if self.unread {
+            let after = if self.session.client.is_blocked() {
+                ready!(self.poll_read_behind(cx))?
+            } else if self.unread {
                 self.unread = false;
                 self.execute_pending(cx)?
             } else if self.pending_at == self.pending.len() {
@@ -168,7 +178,7 @@ impl Connection {
             };
             match after {
                 After::Read => {}
-                After::Write => self.unread = true,
+                After::Write | After::Blocked => self.unread = true,
                 After::Close => self.closing = true,
                 After::Held => {
                     self.unread = true;
@@ -224,6 +234,20 @@ impl Connection {
         Poll::Ready(self.execute_pending(cx))
     }
 
+    /// Takes in what arrives while a command is blocked, to notice a client that leaves.
+    fn poll_read_behind(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<After>> {
+        if self.pending.len() - self.pending_at >= BEHIND_BYTES_MAX {
+            return Poll::Pending;
+        }
+        self.pending.reserve(READ_BYTES / 4);
+        let read = ready!(pin!(self.stream.read_buf(&mut self.pending)).poll(cx))?;
+        Poll::Ready(Ok(if read == 0 {
+            After::Close
+        } else {
+            After::Blocked
+        }))
+    }
+
     fn execute_pending(&mut self, cx: &mut Context<'_>) -> io::Result<After> {
         let shared = Rc::clone(&self.shared);
         let mut scratch = shared.scratch.borrow_mut();
@@ -266,10 +290,18 @@ impl Connection {
                         break After::Held;
                     }
                     at += consumed;
+                    if self.session.client.has_post() {
+                        self.session.client.take_post(out);
+                    }
                     match outcome {
                         Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
                         Outcome::Done | Outcome::Held => {}
                         Outcome::Close => break After::Close,
+                        // What it waits for may have come by the time it is asked for.
+                        Outcome::Blocked if self.session.client.is_blocked() => {
+                            break After::Blocked;
+                        }
+                        Outcome::Blocked => {}
                         // The whole node stands still, as a server that is busy does.
                         Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
                         Outcome::Feed(ask) => {

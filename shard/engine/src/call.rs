@@ -6,7 +6,7 @@
 //!
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
 
-use larder_store::{Call, Room};
+use larder_store::{Call, Db, Room};
 use larder_wire::command::{self, CommandId, Flags, Found, Home, Route, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
@@ -383,7 +383,7 @@ impl Node {
         } else {
             self.stats.reads.add(1);
         }
-        let heard = !self.feeds.is_empty() || !self.watched.is_empty();
+        let heard = !self.feeds.is_empty() || self.keys_are_heard();
         self.effects.restart(heard);
         let result = exec(&mut Call {
             keyspace: &mut self.keyspace,
@@ -399,7 +399,7 @@ impl Node {
             if !self.feeds.is_empty() {
                 self.feed_effects(request, clock);
             }
-            self.touch_effects(request);
+            self.touch_effects(session.db, request);
         }
         result.map(|()| Outcome::Done)
     }
@@ -410,25 +410,27 @@ impl Node {
             return;
         }
         for (_, key) in self.keyspace.take_gone() {
-            self.touch_watched(&key);
+            self.touch_key(Db::ZERO, &key);
             for feed in &mut self.feeds {
                 feed.forward_gone(&key, clock.now(), &self.keyspace);
             }
         }
     }
 
-    fn touch_effects(&mut self, request: Request<'_>) {
-        if self.watched.is_empty() {
+    fn touch_effects(&mut self, db: Db, request: Request<'_>) {
+        if !self.keys_are_heard() {
             return;
         }
-        for effect in self.effects.iter(request) {
+        let effects = std::mem::take(&mut self.effects);
+        for effect in effects.iter(request) {
             let Found::Command(id) = command::lookup(effect.name(), effect.get(1)) else {
                 continue;
             };
             for key in keys::positions(id, &effect) {
-                self.touch_watched(effect.arg(key.at));
+                self.touch_key(db, effect.arg(key.at));
             }
         }
+        self.effects = effects;
     }
 
     /// The password that clients must show; `None` when they need none.

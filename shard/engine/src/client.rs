@@ -1,7 +1,8 @@
 //! What of a connection others may see: the registry behind `CLIENT LIST`, `CLIENT KILL` and WATCH.
 //!
 //! A [`Client`] is shared by its session and the registry of one node (one thread), so its
-//! fields are cells. It knows no socket; a kill is a flag and a wake-up of whoever serves the connection.
+//! fields are cells. It knows no socket; a kill is a flag and a wake-up of whoever serves the connection. What a client gets without
+//! having asked (pushes, the reply of a command that was blocked) is posted to its outbox, which whoever serves it empties.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use larder_wire::command::{self, CommandId};
+use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
 
 /// One connection, as the rest of the node sees it.
@@ -41,6 +43,9 @@ pub struct Client {
     pub query_bytes: Cell<usize>,
     pub output_bytes: Cell<usize>,
     killed: Cell<bool>,
+    /// A command of the client waits for something to happen: no further one is executed.
+    blocked: Cell<bool>,
+    outbox: RefCell<Vec<u8>>,
     bell: RefCell<Option<Waker>>,
 }
 
@@ -48,6 +53,45 @@ impl Client {
     /// To be closed as soon as its present batch is answered.
     pub fn kill(&self) {
         self.killed.set(true);
+        self.ring();
+    }
+
+    /// Writes to the outbox, in the client's protocol, and wakes whoever serves it.
+    pub fn post(&self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let protocol = if self.resp3.get() {
+            Protocol::Resp3
+        } else {
+            Protocol::Resp2
+        };
+        write(&mut ReplyWriter::new(
+            &mut self.outbox.borrow_mut(),
+            protocol,
+        ));
+        self.ring();
+    }
+
+    pub fn has_post(&self) -> bool {
+        !self.outbox.borrow().is_empty()
+    }
+
+    /// Appends what was posted to `out`.
+    pub fn take_post(&self, out: &mut Vec<u8>) {
+        out.append(&mut self.outbox.borrow_mut());
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    /// From a command's [`Outcome::Blocked`](crate::Outcome) to the reply that was posted for it.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.set(blocked);
+        if !blocked {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
         if let Some(bell) = self.bell.borrow_mut().take() {
             bell.wake();
         }
@@ -57,7 +101,7 @@ impl Client {
         self.killed.get()
     }
 
-    /// Who is woken by a kill.
+    /// Who is woken by a kill, by post, and by the end of a blocked command.
     pub fn set_bell(&self, bell: &Waker) {
         let mut held = self.bell.borrow_mut();
         if !held.as_ref().is_some_and(|old| old.will_wake(bell)) {
@@ -160,6 +204,8 @@ impl Clients {
             query_bytes: Cell::new(0),
             output_bytes: Cell::new(0),
             killed: Cell::new(false),
+            blocked: Cell::new(false),
+            outbox: RefCell::default(),
             bell: RefCell::default(),
         });
         self.by_id.insert(self.last_id, Rc::clone(&client));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use larder_store::{Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
+use larder_store::{Db, Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
 use larder_wire::command::CommandId;
 use larder_wire::resp::RequestScanner;
 use larder_wire::trust::Secret;
@@ -77,7 +77,7 @@ pub struct Node {
     pub(crate) random: Random,
     pub(crate) effects: Effects,
     /// Who watches which key.
-    pub(crate) watched: HashMap<Box<[u8]>, Vec<Rc<Client>>>,
+    pub(crate) watched: HashMap<(Db, Box<[u8]>), Vec<Rc<Client>>>,
     /// Errors told to clients, by their code.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) feeds: Vec<Feed>,
@@ -178,11 +178,12 @@ impl Node {
 
     /// Watches end with EXEC, DISCARD, UNWATCH and the connection.
     pub(crate) fn unwatch(&mut self, session: &mut Session) {
-        for (key, _) in session.watches.drain(..) {
-            if let Some(watchers) = self.watched.get_mut(&key) {
+        for (db, key, _) in session.watches.drain(..) {
+            let place = (db, key);
+            if let Some(watchers) = self.watched.get_mut(&place) {
                 watchers.retain(|watcher| watcher.id != session.client.id);
                 if watchers.is_empty() {
-                    self.watched.remove(&key);
+                    self.watched.remove(&place);
                 }
             }
         }
@@ -190,9 +191,18 @@ impl Node {
         session.client.watch_broken.set(false);
     }
 
-    /// Somebody changed `key`.
-    pub(crate) fn touch_watched(&self, key: &[u8]) {
-        for watcher in self.watched.get(key).into_iter().flatten() {
+    /// Somebody wants to hear of changes to keys, by [`Node::touch_key`].
+    #[inline]
+    pub(crate) fn keys_are_heard(&self) -> bool {
+        !self.watched.is_empty()
+    }
+
+    /// Somebody changed `key`, or it went by itself: whoever waits for that is told.
+    pub(crate) fn touch_key(&mut self, db: Db, key: &[u8]) {
+        if self.watched.is_empty() {
+            return;
+        }
+        for watcher in self.watched.get(&(db, key.into())).into_iter().flatten() {
             watcher.watch_broken.set(true);
         }
     }

@@ -4,6 +4,7 @@
 
 use std::rc::Rc;
 
+use larder_store::Db;
 use larder_wire::command::CommandId;
 use larder_wire::resp::{OwnedRequest, Protocol};
 use larder_wire::trust::Trust;
@@ -35,6 +36,8 @@ pub struct Multi {
 pub struct Session {
     pub client: Rc<Client>,
     pub protocol: Protocol,
+    /// The database that its commands are about.
+    pub db: Db,
     pub trust: Trust,
     /// Has shown the password of the default user (or there is none).
     pub authenticated: bool,
@@ -45,7 +48,7 @@ pub struct Session {
     pub reply_mode: ReplyMode,
     pub multi: Option<Multi>,
     /// Watched keys, and whether each existed when WATCH came.
-    pub watches: Vec<(Box<[u8]>, bool)>,
+    pub watches: Vec<(Db, Box<[u8]>, bool)>,
     /// When the request at hand was first held, in monotonic milliseconds.
     pub held_since: Option<u64>,
 }
@@ -55,6 +58,7 @@ impl Session {
         Session {
             client,
             protocol: Protocol::Resp2,
+            db: Db::ZERO,
             trust: Trust::Stranger,
             authenticated,
             denied: None,

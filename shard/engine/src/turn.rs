@@ -20,6 +20,9 @@ pub enum Outcome {
     /// Nothing was done and nothing written: the same request is to be called again when
     /// [`Node::releases`] has changed; later requests of the connection wait behind it.
     Held,
+    /// The command waits for something to happen; its reply is posted to the client's outbox when it has. Until
+    /// [`Client::is_blocked`](crate::Client::is_blocked) is false again no further request of the connection is called.
+    Blocked,
     /// The reply is in the buffer; the node's thread is to stand still first (`DEBUG SLEEP`).
     Stall { us: u64 },
     /// The connection becomes a feed, after what is in the buffer.

@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod collection;
+pub mod db;
 mod entry;
 mod evict;
 pub mod eviction;
@@ -31,6 +32,7 @@ pub mod value;
 mod walk;
 
 pub use call::{Call, Effects, Exec};
+pub use db::Db;
 pub use evict::Room;
 pub use eviction::EvictionPolicy;
 pub use expiry::Swept;

@@ -34,12 +34,13 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if turn.session.multi.is_some() {
         return Err(Refusal::WATCH_IN_MULTI);
     }
+    let db = turn.session.db;
     for key in turn.request.args_from(1) {
         if turn
             .session
             .watches
             .iter()
-            .any(|(watched, _)| **watched == *key)
+            .any(|(of, watched, _)| *of == db && **watched == *key)
         {
             continue;
         }
@@ -48,8 +49,8 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             .keyspace
             .peek_value(key, turn.clock.now())
             .is_some();
-        turn.session.watches.push((key.into(), exists));
-        let watchers = turn.node.watched.entry(key.into()).or_default();
+        turn.session.watches.push((db, key.into(), exists));
+        let watchers = turn.node.watched.entry((db, key.into())).or_default();
         watchers.push(Rc::clone(&turn.session.client));
     }
     turn.session.client.watched.set(turn.session.watches.len());
@@ -94,8 +95,8 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             Outcome::Done | Outcome::Held => {}
             Outcome::Stall { us } => outcome = Outcome::Stall { us },
             Outcome::Close => outcome = Outcome::Close,
-            Outcome::Feed(_) | Outcome::Import(_) => {
-                unreachable!("control commands are not queued")
+            Outcome::Feed(_) | Outcome::Import(_) | Outcome::Blocked => {
+                unreachable!("control commands are not queued, and nothing blocks in a transaction")
             }
         }
     }
@@ -151,7 +152,7 @@ fn judge(turn: &Turn<'_>, multi: &Multi) -> Result<Verdict, Refusal> {
 /// A watched key was written to, or has gone by itself since.
 fn watch_broken(turn: &Turn<'_>) -> bool {
     turn.session.client.watch_broken.get()
-        || turn.session.watches.iter().any(|(key, existed)| {
+        || turn.session.watches.iter().any(|(_, key, existed)| {
             *existed
                 && turn
                     .node
