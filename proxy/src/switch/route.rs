@@ -108,7 +108,9 @@ impl Switch {
         request: &Request<'_>,
     ) -> Flow {
         // A command that can block would keep all clients of the shared connection waiting.
-        if spec.flags.has(Flags::BLOCKING) {
+        // One that subscribes would put its messages between their replies.
+        let subscribes = matches!(id, CommandId::Ssubscribe | CommandId::Sunsubscribe);
+        if spec.flags.has(Flags::BLOCKING) || subscribes {
             return self.refuse(key, &unknown_command(request));
         }
         match self.slot_of_all(id, spec, request) {

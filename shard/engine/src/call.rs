@@ -193,6 +193,12 @@ impl Node {
             Verdict::Hold | Verdict::Moved => return Err(self.moved(first_key)),
             Verdict::Down => return Err(Refusal::CLUSTER_DOWN),
         }
+        if session.is_listening() && !may_while_listening(id) {
+            return Err(Refusal::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                spec.name
+            )));
+        }
         if self.paused(session, id, clock) {
             return Ok(Admitted::Hold);
         }
@@ -212,6 +218,9 @@ impl Node {
         let spec = command::spec(id);
         let mut positions = keys::positions(id, request);
         let Some(first) = positions.next() else {
+            if spec.flags.has(Flags::PUBSUB) && !spec.keys.is_empty() {
+                return self.judge_channels(id, request);
+            }
             if matches!(id, CommandId::Flushall | CommandId::Flushdb) {
                 self.check_stated_epoch(request)?;
             }
@@ -244,6 +253,28 @@ impl Node {
             worst.1 = first_key;
         }
         Ok(worst)
+    }
+
+    /// Channels of slots are no keys, but belong to their slot as keys do.
+    fn judge_channels(
+        &self,
+        id: CommandId,
+        request: &Request<'_>,
+    ) -> Result<(Verdict, FirstKey), Refusal> {
+        if self.ownership.is_standalone() || request.len() < 2 {
+            return Ok((Verdict::Go, None));
+        }
+        let last = if id == CommandId::Spublish {
+            1
+        } else {
+            request.len() - 1
+        };
+        let slot = slot_of(request.arg(1));
+        if (2..=last).any(|at| slot_of(request.arg(at)) != slot) {
+            return Err(Refusal::CROSS_SLOT);
+        }
+        let verdict = admit(self.ownership.standing(slot), false, true);
+        Ok((verdict, Some((1, slot))))
     }
 
     /// FLUSHALL and the like touch all slots: they wait for every hold, and no replica takes them.
@@ -451,6 +482,22 @@ fn severity(verdict: Verdict) -> u8 {
 
 fn needs_memory(id: CommandId) -> bool {
     command::spec(id).flags.has(Flags::DENYOOM)
+}
+
+/// Commands of a RESP2 client that has subscribed.
+fn may_while_listening(id: CommandId) -> bool {
+    matches!(
+        id,
+        CommandId::Ping
+            | CommandId::Subscribe
+            | CommandId::Ssubscribe
+            | CommandId::Psubscribe
+            | CommandId::Unsubscribe
+            | CommandId::Sunsubscribe
+            | CommandId::Punsubscribe
+            | CommandId::Quit
+            | CommandId::Reset
+    )
 }
 
 /// Commands that are executed at once inside a transaction.

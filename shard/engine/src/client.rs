@@ -14,6 +14,8 @@ use larder_wire::command::{self, CommandId};
 use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
 
+use crate::pubsub::{Subscriptions, Topic};
+
 /// One connection, as the rest of the node sees it.
 #[derive(Debug)]
 pub struct Client {
@@ -45,6 +47,10 @@ pub struct Client {
     killed: Cell<bool>,
     /// A command of the client waits for something to happen: no further one is executed.
     blocked: Cell<bool>,
+    /// What it listens to; [`PubSub`](crate::pubsub::PubSub) alone changes them.
+    pub subscriptions: RefCell<Subscriptions>,
+    /// It has subscribed and not ended all subscriptions since.
+    pub subscriber: Cell<bool>,
     outbox: RefCell<Vec<u8>>,
     bell: RefCell<Option<Waker>>,
 }
@@ -67,6 +73,12 @@ impl Client {
             &mut self.outbox.borrow_mut(),
             protocol,
         ));
+        self.ring();
+    }
+
+    /// The same with bytes that are written already, in the client's protocol.
+    pub fn post_bytes(&self, bytes: &[u8]) {
+        self.outbox.borrow_mut().extend_from_slice(bytes);
         self.ring();
     }
 
@@ -113,6 +125,8 @@ impl Client {
     pub fn kind(&self) -> &'static str {
         if self.feeding.get() {
             "replica"
+        } else if self.subscriber.get() {
+            "pubsub"
         } else {
             "normal"
         }
@@ -131,6 +145,7 @@ impl Client {
         let mut flags = String::new();
         for (set, letter) in [
             (self.feeding.get(), 'S'),
+            (self.subscriber.get(), 'P'),
             (self.queued.get().is_some(), 'x'),
             (self.watch_broken.get(), 'd'),
             (self.readonly.get(), 'r'),
@@ -149,16 +164,20 @@ impl Client {
             .last_command
             .get()
             .map_or("NULL", |id| command::spec(id).name);
+        let subscribed = |topic| self.subscriptions.borrow().len(topic);
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
             text(&self.name),
             seconds(self.born_ms),
             seconds(self.active_ms.get()),
+            subscribed(Topic::Channel),
+            subscribed(Topic::Pattern),
+            subscribed(Topic::Shard),
             self.queued.get().map_or(-1, |queued| queued as i64),
             self.watched.get(),
             self.query_bytes.get(),
@@ -205,6 +224,8 @@ impl Clients {
             output_bytes: Cell::new(0),
             killed: Cell::new(false),
             blocked: Cell::new(false),
+            subscriptions: RefCell::default(),
+            subscriber: Cell::new(false),
             outbox: RefCell::default(),
             bell: RefCell::default(),
         });

@@ -19,6 +19,7 @@ pub mod exec;
 pub mod feed;
 pub mod node;
 pub mod ownership;
+pub mod pubsub;
 pub mod session;
 pub mod stats;
 mod take_map;

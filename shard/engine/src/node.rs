@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::ownership::Ownership;
+use crate::pubsub::PubSub;
 use crate::session::Session;
 use crate::stats::Stats;
 
@@ -73,6 +74,7 @@ pub struct Node {
     pub config: Config,
     pub stats: Arc<Stats>,
     pub clients: Clients,
+    pub pubsub: PubSub,
     pub machine: Machine,
     pub(crate) random: Random,
     pub(crate) effects: Effects,
@@ -122,6 +124,7 @@ impl Node {
             config,
             stats: Arc::default(),
             clients: Clients::default(),
+            pubsub: PubSub::default(),
             machine: Machine::default(),
             effects: Effects::default(),
             watched: HashMap::new(),
@@ -150,6 +153,7 @@ impl Node {
     /// A connection is gone.
     pub fn close_session(&mut self, session: &mut Session) {
         self.unwatch(session);
+        self.pubsub.forget(&session.client);
         self.clients.remove(session.client.id);
     }
 

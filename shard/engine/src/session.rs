@@ -83,6 +83,11 @@ impl Session {
         self.denied = None;
     }
 
+    /// Its replies could be taken for messages: only commands about subscriptions are allowed.
+    pub fn is_listening(&self) -> bool {
+        self.client.subscriber.get() && self.protocol == Protocol::Resp2
+    }
+
     pub fn set_readonly(&mut self, readonly: bool) {
         self.readonly = readonly;
         self.client.readonly.set(readonly);

@@ -30,6 +30,7 @@ impl Node {
         self.check_handovers(&push.handovers, clock)?;
         self.ownership.take(push.map);
         self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
+        self.pubsub.drop_slots(&taken.lost);
         self.keyspace
             .set_visible(Some(self.ownership.slots().clone()));
         self.release();

@@ -83,6 +83,6 @@ pub fn help(turn: &mut Turn<'_>, container: &str, lines: &[&str]) -> Result<Outc
         turn.reply.simple(line);
     }
     turn.reply.simple("HELP");
-    turn.reply.simple("    Print this help.");
+    turn.reply.simple("    Prints this help.");
     Ok(Outcome::Done)
 }

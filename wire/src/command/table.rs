@@ -289,21 +289,21 @@ macro_rules! command_table {
             ScriptLoad      "script|load"       3 [NOSCRIPT STALE]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
 
             // Publish and subscribe
-            Psubscribe          "psubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
-            Publish             "publish"               3 [PUBSUB LOADING STALE FAST]     [] []                         EveryNode(Sum)    nobody;
+            Psubscribe          "psubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::psubscribe);
+            Publish             "publish"               3 [PUBSUB LOADING STALE FAST]     [] []                         EveryNode(Sum)    engine(pubsub::publish);
             Pubsub              "pubsub"               -2 []                              [] []                         Local             container;
-            PubsubChannels      "pubsub|channels"      -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) nobody;
-            PubsubHelp          "pubsub|help"           2 [LOADING STALE]                 [] []                         Local             nobody;
-            PubsubNumpat        "pubsub|numpat"         2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Sum)    nobody;
-            PubsubNumsub        "pubsub|numsub"        -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           nobody;
-            PubsubShardchannels "pubsub|shardchannels" -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) nobody;
-            PubsubShardnumsub   "pubsub|shardnumsub"   -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           nobody;
-            Punsubscribe        "punsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
-            Spublish            "spublish"              3 [PUBSUB LOADING STALE FAST]     [] [one(1, NOT_KEY)]          Key               nobody;
-            Ssubscribe          "ssubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               nobody;
-            Subscribe           "subscribe"            -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
-            Sunsubscribe        "sunsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               nobody;
-            Unsubscribe         "unsubscribe"          -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             nobody;
+            PubsubChannels      "pubsub|channels"      -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) engine(pubsub::channels);
+            PubsubHelp          "pubsub|help"           2 [LOADING STALE]                 [] []                         Local             engine(pubsub::help_);
+            PubsubNumpat        "pubsub|numpat"         2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Sum)    engine(pubsub::numpat);
+            PubsubNumsub        "pubsub|numsub"        -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           engine(pubsub::numsub);
+            PubsubShardchannels "pubsub|shardchannels" -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) engine(pubsub::shardchannels);
+            PubsubShardnumsub   "pubsub|shardnumsub"   -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           engine(pubsub::shardnumsub);
+            Punsubscribe        "punsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::punsubscribe);
+            Spublish            "spublish"              3 [PUBSUB LOADING STALE FAST]     [] [one(1, NOT_KEY)]          Key               engine(pubsub::spublish);
+            Ssubscribe          "ssubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               engine(pubsub::ssubscribe);
+            Subscribe           "subscribe"            -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::subscribe);
+            Sunsubscribe        "sunsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               engine(pubsub::sunsubscribe);
+            Unsubscribe         "unsubscribe"          -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::unsubscribe);
 
             // Transactions
             Discard "discard"  1 [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [TRANSACTION] []                    Local engine(transaction::discard);

@@ -11,7 +11,13 @@ use crate::turn::{Outcome, Turn};
 pub const REDIS_VERSION: &str = "7.2.0";
 
 pub fn ping(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let listening = turn.session.is_listening();
     match (turn.request.len(), turn.request.get(1)) {
+        (1 | 2, message) if listening => {
+            turn.reply.array(2);
+            turn.reply.bulk(b"pong");
+            turn.reply.bulk(message.unwrap_or(b""));
+        }
         (1, _) => turn.reply.simple("PONG"),
         (2, Some(message)) => turn.reply.bulk(message),
         _ => return Err(Refusal::wrong_arity("ping")),
@@ -75,6 +81,8 @@ pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     session.multi = None;
     session.client.queued.set(None);
     node.unwatch(session);
+    node.pubsub.forget(&session.client);
+    session.client.subscriber.set(false);
     session.set_protocol(Protocol::Resp2);
     session.set_readonly(false);
     session.reply_mode = ReplyMode::On;

@@ -6,5 +6,6 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod info;
+pub mod pubsub;
 pub mod server;
 pub mod transaction;
