@@ -52,7 +52,7 @@ pub(crate) struct Shape {
     /// Requests that a connection sends before it waits for replies
     #[arg(long, default_value_t = 1)]
     pub(crate) pipeline: u64,
-    /// Commands and their weights: get, set, incr, ping, mgetN, msetN
+    /// Commands and their weights (get, set, incr, ping, mgetN, msetN), or one request: 'HSET h:{1000} f:{10} {value}'
     #[arg(long, default_value = "get=1,set=1")]
     pub(crate) mix: Mix,
     /// Bytes of a value

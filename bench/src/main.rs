@@ -12,6 +12,7 @@ mod migrate;
 
 mod process;
 mod report;
+mod speed;
 mod systems;
 mod workload;
 
@@ -36,6 +37,8 @@ enum Verb {
     Load(load::LoadArgs),
     /// Start larder and its peers side by side and compare the CPU time of a request
     Compare(compare::CompareArgs),
+    /// The cases of daily work beside Valkey, one row each, with what each is meant to reach
+    Speed(speed::SpeedArgs),
     /// Move slots between two idle nodes: larder beside Valkey
     Migrate(migrate::MigrateArgs),
 }
@@ -73,6 +76,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Load(args) => load::command(args).await,
         Verb::Compare(args) => compare::command(args).await,
+        Verb::Speed(args) => speed::command(args).await,
         Verb::Migrate(args) => migrate::command(args).await,
     }
 }

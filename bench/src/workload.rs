@@ -1,7 +1,11 @@
 //! What clients ask: a mix of commands over a set of keys, the same for the same seed.
+//!
+//! A mix is either names with weights (`get=4,set=1`), or one request written out, from a capital letter on:
+//! `HSET hash:{1000} field:{10} {value}`, where `{N}` is a random number below N and a word may be in double quotes.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use larder_wire::resp::write::{array_header, bulk_header};
 
@@ -9,7 +13,7 @@ use larder_wire::resp::write::{array_header, bulk_header};
 const KEY_DIGITS: usize = 12;
 
 /// One kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Get,
     Set,
@@ -19,6 +23,17 @@ pub(crate) enum Command {
     Mget(usize),
     /// MSET of so many keys.
     Mset(usize),
+    /// A request written out, by words.
+    Words(Arc<[Word]>),
+}
+
+/// One argument of a request that was written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Fixed(Vec<u8>),
+    /// A prefix, and a random number below a bound in twelve digits.
+    Numbered(Vec<u8>, u64),
+    Value,
 }
 
 /// Kinds of requests with their weights, e.g. `get=4,set=1` or `mget10`.
@@ -33,6 +48,13 @@ impl FromStr for Mix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Mix, String> {
+        if text.starts_with(|first: char| first.is_ascii_uppercase()) {
+            return Ok(Mix {
+                parts: vec![(Command::Words(words(text)?), 1)],
+                total: 1,
+                text: text.to_owned(),
+            });
+        }
         let mut parts = Vec::new();
         for part in text.split(',') {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
@@ -90,6 +112,36 @@ impl FromStr for Command {
     }
 }
 
+/// `HSET hash:{1000} field:{10} {value}` by its words.
+fn words(text: &str) -> Result<Arc<[Word]>, String> {
+    let mut words = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let (word, after) = quoted
+                .split_once('"')
+                .ok_or_else(|| format!("{text}: a quote is not closed"))?;
+            words.push(Word::Fixed(word.into()));
+            rest = after.trim_start();
+            continue;
+        }
+        let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
+        rest = after.trim_start();
+        words.push(if word == "{value}" {
+            Word::Value
+        } else if let Some((prefix, bound)) = word.split_once('{') {
+            let bound: Option<u64> = bound.strip_suffix('}').and_then(|it| it.parse().ok());
+            let bound = bound.filter(|bound| *bound > 0).ok_or_else(|| {
+                format!("{word}: a random number is written {{1000}}, at the end of a word")
+            })?;
+            Word::Numbered(prefix.into(), bound)
+        } else {
+            Word::Fixed(word.into())
+        });
+    }
+    Ok(words.into())
+}
+
 /// Writes requests; one a connection, each with a seed of its own.
 #[derive(Debug)]
 pub(crate) struct Workload {
@@ -113,15 +165,15 @@ impl Workload {
     /// Appends one request.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>) {
         let mut at = self.random() % self.mix.total;
-        let mut command = self.mix.parts[0].0;
+        let mut command = &self.mix.parts[0].0;
         for (candidate, weight) in &self.mix.parts {
-            command = *candidate;
+            command = candidate;
             if at < *weight {
                 break;
             }
             at -= weight;
         }
-        match command {
+        match command.clone() {
             Command::Ping => out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"),
             Command::Get => {
                 out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n");
@@ -149,6 +201,22 @@ impl Workload {
                 for _ in 0..count {
                     self.write_key(out, b"key:");
                     write_bulk(out, &self.value);
+                }
+            }
+            Command::Words(words) => {
+                array_header(out, words.len());
+                for word in &*words {
+                    match word {
+                        Word::Fixed(bytes) => write_bulk(out, bytes),
+                        Word::Numbered(prefix, bound) => {
+                            let number = self.random() % bound;
+                            bulk_header(out, prefix.len() + KEY_DIGITS);
+                            out.extend_from_slice(prefix);
+                            out.extend_from_slice(&numbered(b"key:", number)[4..]);
+                            out.extend_from_slice(b"\r\n");
+                        }
+                        Word::Value => write_bulk(out, &self.value),
+                    }
                 }
             }
         }
@@ -214,6 +282,23 @@ mod tests {
         );
         assert_eq!(mix.to_string(), "get=4,set,mget10=2");
         for wrong in ["", "got", "get=x", "get=0", "mget", "mget0", "get,"] {
+            assert!(wrong.parse::<Mix>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_written_out_is_sent_with_numbers_and_values_in_place() {
+        let mix: Mix = "EVAL \"return {1, 2}\" 1 k:{7} {value}".parse().unwrap();
+        let mut out = Vec::new();
+        Workload::new(mix, 1, 3, 1).write(&mut out);
+        let mut scanner = RequestScanner::new();
+        assert!(matches!(scanner.scan(&out), Ok(Scanned::Request { .. })));
+        let request = scanner.request(&out);
+        assert_eq!(request.len(), 5);
+        assert_eq!(request.arg(1), b"return {1, 2}");
+        assert!(request.arg(3).starts_with(b"k:00000000000") && request.arg(3).len() == 14);
+        assert_eq!(request.arg(4), b"abc");
+        for wrong in ["GET k:{0}", "GET k:{x}", "GET k:{1}x", "EVAL \"a"] {
             assert!(wrong.parse::<Mix>().is_err(), "{wrong:?}");
         }
     }
