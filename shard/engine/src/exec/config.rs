@@ -1,28 +1,19 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE.
 
 use larder_store::EvictionPolicy;
-use larder_wire::{Refusal, glob};
+use larder_store::collection::{CollectionSettings, ListPackedMax};
+use larder_wire::Refusal;
 
 use crate::config::Parameter;
 use crate::node::Node;
 use crate::turn::{Outcome, Turn, help};
 
 pub fn get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let request = turn.request;
-    let wanted: Vec<Parameter> = Parameter::ALL
-        .iter()
-        .copied()
-        .filter(|parameter| {
-            let name = parameter.row().name.as_bytes();
-            request
-                .args_from(2)
-                .any(|pattern| glob::matches_ignore_case(pattern, name))
-        })
-        .collect();
-    turn.reply.map(wanted.len());
-    for parameter in wanted {
-        turn.reply.bulk(parameter.row().name.as_bytes());
-        turn.reply.bulk(turn.node.config.get(parameter).as_bytes());
+    let found = turn.node.config.matching(turn.request.args_from(2));
+    turn.reply.map(found.len());
+    for (name, value) in found {
+        turn.reply.bulk(name.as_bytes());
+        turn.reply.bulk(value.as_bytes());
     }
     Ok(Outcome::Done)
 }
@@ -78,11 +69,30 @@ impl Node {
 
     fn apply_config(&mut self) {
         self.keyspace
-            .set_maxmemory(self.config.int(Parameter::Maxmemory) as u64);
+            .set_maxmemory(self.config.size(Parameter::Maxmemory));
         let word = self.config.get(Parameter::MaxmemoryPolicy);
         let policy = EvictionPolicy::from_word(word.as_bytes()).unwrap_or_else(|| {
             panic!("the table of parameters lets {word} pass, the store has no such policy")
         });
         self.keyspace.set_eviction(policy);
+        self.keyspace.set_collections(self.collection_settings());
+    }
+
+    fn collection_settings(&self) -> CollectionSettings {
+        let size = |parameter| self.config.size(parameter) as usize;
+        let list_size = self.config.int(Parameter::ListMaxListpackSize);
+        CollectionSettings {
+            hasher: self.keyspace.collections().hasher.clone(),
+            hash_entries_max: size(Parameter::HashMaxListpackEntries),
+            hash_value_bytes_max: size(Parameter::HashMaxListpackValue),
+            set_ints_max: size(Parameter::SetMaxIntsetEntries),
+            set_entries_max: size(Parameter::SetMaxListpackEntries),
+            set_value_bytes_max: size(Parameter::SetMaxListpackValue),
+            zset_entries_max: size(Parameter::ZsetMaxListpackEntries),
+            zset_value_bytes_max: size(Parameter::ZsetMaxListpackValue),
+            list_packed_max: ListPackedMax::from_setting(list_size as i32),
+            hll_sparse_bytes_max: size(Parameter::HllSparseMaxBytes),
+            stream_node_entries: size(Parameter::StreamNodeMaxEntries),
+        }
     }
 }

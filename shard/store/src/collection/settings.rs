@@ -61,6 +61,10 @@ pub struct CollectionSettings {
     pub zset_value_bytes_max: usize,
     /// `list-max-listpack-size`
     pub list_packed_max: ListPackedMax,
+    /// `hll-sparse-max-bytes`
+    pub hll_sparse_bytes_max: usize,
+    /// `stream-node-max-entries`; 0 is no limit.
+    pub stream_node_entries: usize,
 }
 
 impl CollectionSettings {
@@ -75,6 +79,8 @@ impl CollectionSettings {
             zset_entries_max: 128,
             zset_value_bytes_max: 64,
             list_packed_max: ListPackedMax::from_setting(-2),
+            hll_sparse_bytes_max: 3000,
+            stream_node_entries: 100,
         }
     }
 }

@@ -35,10 +35,11 @@ pub fn pfadd(call: &mut Call<'_>) -> Result<(), Refusal> {
         call.reply.int(would_change.into());
         return Ok(());
     }
+    let sparse_bytes_max = call.keyspace.collections().hll_sparse_bytes_max;
     let mut changed = found.is_none();
     let mut hll = found.map(View::to_owned).unwrap_or_default();
     for vote in votes {
-        changed |= hll.add(vote).map_err(refusal)?;
+        changed |= hll.add(vote, sparse_bytes_max).map_err(refusal)?;
     }
     if changed {
         hll.invalidate_cache();
@@ -114,7 +115,10 @@ pub fn pfmerge(call: &mut Call<'_>) -> Result<(), Refusal> {
         Some(string) => view(string)?.to_owned(),
         None => HyperLogLog::default(),
     };
-    union.write_to(&mut merged).map_err(refusal)?;
+    let sparse_bytes_max = call.keyspace.collections().hll_sparse_bytes_max;
+    union
+        .write_to(&mut merged, sparse_bytes_max)
+        .map_err(refusal)?;
     put(call, target, &merged)?;
     call.effects.verbatim();
     call.reply.ok();

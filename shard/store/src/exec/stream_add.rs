@@ -6,12 +6,14 @@ use super::number_args::{int, is};
 use super::stream_args::{put_id, strict_id};
 use crate::call::Call;
 use crate::collection::Stream;
-use crate::collection::stream::{ID_TEXT_BYTES_MAX, NODE_ENTRIES, StreamId, Trim};
+use crate::collection::stream::{ID_TEXT_BYTES_MAX, StreamId, Trim, WholeNodes};
 
 type Done = Result<(), Refusal>;
 
-/// Nodes that an approximate trim takes without LIMIT.
-const TRIM_NODES_MAX: usize = 100;
+/// Nodes that an approximate trim takes without LIMIT; then entries, when nodes have no limit, and at most.
+const TRIM_NODES_MAX: u64 = 100;
+const TRIM_ENTRIES: u64 = 10_000;
+const TRIM_ENTRIES_MAX: u64 = 1_000_000;
 
 const NO_ID_LEFT: Refusal =
     Refusal::fixed("ERR The stream has exhausted the last possible ID, unable to add more items");
@@ -95,10 +97,16 @@ impl Options {
     }
 
     /// Trims as the options say: how many entries went.
-    fn apply(&self, stream: &mut Stream) -> usize {
-        let whole_nodes = (TRIM_NODES_MAX * NODE_ENTRIES) as u64;
-        let limit = self.approximate.then(|| self.limit.unwrap_or(whole_nodes));
-        self.trim.map_or(0, |trim| stream.trim(trim, limit))
+    fn apply(&self, stream: &mut Stream, node_entries: usize) -> usize {
+        let usual = || match TRIM_NODES_MAX.saturating_mul(node_entries as u64) {
+            0 => TRIM_ENTRIES,
+            entries => entries.min(TRIM_ENTRIES_MAX),
+        };
+        let nodes = self.approximate.then(|| WholeNodes {
+            node_entries,
+            limit: self.limit.unwrap_or_else(usual),
+        });
+        self.trim.map_or(0, |trim| stream.trim(trim, nodes))
     }
 }
 
@@ -158,10 +166,11 @@ pub fn xadd(call: &mut Call<'_>) -> Done {
         ));
     }
     let (key, now) = (call.key(1), call.now);
+    let node_entries = call.keyspace.collections().stream_node_entries;
     let change = |stream: &mut Stream| {
         let id = id.after(stream.last_id(), now)?;
         stream.append(id, fields.clone());
-        let trimmed = options.apply(stream);
+        let trimmed = options.apply(stream, node_entries);
         Ok::<_, Refusal>((id, trimmed, stream.len()))
     };
     let added = if options.only_existing {
@@ -192,8 +201,9 @@ pub fn xtrim(call: &mut Call<'_>) -> Done {
     options.parse(call, false)?;
     options.check(false)?;
     let key = call.key(1);
+    let node_entries = call.keyspace.collections().stream_node_entries;
     let trimmed = call.keyspace.modify(key, call.now, |stream: &mut Stream| {
-        (options.apply(stream), stream.len())
+        (options.apply(stream, node_entries), stream.len())
     })?;
     let (trimmed, len) = trimmed.unwrap_or((0, 0));
     if trimmed > 0 {

@@ -32,9 +32,6 @@ const SPARSE: u8 = 1;
 const CACHE: std::ops::Range<usize> = 8..16;
 const CACHE_INVALID: u8 = 0x80;
 
-/// Largest sparse form, with its header: Redis's `hll-sparse-max-bytes` when nothing else is said.
-const SPARSE_BYTES_MAX: usize = 3000;
-
 /// Why bytes are no HyperLogLog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -164,12 +161,12 @@ impl HyperLogLog {
         &self.0
     }
 
-    /// True when a register changed.
-    pub(crate) fn add(&mut self, vote: Vote) -> Result<bool, Fault> {
+    /// True when a register changed. The sparse form takes up to `sparse_bytes_max`.
+    pub(crate) fn add(&mut self, vote: Vote, sparse_bytes_max: usize) -> Result<bool, Fault> {
         if self.0[ENCODING_AT] == DENSE {
             return Ok(dense::raise(&mut self.0[HEADER_BYTES..], vote));
         }
-        match sparse::raise(&mut self.0, vote)? {
+        match sparse::raise(&mut self.0, vote, sparse_bytes_max)? {
             sparse::Raised::Unchanged => Ok(false),
             sparse::Raised::Changed => Ok(true),
             sparse::Raised::NoRoom => {
@@ -242,13 +239,17 @@ impl Union {
     }
 
     /// Raises the registers of `target` to these; dense when one of those included was.
-    pub(crate) fn write_to(&self, target: &mut HyperLogLog) -> Result<(), Fault> {
+    pub(crate) fn write_to(
+        &self,
+        target: &mut HyperLogLog,
+        sparse_bytes_max: usize,
+    ) -> Result<(), Fault> {
         if self.any_dense {
             target.make_dense()?;
         }
         for (register, &value) in self.registers.iter().enumerate() {
             if value > 0 {
-                target.add(Vote { register, value })?;
+                target.add(Vote { register, value }, sparse_bytes_max)?;
             }
         }
         target.invalidate_cache();

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::{Fault, HEADER_BYTES, REGISTERS, SPARSE_BYTES_MAX, Vote};
+use super::{Fault, HEADER_BYTES, REGISTERS, Vote};
 
 const SHORT_ZEROS_MAX: usize = 64;
 const VALUE_MAX: u8 = 32;
@@ -107,8 +107,8 @@ pub(super) fn runs(bytes: &[u8], mut take: impl FnMut(u8, Range<usize>)) -> Resu
     }
 }
 
-/// Raises one register of the sparse form in `bytes`, its header included.
-pub(super) fn raise(bytes: &mut Vec<u8>, vote: Vote) -> Result<Raised, Fault> {
+/// Raises one register of the sparse form in `bytes`, its header included; there is room up to `bytes_max`.
+pub(super) fn raise(bytes: &mut Vec<u8>, vote: Vote, bytes_max: usize) -> Result<Raised, Fault> {
     if vote.value > VALUE_MAX {
         return Ok(Raised::NoRoom);
     }
@@ -126,7 +126,7 @@ pub(super) fn raise(bytes: &mut Vec<u8>, vote: Vote) -> Result<Raised, Fault> {
         push_run(&mut split, run.value, first + run.len - 1 - vote.register);
         let end = (at + run.bytes).min(bytes.len());
         let grown = split.len() > run.bytes;
-        if grown && bytes.len() + split.len() - run.bytes > SPARSE_BYTES_MAX {
+        if grown && bytes.len() + split.len() - run.bytes > bytes_max {
             return Ok(Raised::NoRoom);
         }
         bytes.splice(at..end, split);

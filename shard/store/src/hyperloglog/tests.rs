@@ -1,9 +1,12 @@
 use super::*;
 
+const SPARSE_BYTES_MAX: usize = 3000;
+
 fn of(elements: std::ops::Range<u32>) -> HyperLogLog {
     let mut hll = HyperLogLog::default();
     for element in elements {
-        hll.add(Vote::of(element.to_string().as_bytes())).unwrap();
+        hll.add(Vote::of(element.to_string().as_bytes()), SPARSE_BYTES_MAX)
+            .unwrap();
     }
     hll.invalidate_cache();
     hll
@@ -45,7 +48,7 @@ fn both_forms_of_the_same_elements_count_alike_and_merge_alike() {
         union.include(view(other)).unwrap();
         assert_eq!(union.count(), view(&sparse).count().unwrap());
         let mut merged = HyperLogLog::default();
-        union.write_to(&mut merged).unwrap();
+        union.write_to(&mut merged, SPARSE_BYTES_MAX).unwrap();
         assert_eq!(
             merged.bytes()[HEADER_BYTES..],
             dense.bytes()[HEADER_BYTES..]
@@ -60,7 +63,7 @@ fn a_sparse_one_never_outgrows_its_limit_and_becomes_dense_with_all_registers() 
     for element in 0..5000_u32 {
         let vote = Vote::of(&element.to_le_bytes());
         expected[vote.register] = vote.value.max(expected[vote.register]);
-        hll.add(vote).unwrap();
+        hll.add(vote, SPARSE_BYTES_MAX).unwrap();
         assert!(view(&hll).is_dense() || hll.bytes().len() <= SPARSE_BYTES_MAX);
     }
     assert!(view(&hll).is_dense());
@@ -75,10 +78,10 @@ fn a_value_that_sparse_runs_cannot_say_makes_it_dense() {
         register: 16_383,
         value: 33,
     };
-    assert_eq!(hll.add(vote), Ok(true));
+    assert_eq!(hll.add(vote, SPARSE_BYTES_MAX), Ok(true));
     assert!(view(&hll).is_dense());
     assert_eq!(dense::get(view(&hll).registers(), 16_383), 33);
-    assert_eq!(hll.add(vote), Ok(false));
+    assert_eq!(hll.add(vote, SPARSE_BYTES_MAX), Ok(false));
 }
 
 #[test]

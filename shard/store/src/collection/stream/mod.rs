@@ -16,8 +16,17 @@ pub use names::NameMap;
 use super::sorted::{Record, Sorted};
 use super::tree::Tree;
 
-/// Entries that Redis keeps in one node (`stream-node-max-entries`): an approximate trim takes whole ones of so many.
+/// Entries of one node in a serialized stream.
 pub const NODE_ENTRIES: usize = 100;
+
+/// What an approximate trim takes: entries in runs as long as Redis' nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct WholeNodes {
+    /// Entries of a node (`stream-node-max-entries`); 0 is no limit.
+    pub node_entries: usize,
+    /// Most entries that go; 0 is no limit.
+    pub limit: u64,
+}
 
 #[derive(Clone, Default)]
 pub struct Stream {
@@ -171,9 +180,8 @@ impl Stream {
         true
     }
 
-    /// Deletes the oldest entries: all that the trim asks for; or, with a limit (0 is none), only in runs as long as Redis'
-    /// nodes and no more than that many. Returns how many went.
-    pub fn trim(&mut self, trim: Trim, approximately: Option<u64>) -> usize {
+    /// Deletes the oldest entries: all that the trim asks for, or only so many of them as nodes hold. Returns how many went.
+    pub fn trim(&mut self, trim: Trim, approximately: Option<WholeNodes>) -> usize {
         let len = self.len();
         let asked = match trim {
             Trim::MaxLen(max) => len.saturating_sub(usize::try_from(max).unwrap_or(usize::MAX)),
@@ -181,7 +189,7 @@ impl Stream {
         };
         let count = match approximately {
             None => asked,
-            Some(limit) => whole_nodes(len, asked, limit),
+            Some(nodes) => nodes.of(len, asked),
         };
         self.parts.entries.remove(0, count);
         count
@@ -260,16 +268,21 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// How many of `len` entries are in nodes that `asked` and `limit` (0 is none) hold wholly; the last node may be short.
-fn whole_nodes(len: usize, asked: usize, limit: u64) -> usize {
-    let most = match usize::try_from(limit) {
-        Ok(0) | Err(_) => asked,
-        Ok(limit) => asked.min(limit),
-    };
-    if most >= len {
-        return len;
+impl WholeNodes {
+    /// How many of `len` entries are in nodes that `asked` and the limit hold wholly; the last node may be short.
+    fn of(self, len: usize, asked: usize) -> usize {
+        let most = match usize::try_from(self.limit) {
+            Ok(0) | Err(_) => asked,
+            Ok(limit) => asked.min(limit),
+        };
+        if most >= len {
+            return len;
+        }
+        match self.node_entries {
+            0 => 0,
+            entries => most - most % entries,
+        }
     }
-    most - most % NODE_ENTRIES
 }
 
 /// Seven bits a byte, the lowest first.

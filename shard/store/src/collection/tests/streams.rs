@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{any_text, for_seeds};
-use crate::collection::stream::{NODE_ENTRIES, StreamId, Trim};
+use crate::collection::stream::{NODE_ENTRIES, StreamId, Trim, WholeNodes};
 use crate::collection::{Budget, Stream};
 use crate::random::Random;
 
@@ -96,7 +96,11 @@ fn trim(random: &mut Random, stream: &mut Stream, model: &mut Model) {
         let id = any_id(random, stream.last_id());
         let below = model.keys().filter(|other| **other < id).count();
         let limit = random.below(3 * NODE_ENTRIES) as u64;
-        let went = stream.trim(Trim::MinId(id), Some(limit));
+        let nodes = WholeNodes {
+            node_entries: NODE_ENTRIES,
+            limit,
+        };
+        let went = stream.trim(Trim::MinId(id), Some(nodes));
         assert!(went <= below && (limit == 0 || went as u64 <= limit));
         assert!(went.is_multiple_of(NODE_ENTRIES) || went == before);
         assert!(below - went < NODE_ENTRIES || limit > 0);
