@@ -276,7 +276,7 @@ impl Connection {
         let after = loop {
             // With one request alone there is nothing to look ahead to.
             if at >= warm_to && at < input.len() {
-                warm_to = at + node.warm(&input[at..]);
+                warm_to = at + node.warm(self.session.db, &input[at..]);
             }
             match self.scanner.scan(&input[at..]) {
                 Ok(Scanned::Request { consumed }) => {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use larder_engine::{Clock, Node, Stats};
 use larder_runtime::metrics::{Count, Page, Source};
+use larder_store::{DB_COUNT, Db, Keyspace};
 use larder_wire::command::{self, CommandId};
 use larder_wire::{SLOT_COUNT, Slot};
 
@@ -65,8 +66,9 @@ pub struct NodeMetrics {
     memory_used: Count,
     memory_peak: Count,
     memory_max: Count,
-    keys: Count,
-    keys_expiring: Count,
+    /// By database.
+    keys: [Count; DB_COUNT as usize],
+    keys_expiring: [Count; DB_COUNT as usize],
     cpu_user_us: Count,
     cpu_system_us: Count,
     epoch: Count,
@@ -92,8 +94,8 @@ impl NodeMetrics {
             memory_used: zero(),
             memory_peak: zero(),
             memory_max: zero(),
-            keys: zero(),
-            keys_expiring: zero(),
+            keys: std::array::from_fn(|_| zero()),
+            keys_expiring: std::array::from_fn(|_| zero()),
             cpu_user_us: zero(),
             cpu_system_us: zero(),
             epoch: zero(),
@@ -118,11 +120,16 @@ impl NodeMetrics {
     pub(crate) fn publish(&self, node: &Node, clock: Clock) {
         self.uptime_ms.set(clock.mono_ms);
         self.clients.set(node.clients.len() as u64);
-        self.memory_used.set(node.keyspace.used_memory());
+        self.memory_used.set(node.databases.used_memory());
         self.memory_peak.set(node.memory_peak());
-        self.memory_max.set(node.keyspace.config().maxmemory);
-        self.keys.set(node.keyspace.visible_len() as u64);
-        self.keys_expiring.set(node.keyspace.expiring_len() as u64);
+        self.memory_max.set(node.databases.config().maxmemory);
+        for db in Db::all() {
+            let space = node.databases.get(db);
+            let keys = space.map_or(0, Keyspace::visible_len);
+            let expiring = space.map_or(0, Keyspace::expiring_len);
+            self.keys[db.index()].set(keys as u64);
+            self.keys_expiring[db.index()].set(expiring as u64);
+        }
         self.cpu_user_us.set(node.machine.cpu_user_us);
         self.cpu_system_us.set(node.machine.cpu_system_us);
         self.epoch.set(node.ownership.epoch().0);
@@ -172,7 +179,6 @@ impl NodeMetrics {
 impl Source for NodeMetrics {
     fn collect(&self, page: &mut Page) {
         let node = [self.addr.as_str()];
-        let db = [self.addr.as_str(), "db0"];
         let Some(stats) = self.stats.get() else {
             page.value(&UP, &node, 0_u64);
             return;
@@ -195,8 +201,16 @@ impl Source for NodeMetrics {
         ] {
             page.value(metric, &node, count.get());
         }
-        page.value(&KEYS, &db, self.keys.get());
-        page.value(&KEYS_EXPIRING, &db, self.keys_expiring.get());
+        for db in Db::all() {
+            let name = format!("db{db}");
+            let labels = [node[0], name.as_str()];
+            page.value(&KEYS, &labels, self.keys[db.index()].get());
+            page.value(
+                &KEYS_EXPIRING,
+                &labels,
+                self.keys_expiring[db.index()].get(),
+            );
+        }
         for (metric, micros) in [
             (&CPU_USER, &self.cpu_user_us),
             (&CPU_SYSTEM, &self.cpu_system_us),

@@ -137,11 +137,11 @@ impl Node {
 
     /// Evicts a bounded number of keys when memory is full; refused when nothing may go.
     fn make_room(&mut self, clock: Clock) -> Result<(), Refusal> {
-        if !self.keyspace.is_over_limit() {
+        if !self.databases.is_over_limit() {
             return Ok(());
         }
         let room = self
-            .keyspace
+            .databases
             .make_room(clock.now(), EVICTIONS_PER_WRITE_MAX);
         self.settle_gone(clock);
         match room {
@@ -410,14 +410,14 @@ impl Node {
         let writes = flags.has(Flags::WRITE);
         if writes {
             self.stats.writes.add(1);
-            self.feeds_before_write(id, &request);
+            self.feeds_before_write(session.db, id, &request);
         } else {
             self.stats.reads.add(1);
         }
         let heard = !self.feeds.is_empty() || self.keys_are_heard();
         self.effects.restart(heard);
         let result = exec(&mut Call {
-            keyspace: &mut self.keyspace,
+            keyspace: self.databases.at(session.db),
             request,
             first_key,
             now: clock.now(),
@@ -428,7 +428,7 @@ impl Node {
         self.settle_gone(clock);
         if !self.effects.is_empty() {
             if !self.feeds.is_empty() {
-                self.feed_effects(request, clock);
+                self.feed_effects(session.db, request, clock);
             }
             self.touch_effects(session.db, request);
         }
@@ -437,13 +437,10 @@ impl Node {
 
     /// Keys that expired or were evicted on the way: their removal comes before the command's own effects.
     pub(crate) fn settle_gone(&mut self, clock: Clock) {
-        if !self.keyspace.has_gone() {
-            return;
-        }
-        for (_, key) in self.keyspace.take_gone() {
-            self.touch_key(Db::ZERO, &key);
-            for feed in &mut self.feeds {
-                feed.forward_gone(&key, clock.now(), &self.keyspace);
+        while let Some((db, gone)) = self.databases.take_gone() {
+            for (_, key) in gone {
+                self.touch_key(db, &key);
+                self.feed_gone(db, &key, clock);
             }
         }
     }

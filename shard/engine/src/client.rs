@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::task::Waker;
 
+use larder_store::Db;
 use larder_wire::command::{self, CommandId};
 use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
@@ -35,6 +36,8 @@ pub struct Client {
     pub no_evict: Cell<bool>,
     pub no_touch: Cell<bool>,
     pub last_command: Cell<Option<CommandId>>,
+    /// The database that was selected.
+    pub db: Cell<Db>,
     /// Commands queued by MULTI; `None` outside a transaction.
     pub queued: Cell<Option<usize>>,
     pub watched: Cell<usize>,
@@ -168,13 +171,14 @@ impl Client {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
             text(&self.name),
             seconds(self.born_ms),
             seconds(self.active_ms.get()),
+            self.db.get(),
             subscribed(Topic::Channel),
             subscribed(Topic::Pattern),
             subscribed(Topic::Shard),
@@ -216,6 +220,7 @@ impl Clients {
             no_evict: Cell::new(false),
             no_touch: Cell::new(false),
             last_command: Cell::new(None),
+            db: Cell::default(),
             queued: Cell::new(None),
             watched: Cell::new(0),
             watch_broken: Cell::new(false),

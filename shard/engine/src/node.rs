@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use larder_store::{Db, Effects, EvictionPolicy, Keyspace, KeyspaceConfig, Random};
+use larder_store::{Databases, Db, Effects, EvictionPolicy, KeyspaceConfig, Random};
 use larder_wire::command::CommandId;
 use larder_wire::resp::RequestScanner;
 use larder_wire::trust::Secret;
@@ -66,10 +66,10 @@ pub(crate) struct Pause {
     pub writes_only: bool,
 }
 
-/// One server: one keyspace, one thread.
+/// One server: its databases, one thread.
 pub struct Node {
     pub settings: NodeSettings,
-    pub keyspace: Keyspace,
+    pub databases: Databases,
     pub ownership: Ownership,
     pub config: Config,
     pub stats: Arc<Stats>,
@@ -105,7 +105,7 @@ impl Node {
         if !settings.standalone {
             config.fix(Parameter::ClusterEnabled, "yes");
         }
-        let mut keyspace = Keyspace::new(KeyspaceConfig {
+        let mut databases = Databases::new(KeyspaceConfig {
             hash_seed: settings.hash_seed,
             random_seed: settings.random_seed,
             maxmemory: settings.maxmemory,
@@ -114,12 +114,12 @@ impl Node {
         let ownership = if settings.standalone {
             Ownership::standalone(settings.id)
         } else {
-            keyspace.set_visible(Some(SlotSet::new()));
+            databases.set_visible(Some(SlotSet::new()));
             Ownership::cluster(settings.id)
         };
         Node {
             random: Random::new(settings.random_seed),
-            keyspace,
+            databases,
             ownership,
             config,
             stats: Arc::default(),

@@ -36,7 +36,7 @@ pub struct Multi {
 pub struct Session {
     pub client: Rc<Client>,
     pub protocol: Protocol,
-    /// The database that its commands are about.
+    /// The database that its commands are about; [`Session::set_db`] changes it.
     pub db: Db,
     pub trust: Trust,
     /// Has shown the password of the default user (or there is none).
@@ -68,6 +68,12 @@ impl Session {
             watches: Vec::new(),
             held_since: None,
         }
+    }
+
+    /// SELECT.
+    pub fn set_db(&mut self, db: Db) {
+        self.db = db;
+        self.client.db.set(db);
     }
 
     pub fn set_protocol(&mut self, protocol: Protocol) {

@@ -31,7 +31,7 @@ impl Node {
         self.ownership.take(push.map);
         self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
         self.pubsub.drop_slots(&taken.lost);
-        self.keyspace
+        self.databases
             .set_visible(Some(self.ownership.slots().clone()));
         self.release();
         Ok(())

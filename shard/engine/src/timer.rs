@@ -22,13 +22,13 @@ impl Node {
     pub fn background_step(&mut self, clock: Clock) -> bool {
         let mut more = false;
         if self.config.flag(Parameter::ActiveExpire) {
-            let swept = self.keyspace.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
+            let swept = self.databases.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
             more |= swept.examined > 0 && swept.is_rich();
         }
-        more |= self.keyspace.free_some(FREED_PER_STEP);
-        more |= self.keyspace.tidy(BUCKETS_PER_STEP);
-        if self.keyspace.is_over_limit() {
-            more |= self.keyspace.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
+        more |= self.databases.free_some(FREED_PER_STEP);
+        more |= self.databases.tidy(BUCKETS_PER_STEP);
+        if self.databases.is_over_limit() {
+            more |= self.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
         }
         self.settle_gone(clock);
         more
@@ -48,8 +48,9 @@ impl Node {
             // The waits for a map are bounded: whoever waits too long is told so when called again.
             self.release();
         }
-        self.memory_peak = self.memory_peak.max(self.keyspace.used_memory());
-        let store = self.keyspace.stats();
+        self.memory_peak = self.memory_peak.max(self.databases.used_memory());
+        self.databases.give_back_empty();
+        let store = self.databases.stats();
         self.stats.keyspace_hits.set(store.hits);
         self.stats.keyspace_misses.set(store.misses);
         self.stats.expired_keys.set(store.expired);

@@ -1,7 +1,7 @@
 //! Looking ahead in a batch: the keys of requests that have arrived and are not executed yet are brought from
 //! memory, many at once. A wrong guess costs a read and nothing else.
 
-use larder_store::WARM_KEYS_MAX;
+use larder_store::{Db, WARM_KEYS_MAX};
 use larder_wire::resp::Scanned;
 
 use crate::node::Node;
@@ -11,8 +11,8 @@ const WARM_KEY_BYTES_MAX: usize = 256;
 
 impl Node {
     /// Reads what the requests at the start of `input` are about to look up; how many bytes they take.
-    /// The first argument is taken for the key, as it is in nearly all commands.
-    pub fn warm(&mut self, input: &[u8]) -> usize {
+    /// `db` is the database of the connection now. The first argument is taken for the key, as it is in nearly all commands.
+    pub fn warm(&mut self, db: Db, input: &[u8]) -> usize {
         let mut keys: [&[u8]; WARM_KEYS_MAX] = [b""; WARM_KEYS_MAX];
         let mut at = 0;
         let mut found = 0;
@@ -32,8 +32,10 @@ impl Node {
             at += consumed;
         }
         self.ahead.reset();
-        if found > 1 {
-            self.keyspace.warm(&keys[..found]);
+        if found > 1
+            && let Some(space) = self.databases.get(db)
+        {
+            space.warm(&keys[..found]);
         }
         at
     }
@@ -71,9 +73,12 @@ mod tests {
     fn a_look_ahead_covers_whole_requests_up_to_its_limit() {
         let mut node = node();
         let one = gets(1).len();
-        assert_eq!(node.warm(&gets(3)), 3 * one);
-        assert_eq!(node.warm(&gets(100)), WARM_KEYS_MAX * one);
-        assert_eq!(node.warm(&gets(WARM_KEYS_MAX)), WARM_KEYS_MAX * one);
+        assert_eq!(node.warm(Db::ZERO, &gets(3)), 3 * one);
+        assert_eq!(node.warm(Db::ZERO, &gets(100)), WARM_KEYS_MAX * one);
+        assert_eq!(
+            node.warm(Db::ZERO, &gets(WARM_KEYS_MAX)),
+            WARM_KEYS_MAX * one
+        );
     }
 
     #[test]
@@ -81,19 +86,19 @@ mod tests {
         let mut node = node();
         for rest in [&b"*2\r\n$3\r\nGE"[..], b"*x\r\n", b"$"] {
             let input = [&gets(2)[..], rest].concat();
-            assert_eq!(node.warm(&input), input.len(), "{rest:?}");
+            assert_eq!(node.warm(Db::ZERO, &input), input.len(), "{rest:?}");
             // Nothing of it is left behind for the next batch.
-            assert_eq!(node.warm(&gets(2)), gets(2).len());
+            assert_eq!(node.warm(Db::ZERO, &gets(2)), gets(2).len());
         }
     }
 
     #[test]
     fn a_look_ahead_counts_as_no_lookup() {
         let mut node = node();
-        let (before, memory) = (node.keyspace.stats(), node.keyspace.used_memory());
-        node.warm(&gets(10));
-        let after = node.keyspace.stats();
+        let (before, memory) = (node.databases.stats(), node.databases.used_memory());
+        node.warm(Db::ZERO, &gets(10));
+        let after = node.databases.stats();
         assert_eq!((after.hits, after.misses), (before.hits, before.misses));
-        assert_eq!(node.keyspace.used_memory(), memory);
+        assert_eq!(node.databases.used_memory(), memory);
     }
 }

@@ -13,6 +13,7 @@ impl Db {
     pub const ZERO: Db = Db(0);
 
     /// `None` for a number that no database has.
+    #[inline]
     pub fn new(number: i64) -> Option<Db> {
         u8::try_from(number)
             .ok()
@@ -20,8 +21,19 @@ impl Db {
             .map(Db)
     }
 
+    #[inline]
     pub fn number(self) -> u8 {
         self.0
+    }
+
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The one after, after the last the first.
+    pub fn next(self) -> Db {
+        Db((self.0 + 1) % DB_COUNT)
     }
 
     pub fn all() -> impl Iterator<Item = Db> {

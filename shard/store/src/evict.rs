@@ -24,15 +24,17 @@ pub enum Room {
 }
 
 impl Keyspace {
-    pub fn is_over_limit(&self) -> bool {
-        self.config.maxmemory != 0 && self.used_memory() > self.config.maxmemory
+    /// Whether more memory than `maxmemory` is used, with `beside` bytes that other databases take of it.
+    pub(crate) fn is_over_limit(&self, beside: u64) -> bool {
+        self.config.maxmemory != 0 && self.used_memory() + beside > self.config.maxmemory
     }
 
-    /// Frees memory until it is below `maxmemory`, by at most `limit` keys; each is reported by [`Keyspace::take_gone`].
-    pub fn make_room(&mut self, now: UnixMillis, limit: usize) -> Room {
+    /// Frees memory until it is below `maxmemory`, of which other databases take `beside` bytes, by at most `limit` keys; each is
+    /// reported by [`Keyspace::take_gone`].
+    pub fn make_room(&mut self, now: UnixMillis, limit: usize, beside: u64) -> Room {
         const TRASH_PER_STEP: usize = 256;
         let mut evicted = 0;
-        while self.is_over_limit() {
+        while self.is_over_limit(beside) {
             if self.has_trash() {
                 self.free_some(TRASH_PER_STEP);
             } else if self.is_passive() || self.config.eviction == EvictionPolicy::NoEviction {

@@ -17,7 +17,7 @@ use crate::random::Random;
 use crate::table::{At, Table};
 use crate::trash::Trash;
 use crate::value::{Kind, Value, ValueRef, ValueType};
-use crate::walk::Hand;
+use crate::walk::{Captured, Hand};
 
 /// Most keys that [`Keyspace::warm`] looks at: what a core can wait for at once.
 pub const WARM_KEYS_MAX: usize = 16;
@@ -50,6 +50,17 @@ pub struct Stats {
     pub evicted: u64,
 }
 
+impl Stats {
+    pub fn plus(self, other: Stats) -> Stats {
+        Stats {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            expired: self.expired + other.expired,
+            evicted: self.evicted + other.evicted,
+        }
+    }
+}
+
 /// Slots whose key counts are summed, so that a random key is found without looking at each slot.
 const GROUP_SLOTS: usize = 128;
 const GROUPS: usize = SLOT_COUNT as usize / GROUP_SLOTS;
@@ -57,7 +68,7 @@ const GROUPS: usize = SLOT_COUNT as usize / GROUP_SLOTS;
 /// Keys of a collection from which on it is not dropped at once.
 const DROP_AT_ONCE_MAX: usize = 128;
 
-/// All keys of a node.
+/// All keys of a database.
 pub struct Keyspace {
     pub(crate) config: KeyspaceConfig,
     pub(crate) hashes: KeyHash,
@@ -131,8 +142,8 @@ impl Keyspace {
         Rc::clone(&self.collections)
     }
 
-    pub fn set_collections(&mut self, settings: CollectionSettings) {
-        self.collections = Rc::new(settings);
+    pub fn set_collections(&mut self, settings: Rc<CollectionSettings>) {
+        self.collections = settings;
     }
 
     /// Bytes; 0 is no limit.
@@ -407,6 +418,18 @@ impl Keyspace {
             },
         }
         true
+    }
+
+    /// Takes a key out, with its value and expiry. `None` when there is no such key.
+    pub fn extract<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<Captured> {
+        let found = self.locate(key.into(), now)?;
+        let entry = self.take(found);
+        let expires = entry.expires();
+        let value = match entry.into_collection() {
+            Ok(collection) => Value::Collection(collection),
+            Err(entry) => entry.value().to_value(),
+        };
+        Some(Captured { value, expires })
     }
 
     pub(crate) fn entry(&self, found: Found) -> &Entry {

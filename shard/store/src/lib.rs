@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod collection;
+pub mod databases;
 pub mod db;
 mod entry;
 mod evict;
@@ -32,7 +33,8 @@ pub mod value;
 mod walk;
 
 pub use call::{Call, Effects, Exec};
-pub use db::Db;
+pub use databases::Databases;
+pub use db::{DB_COUNT, Db};
 pub use evict::Room;
 pub use eviction::EvictionPolicy;
 pub use expiry::Swept;

@@ -228,7 +228,7 @@ macro_rules! command_table {
             Geosearchstore      "geosearchstore"       -8 [WRITE DENYOOM] [GEO] [one(1, OW_UPDATE), one(2, RO_ACCESS)]         Key store(geo_search::geosearchstore);
 
             // Keys of any type
-            Copy           "copy"            -3 [WRITE DENYOOM] [KEYSPACE]                     [one(1, RO_ACCESS), one(2, OW_UPDATE)]         Key               store(generic::copy);
+            Copy           "copy"            -3 [WRITE DENYOOM] [KEYSPACE]                     [one(1, RO_ACCESS), one(2, OW_UPDATE)]         Key               engine(databases::copy);
             Del            "del"             -2 [WRITE]         [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        store(generic::del);
             Dump           "dump"             2 [READONLY]      [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(dump::dump);
             Exists         "exists"          -2 [READONLY FAST] [KEYSPACE]                     [range(1, -1, 1, RO)]                          Split(Sum)        store(generic::exists);
@@ -237,7 +237,7 @@ macro_rules! command_table {
             Expiretime     "expiretime"       2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::expiretime);
             Keys           "keys"             2 [READONLY]      [DANGEROUS KEYSPACE]           []                                             EveryNode(Concat) store(scan::keys);
             Migrate        "migrate"         -6 [WRITE]         [DANGEROUS KEYSPACE]           [one(3, RW_ACCESS_DELETE), after("KEYS", -2, -1, 0, RW_ACCESS_DELETE_INCOMPLETE)] Refused           nobody;
-            Move           "move"             3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_UPDATE)]                     Key               nobody;
+            Move           "move"             3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_UPDATE)]                     Key               engine(databases::move_);
             Object         "object"          -2 []              []                             []                                             Local             container;
             ObjectEncoding "object|encoding"  3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               store(object::encoding);
             ObjectFreq     "object|freq"      3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               store(object::freq);
@@ -338,7 +338,7 @@ macro_rules! command_table {
             Ping               "ping"                -1 [FAST]                                         [CONNECTION] [] Local engine(connection::ping);
             Quit               "quit"                -1 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local engine(connection::quit);
             Reset              "reset"                1 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local engine(connection::reset);
-            Select             "select"               2 [LOADING STALE FAST]                           [CONNECTION] [] Local engine(connection::select);
+            Select             "select"               2 [LOADING STALE FAST]                           [CONNECTION] [] Local engine(databases::select);
 
             // The server
             Acl                    "acl"                     -2 []                                             []                   []                  Local            container;
@@ -374,8 +374,8 @@ macro_rules! command_table {
             Dbsize                 "dbsize"                   1 [READONLY FAST]                                [KEYSPACE]           []                  EveryNode(Sum)   store(generic::dbsize);
             Debug                  "debug"                   -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(server::debug);
             Failover               "failover"                -1 [ADMIN NOSCRIPT STALE]                         []                   []                  Refused          nobody;
-            Flushall               "flushall"                -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) store(generic::flushall);
-            Flushdb                "flushdb"                 -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) store(generic::flushdb);
+            Flushall               "flushall"                -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushall);
+            Flushdb                "flushdb"                 -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushdb);
             Info                   "info"                    -1 [LOADING STALE]                                [DANGEROUS]          []                  Local            engine(info::info);
             Lastsave               "lastsave"                 1 [LOADING STALE FAST]                           [ADMIN DANGEROUS]    []                  Local            engine(server::lastsave);
             Latency                "latency"                 -2 []                                             []                   []                  Local            container;
@@ -414,7 +414,7 @@ macro_rules! command_table {
             SlowlogHelp            "slowlog|help"             2 [LOADING STALE]                                []                   []                  Local            engine(server::slowlog_help);
             SlowlogLen             "slowlog|len"              2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_len);
             SlowlogReset           "slowlog|reset"            2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_reset);
-            Swapdb                 "swapdb"                   3 [WRITE FAST]                                   [DANGEROUS KEYSPACE] []                  Refused          nobody;
+            Swapdb                 "swapdb"                   3 [WRITE FAST]                                   [DANGEROUS KEYSPACE] []                  Refused          engine(databases::swapdb);
             Sync                   "sync"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
             Time                   "time"                     1 [LOADING STALE FAST]                           []                   []                  Local            engine(server::time);
 

@@ -198,11 +198,13 @@ fn slot_arg(turn: &Turn<'_>, index: usize) -> Result<Slot, Refusal> {
         .ok_or(Refusal::fixed("ERR Invalid slot"))
 }
 
+/// In the session's database, as Valkey counts them.
 pub fn countkeysinslot(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     cluster_only(turn)?;
     let slot = slot_arg(turn, 2)?;
     let count = if turn.node.ownership.slots().contains(slot) {
-        turn.node.keyspace.slot_len(slot)
+        let space = turn.node.databases.get(turn.session.db);
+        space.map_or(0, |space| space.slot_len(slot))
     } else {
         0
     };
@@ -221,9 +223,10 @@ pub fn getkeysinslot(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     }
     let keys = if turn.node.ownership.slots().contains(slot) {
         let limit = count.min(KEYS_MAX) as usize;
-        turn.node
-            .keyspace
-            .keys_in_slot(slot, limit, turn.clock.now())
+        let space = turn.node.databases.get(turn.session.db);
+        space.map_or_else(Vec::new, |space| {
+            space.keys_in_slot(slot, limit, turn.clock.now())
+        })
     } else {
         Vec::new()
     };

@@ -31,7 +31,7 @@ pub fn set(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn resetstat(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.node.stats.reset();
-    turn.node.keyspace.reset_stats();
+    turn.node.databases.reset_stats();
     turn.node.errors.clear();
     turn.ok()
 }
@@ -68,21 +68,21 @@ impl Node {
     }
 
     fn apply_config(&mut self) {
-        self.keyspace
+        self.databases
             .set_maxmemory(self.config.size(Parameter::Maxmemory));
         let word = self.config.get(Parameter::MaxmemoryPolicy);
         let policy = EvictionPolicy::from_word(word.as_bytes()).unwrap_or_else(|| {
             panic!("the table of parameters lets {word} pass, the store has no such policy")
         });
-        self.keyspace.set_eviction(policy);
-        self.keyspace.set_collections(self.collection_settings());
+        self.databases.set_eviction(policy);
+        self.databases.set_collections(self.collection_settings());
     }
 
     fn collection_settings(&self) -> CollectionSettings {
         let size = |parameter| self.config.size(parameter) as usize;
         let list_size = self.config.int(Parameter::ListMaxListpackSize);
         CollectionSettings {
-            hasher: self.keyspace.collections().hasher.clone(),
+            hasher: self.databases.collections().hasher.clone(),
             hash_entries_max: size(Parameter::HashMaxListpackEntries),
             hash_value_bytes_max: size(Parameter::HashMaxListpackValue),
             set_ints_max: size(Parameter::SetMaxIntsetEntries),

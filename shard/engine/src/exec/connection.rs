@@ -1,5 +1,6 @@
-//! PING, ECHO, AUTH, HELLO, SELECT, RESET, QUIT, READONLY, READWRITE, ASKING.
+//! PING, ECHO, AUTH, HELLO, RESET, QUIT, READONLY, READWRITE, ASKING.
 
+use larder_store::Db;
 use larder_wire::Refusal;
 use larder_wire::resp::Protocol;
 use larder_wire::trust::{self, Trust};
@@ -62,20 +63,6 @@ pub(super) fn cluster_only(turn: &Turn<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A node has one database. Standalone, others are refused as being out of range.
-pub fn select(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let index =
-        larder_store::number::parse_i64(turn.request.arg(1)).ok_or(Refusal::NOT_AN_INTEGER)?;
-    if index == 0 {
-        return turn.ok();
-    }
-    Err(if turn.node.ownership.is_standalone() {
-        Refusal::fixed("ERR DB index is out of range")
-    } else {
-        Refusal::fixed("ERR SELECT is not allowed in cluster mode")
-    })
-}
-
 pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let (node, session) = (&mut *turn.node, &mut *turn.session);
     session.multi = None;
@@ -85,6 +72,7 @@ pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     session.client.subscriber.set(false);
     session.set_protocol(Protocol::Resp2);
     session.set_readonly(false);
+    session.set_db(Db::ZERO);
     session.reply_mode = ReplyMode::On;
     session.trust = Trust::Stranger;
     session.client.trust.set(Trust::Stranger);

@@ -106,10 +106,10 @@ fn clients(node: &Node, _: Clock, text: &mut String) {
 }
 
 fn memory(node: &Node, _: Clock, text: &mut String) {
-    let used = node.keyspace.used_memory();
+    let used = node.databases.used_memory();
     let peak = node.memory_peak.max(used);
     let rss = node.machine.rss_bytes;
-    let max = node.keyspace.config().maxmemory;
+    let max = node.databases.config().maxmemory;
     lines! { text;
         "used_memory": used,
         "used_memory_human": human(used),
@@ -143,7 +143,7 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
         "mem_aof_buffer": 0,
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
-        "lazyfree_pending_objects": u8::from(node.keyspace.has_trash()),
+        "lazyfree_pending_objects": u8::from(node.databases.has_trash()),
     }
 }
 
@@ -174,7 +174,7 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
 fn stats(node: &Node, _: Clock, text: &mut String) {
     let stats = &node.stats;
     let machine = &node.machine;
-    let store = node.keyspace.stats();
+    let store = node.databases.stats();
     lines! { text;
         "total_connections_received": stats.connections_received.get(),
         "total_commands_processed": stats.commands_processed.get(),
@@ -278,13 +278,12 @@ fn cluster(node: &Node, _: Clock, text: &mut String) {
 }
 
 fn keyspace(node: &Node, _: Clock, text: &mut String) {
-    let keys = node.keyspace.visible_len();
-    if keys > 0 {
-        let _ = write!(
-            text,
-            "db0:keys={keys},expires={},avg_ttl=0\r\n",
-            node.keyspace.expiring_len()
-        );
+    for (db, space) in node.databases.iter() {
+        let keys = space.visible_len();
+        if keys > 0 {
+            let expires = space.expiring_len();
+            let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n");
+        }
     }
 }
 

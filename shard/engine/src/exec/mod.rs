@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod databases;
 pub mod info;
 pub mod pubsub;
 pub mod server;

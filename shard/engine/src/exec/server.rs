@@ -244,8 +244,8 @@ pub fn memory_usage(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         }
         _ => return Err(Refusal::SYNTAX),
     }
-    let keyspace = &turn.node.keyspace;
-    match keyspace.footprint(request.arg(2), turn.clock.now()) {
+    let keyspace = turn.node.databases.get(turn.session.db);
+    match keyspace.and_then(|space| space.footprint(request.arg(2), turn.clock.now())) {
         Some(bytes) => turn.reply.int(bytes as i64),
         None => turn.reply.null(),
     }

@@ -46,9 +46,9 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         }
         let exists = turn
             .node
-            .keyspace
-            .peek_value(key, turn.clock.now())
-            .is_some();
+            .databases
+            .get(db)
+            .is_some_and(|space| space.peek_value(key, turn.clock.now()).is_some());
         turn.session.watches.push((db, key.into(), exists));
         let watchers = turn.node.watched.entry((db, key.into())).or_default();
         watchers.push(Rc::clone(&turn.session.client));
@@ -152,12 +152,8 @@ fn judge(turn: &Turn<'_>, multi: &Multi) -> Result<Verdict, Refusal> {
 /// A watched key was written to, or has gone by itself since.
 fn watch_broken(turn: &Turn<'_>) -> bool {
     turn.session.client.watch_broken.get()
-        || turn.session.watches.iter().any(|(_, key, existed)| {
-            *existed
-                && turn
-                    .node
-                    .keyspace
-                    .peek_value(key, turn.clock.now())
-                    .is_none()
+        || turn.session.watches.iter().any(|(db, key, existed)| {
+            let space = turn.node.databases.get(*db);
+            *existed && space.is_none_or(|space| space.peek_value(key, turn.clock.now()).is_none())
         })
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! source → target   SET … · HSET … · PEXPIREAT …   keys (large ones in several frames) and effects, in order
+//!                   LARDER DB <n>                  the database of what follows; 0 until this is said
 //!                   LARDER AT <ms>                 the source's clock for what follows
 //!                   LARDER SLOT <slot> <keys>      a slot was walked to its end
-//!                   LARDER FLUSH                   every key of the feed's slots is gone
+//!                   LARDER FLUSH [<n>]             every key of the feed's slots is gone, from one database or all
 //!                   LARDER CUT <offset>            all is sent: so many bytes before this frame; the source holds
 //!                   LARDER MAP <json>              after the cut: the map by which the slots are the target's
 //!                   LARDER END <reason>            the feed is void
@@ -13,6 +14,7 @@
 //!
 //! The stream's version is that of the connection's `LARDER HELLO`.
 
+use larder_store::Db;
 use larder_wire::resp::Request;
 use larder_wire::resp::write::{array_header, bulk_header, decimal};
 use larder_wire::{ClusterMap, Offset, Slot, UnixMillis};
@@ -20,9 +22,14 @@ use larder_wire::{ClusterMap, Offset, Slot, UnixMillis};
 /// One of the feed's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
+    Db(Db),
     At(UnixMillis),
-    Slot { slot: Slot, keys: u64 },
-    Flush,
+    Slot {
+        slot: Slot,
+        keys: u64,
+    },
+    /// `None`: all databases.
+    Flush(Option<Db>),
     Cut(Offset),
     Map(Box<ClusterMap>),
     End(String),
@@ -32,6 +39,7 @@ pub enum Word {
 impl Word {
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
+            Word::Db(db) => words(out, &[b"DB", number(&mut [0; 20], i64::from(db.number()))]),
             Word::At(now) => words(out, &[b"AT", number(&mut [0; 20], now.0)]),
             Word::Slot { slot, keys } => {
                 let slot = i64::from(slot.number());
@@ -45,7 +53,11 @@ impl Word {
                     ],
                 );
             }
-            Word::Flush => words(out, &[b"FLUSH"]),
+            Word::Flush(None) => words(out, &[b"FLUSH"]),
+            Word::Flush(Some(db)) => words(
+                out,
+                &[b"FLUSH", number(&mut [0; 20], i64::from(db.number()))],
+            ),
             Word::Cut(offset) => words(out, &[b"CUT", number(&mut [0; 20], offset.0 as i64)]),
             Word::Map(map) => {
                 let json = serde_json::to_vec(map).expect("a map is JSON");
@@ -62,6 +74,7 @@ impl Word {
             return None;
         }
         let parsed = match (request.get(1), request.get(2), request.get(3)) {
+            (Some(b"DB"), Some(db), None) => parse(db).and_then(Db::new).map(Word::Db),
             (Some(b"AT"), Some(ms), None) => parse(ms).map(|ms| Word::At(UnixMillis(ms))),
             (Some(b"SLOT"), Some(slot), Some(keys)) => parse(slot)
                 .and_then(|slot| Slot::new(u16::try_from(slot).ok()?))
@@ -70,7 +83,10 @@ impl Word {
                     slot,
                     keys: keys as u64,
                 }),
-            (Some(b"FLUSH"), None, None) => Some(Word::Flush),
+            (Some(b"FLUSH"), None, None) => Some(Word::Flush(None)),
+            (Some(b"FLUSH"), Some(db), None) => {
+                parse(db).and_then(Db::new).map(|db| Word::Flush(Some(db)))
+            }
             (Some(b"CUT"), Some(offset), None) => {
                 parse(offset).map(|offset| Word::Cut(Offset(offset as u64)))
             }
@@ -131,7 +147,9 @@ mod tests {
                 slot: Slot::LAST,
                 keys: 7,
             },
-            Word::Flush,
+            Word::Db(Db::new(15).unwrap()),
+            Word::Flush(None),
+            Word::Flush(Db::new(3)),
             Word::Cut(Offset(12)),
             Word::Map(Box::new(
                 ClusterMap::new("larder", larder_wire::Epoch(3), Vec::new()).unwrap(),

@@ -13,7 +13,7 @@ mod tests;
 
 use std::task::Waker;
 
-use larder_store::Room;
+use larder_store::{Db, Room};
 use larder_wire::command::{self, CommandId, Found};
 use larder_wire::control::{FeedAsk, Import, ImportPhase, ImportState, MapPush};
 use larder_wire::resp::Request;
@@ -65,7 +65,7 @@ impl Node {
                 feed.end(format!("attempt {} took its place", ask.attempt));
             }
         }
-        self.feeds.push(Feed::begin(ask.clone(), &self.keyspace));
+        self.feeds.push(Feed::begin(ask.clone(), &self.databases));
         self.settle_holds();
         Ok(Outcome::Feed(ask))
     }
@@ -83,7 +83,7 @@ impl Node {
         };
         let feed = &mut self.feeds[index];
         let held = feed.holds();
-        let produced = feed.produce(limit, clock, &self.keyspace, out);
+        let produced = feed.produce(limit, clock, &self.databases, out);
         let holds = feed.holds();
         if produced == Produced::Over {
             self.feeds.swap_remove(index);
@@ -147,26 +147,52 @@ impl Node {
     }
 
     #[inline]
-    pub(crate) fn feeds_before_write(&mut self, id: CommandId, request: &Request<'_>) {
+    pub(crate) fn feeds_before_write(&mut self, db: Db, id: CommandId, request: &Request<'_>) {
+        if self.feeds.is_empty() {
+            return;
+        }
+        let space = self.databases.at(db);
         for feed in &mut self.feeds {
-            feed.before_write(id, request, &self.keyspace);
+            feed.before_write(db, id, request, space);
         }
     }
 
     /// The effects of the command that ran last, to the feeds of its keys.
-    pub(crate) fn feed_effects(&mut self, request: Request<'_>, clock: Clock) {
+    pub(crate) fn feed_effects(&mut self, db: Db, request: Request<'_>, clock: Clock) {
         for effect in self.effects.iter(request) {
             let Found::Command(id) = command::lookup(effect.name(), effect.get(1)) else {
                 unreachable!("the store leaves commands as effects, not {effect:?}");
             };
-            let flushes = matches!(id, CommandId::Flushall | CommandId::Flushdb);
             for feed in &mut self.feeds {
-                if flushes {
-                    feed.forward_flush();
-                } else {
-                    feed.forward(id, &effect, clock.now());
-                }
+                feed.forward(db, id, &effect, clock.now());
             }
+        }
+    }
+
+    /// A key is gone from its database: by itself, or by a command that reaches across databases.
+    pub(crate) fn feed_gone(&mut self, db: Db, key: &[u8], clock: Clock) {
+        if !self.feeds.is_empty() {
+            let space = self.databases.at(db);
+            for feed in &mut self.feeds {
+                feed.forward_gone(db, key, clock.now(), space);
+            }
+        }
+    }
+
+    /// A key came whole, by a command that reaches across databases.
+    pub(crate) fn feed_came(&mut self, db: Db, key: &[u8], clock: Clock) {
+        if !self.feeds.is_empty() {
+            let space = self.databases.at(db);
+            for feed in &mut self.feeds {
+                feed.forward_came(db, key, clock.now(), space);
+            }
+        }
+    }
+
+    /// All keys are gone from one database, or from all.
+    pub(crate) fn feed_flush(&mut self, db: Option<Db>) {
+        for feed in &mut self.feeds {
+            feed.forward_flush(db);
         }
     }
 
@@ -201,7 +227,7 @@ impl Node {
         }
         self.imports_heard
             .remember(import.attempt, import.slots.clone());
-        self.keyspace.drop_slots(&import.slots);
+        self.databases.drop_slots(&import.slots);
         self.imports.push(Incoming::begin(&import, clock.now()));
         self.forget_old_failures();
         Ok(Outcome::Import(import))
@@ -227,7 +253,7 @@ impl Node {
             return self.import_handed_over(*map, clock);
         }
         let tools = Tools {
-            keyspace: &mut self.keyspace,
+            databases: &mut self.databases,
             effects: &mut self.effects,
             random: &mut self.random,
             waste: &mut self.waste,
@@ -260,19 +286,19 @@ impl Node {
     }
 
     fn room_for_import(&mut self, clock: Clock) -> Result<(), String> {
-        if !self.keyspace.is_over_limit() {
+        if !self.databases.is_over_limit() {
             return Ok(());
         }
         let room = self
-            .keyspace
+            .databases
             .make_room(clock.now(), EVICTIONS_PER_FRAME_MAX);
         self.settle_gone(clock);
         match room {
             Room::Enough | Room::More => Ok(()),
             Room::None => Err(format!(
                 "the target is full: {} of {} bytes are used",
-                self.keyspace.used_memory(),
-                self.keyspace.config().maxmemory
+                self.databases.used_memory(),
+                self.databases.config().maxmemory
             )),
         }
     }
@@ -316,7 +342,7 @@ impl Node {
         }
         incoming.fail(reason);
         let slots = incoming.slots().clone();
-        self.keyspace.drop_slots(&slots);
+        self.databases.drop_slots(&slots);
         self.settle_arriving();
         self.release();
     }
@@ -408,7 +434,7 @@ impl Node {
             }
         }
         self.settle_holds();
-        self.keyspace.drop_slots(lost);
+        self.databases.drop_slots(lost);
         let mut arrived = SlotSet::new();
         for incoming in &mut self.imports {
             if incoming.slots().is_disjoint(gained) {
@@ -422,7 +448,7 @@ impl Node {
         }
         // Half of a slot's keys is worse than none: what came without its cut is dropped.
         let half: SlotSet = gained.difference(&arrived);
-        self.keyspace.drop_slots(&half);
+        self.databases.drop_slots(&half);
         self.imports.retain(|it| it.slots().is_disjoint(gained));
         self.settle_arriving();
     }

@@ -11,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::task::Waker;
 
-use larder_store::{Captured, Keyspace, Place};
+use larder_store::{Captured, DB_COUNT, Databases, Db, Keyspace, Place};
 use larder_wire::command::{CommandId, keys};
 use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
 use larder_wire::resp::Request;
@@ -52,11 +52,29 @@ enum Phase {
     },
 }
 
-/// Where the walk stands: all before it is sent.
+/// Where the walk stands: all before it is sent. It goes from slot to slot, within a slot from database to database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cursor {
-    At { slot: Slot, place: Place },
+    At { slot: Slot, db: Db, place: Place },
     End,
+}
+
+/// Keys by their database.
+#[derive(Default)]
+struct KeysByDb([HashSet<Box<[u8]>>; DB_COUNT as usize]);
+
+impl KeysByDb {
+    fn insert(&mut self, db: Db, key: &[u8]) {
+        self.0[db.index()].insert(key.into());
+    }
+
+    fn contains(&self, db: Db, key: &[u8]) -> bool {
+        self.0[db.index()].contains(key)
+    }
+
+    fn remove(&mut self, db: Db, key: &[u8]) -> bool {
+        self.0[db.index()].remove(key)
+    }
 }
 
 /// What a call of [`Feed::produce`] came to.
@@ -86,11 +104,12 @@ pub struct Feed {
     /// Keys of the current slot that were sent, for the target's count.
     slot_keys: u64,
     /// Keys at or after the cursor that are sent already, because a command joined them with one that was.
-    early: HashSet<Box<[u8]>>,
+    early: KeysByDb,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    /// The source's clock as last told to the target.
-    told_now: UnixMillis,
+    /// The database and the source's clock as last told to the target, by the end of the queue.
+    told_db: Option<Db>,
+    told_now: Option<UnixMillis>,
     produced: u64,
     acked: u64,
     keys_total: u64,
@@ -103,15 +122,16 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn begin(ask: FeedAsk, keyspace: &Keyspace) -> Feed {
+    pub(crate) fn begin(ask: FeedAsk, databases: &Databases) -> Feed {
         let keys_total = ask
             .slots
             .iter()
-            .map(|slot| keyspace.slot_len(slot) as u64)
+            .map(|slot| databases.slot_len(slot) as u64)
             .sum();
         let cursor = match ask.slots.first_from(Slot::FIRST) {
             Some(slot) => Cursor::At {
                 slot,
+                db: Db::ZERO,
                 place: Place::START,
             },
             None => Cursor::End,
@@ -123,10 +143,11 @@ impl Feed {
             phase: Phase::Walking,
             cursor,
             slot_keys: 0,
-            early: HashSet::new(),
+            early: KeysByDb::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
-            told_now: UnixMillis(i64::MIN),
+            told_db: Some(Db::ZERO),
+            told_now: None,
             produced: 0,
             acked: 0,
             keys_total,
@@ -180,7 +201,7 @@ impl Feed {
             };
             self.queue.clear();
             self.queued_bytes = 0;
-            self.early = HashSet::new();
+            self.early = KeysByDb::default();
             self.ring();
         }
     }
@@ -226,14 +247,22 @@ impl Feed {
     }
 
     /// True when the key is at the target, or on its way there.
-    fn is_sent(&self, key: &[u8], slot: Slot, keyspace: &Keyspace) -> bool {
+    fn is_sent(&self, db: Db, key: &[u8], slot: Slot, keyspace: &Keyspace) -> bool {
         match self.cursor {
             Cursor::End => true,
-            Cursor::At { slot: at, .. } if slot < at => true,
-            Cursor::At { slot: at, place } if slot == at => {
-                keyspace.hash_place(key) < place || self.early.contains(key)
+            Cursor::At {
+                slot: at,
+                db: in_db,
+                ..
+            } if (slot, db) < (at, in_db) => true,
+            Cursor::At {
+                slot: at,
+                db: in_db,
+                place,
+            } if (slot, db) == (at, in_db) => {
+                keyspace.hash_place(key) < place || self.early.contains(db, key)
             }
-            Cursor::At { .. } => self.early.contains(key),
+            Cursor::At { .. } => self.early.contains(db, key),
         }
     }
 
@@ -241,6 +270,7 @@ impl Feed {
     /// for that.
     pub(crate) fn before_write(
         &mut self,
+        db: Db,
         id: CommandId,
         request: &Request<'_>,
         keyspace: &Keyspace,
@@ -257,7 +287,7 @@ impl Feed {
         for at in keys::positions(id, request) {
             let key = request.arg(at.at);
             if let Some(slot) = own(&self.slots, key) {
-                if self.is_sent(key, slot, keyspace) {
+                if self.is_sent(db, key, slot, keyspace) {
                     self.forwarding = true;
                 } else {
                     any_unsent = true;
@@ -270,19 +300,20 @@ impl Feed {
         for at in keys::positions(id, request) {
             let key = request.arg(at.at);
             if let Some(slot) = own(&self.slots, key)
-                && !self.is_sent(key, slot, keyspace)
+                && !self.is_sent(db, key, slot, keyspace)
             {
-                self.send_ahead(key, keyspace.capture(key));
+                self.send_ahead(db, key, keyspace.capture(key));
             }
         }
     }
 
     /// The key, as it is, goes out before the walk meets it. One that is not there yet is none the less counted as sent: the
     /// effect that makes it follows.
-    fn send_ahead(&mut self, key: &[u8], captured: Option<Captured>) {
-        self.early.insert(key.into());
+    fn send_ahead(&mut self, db: Db, key: &[u8], captured: Option<Captured>) {
+        self.early.insert(db, key);
         if let Some(captured) = captured {
             self.keys_sent += 1;
+            self.tell_db(db);
             self.queue
                 .push_back(Queued::Large(Large::new(key, captured)));
             self.ring();
@@ -290,7 +321,7 @@ impl Feed {
     }
 
     /// One effect of the command that [`before_write`](Self::before_write) was told of.
-    pub(crate) fn forward(&mut self, id: CommandId, effect: &Request<'_>, now: UnixMillis) {
+    pub(crate) fn forward(&mut self, db: Db, id: CommandId, effect: &Request<'_>, now: UnixMillis) {
         if !self.forwarding {
             return;
         }
@@ -306,7 +337,7 @@ impl Feed {
         if inside == 0 {
             return;
         }
-        self.tell_now(now);
+        self.tell(db, now);
         if outside == 0 {
             self.push(effect.bytes());
         } else {
@@ -336,38 +367,79 @@ impl Feed {
         self.push(&bytes);
     }
 
-    /// A key went by itself: it expired or was evicted.
-    pub(crate) fn forward_gone(&mut self, key: &[u8], now: UnixMillis, keyspace: &Keyspace) {
+    /// A key went: it expired, was evicted, or moved to another database.
+    pub(crate) fn forward_gone(
+        &mut self,
+        db: Db,
+        key: &[u8],
+        now: UnixMillis,
+        keyspace: &Keyspace,
+    ) {
         let slot = larder_wire::slot_of(key);
         let after_cut = matches!(self.phase, Phase::Cut { .. } | Phase::Over { .. });
-        if after_cut || !self.slots.contains(slot) || !self.is_sent(key, slot, keyspace) {
+        if after_cut || !self.slots.contains(slot) || !self.is_sent(db, key, slot, keyspace) {
             return;
         }
-        self.tell_now(now);
+        self.tell(db, now);
         let mut bytes = Vec::new();
         command(&mut bytes, &[b"DEL", key]);
         self.push(&bytes);
     }
 
-    /// All keys are gone: what waits to be sent is not wanted any more.
-    pub(crate) fn forward_flush(&mut self) {
+    /// A key came from elsewhere, in place of what was there: it goes whole, unless the walk is still to meet it.
+    pub(crate) fn forward_came(
+        &mut self,
+        db: Db,
+        key: &[u8],
+        now: UnixMillis,
+        keyspace: &Keyspace,
+    ) {
+        self.forward_gone(db, key, now, keyspace);
+        let slot = larder_wire::slot_of(key);
+        if !self.is_over()
+            && self.slots.contains(slot)
+            && self.is_sent(db, key, slot, keyspace)
+            && let Some(captured) = keyspace.capture(key)
+        {
+            self.queue
+                .push_back(Queued::Large(Large::new(key, captured)));
+            self.ring();
+        }
+    }
+
+    /// All keys are gone from one database or from all, and then what waits to be sent is not wanted any more.
+    pub(crate) fn forward_flush(&mut self, db: Option<Db>) {
         if self.is_over() {
             return;
         }
-        self.queue.clear();
-        self.queued_bytes = 0;
-        self.early.clear();
+        if db.is_none() {
+            self.queue.clear();
+            self.queued_bytes = 0;
+            self.early = KeysByDb::default();
+            self.told_db = None;
+            self.told_now = None;
+        }
         let mut bytes = Vec::new();
-        Word::Flush.write(&mut bytes);
+        Word::Flush(db).write(&mut bytes);
         self.push(&bytes);
     }
 
     /// Effects happen at the target at the time that they happened here: no key expires there before it does here.
-    fn tell_now(&mut self, now: UnixMillis) {
-        if self.told_now != now {
-            self.told_now = now;
+    fn tell(&mut self, db: Db, now: UnixMillis) {
+        self.tell_db(db);
+        if self.told_now != Some(now) {
+            self.told_now = Some(now);
             let mut bytes = Vec::new();
             Word::At(now).write(&mut bytes);
+            self.push(&bytes);
+        }
+    }
+
+    fn tell_db(&mut self, db: Db) {
+        if self.told_db != Some(db) {
+            self.told_db = Some(db);
+            let mut bytes = Vec::new();
+            Word::Db(db).write(&mut bytes);
             self.push(&bytes);
         }
     }
@@ -397,7 +469,7 @@ impl Feed {
         &mut self,
         limit: usize,
         clock: Clock,
-        keyspace: &Keyspace,
+        databases: &Databases,
         out: &mut Vec<u8>,
     ) -> Produced {
         let start = out.len();
@@ -413,7 +485,7 @@ impl Feed {
         if self.produced - self.acked >= FEED_WINDOW_BYTES_MAX {
             return Produced::Idle;
         }
-        while out.len() - start < limit && self.produce_step(clock, keyspace, start, out) {}
+        while out.len() - start < limit && self.produce_step(clock, databases, start, out) {}
         self.produced += (out.len() - start) as u64;
         if out.len() > start && !matches!(self.phase, Phase::Cut { .. }) {
             Produced::More
@@ -426,7 +498,7 @@ impl Feed {
     fn produce_step(
         &mut self,
         clock: Clock,
-        keyspace: &Keyspace,
+        databases: &Databases,
         start: usize,
         out: &mut Vec<u8>,
     ) -> bool {
@@ -446,8 +518,8 @@ impl Feed {
             None => {}
         }
         match (&self.phase, self.cursor) {
-            (Phase::Walking, Cursor::At { slot, place }) => {
-                self.walk(slot, place, clock.now(), keyspace, out);
+            (Phase::Walking, Cursor::At { slot, db, place }) => {
+                self.walk(slot, db, place, clock.now(), databases, out);
                 true
             }
             (Phase::Walking, Cursor::End) => {
@@ -470,58 +542,83 @@ impl Feed {
         }
     }
 
-    /// Meets some keys; small ones are written at once, a large one is captured and comes next.
+    /// Meets some keys; small ones are written at once, a large one is captured and comes next. Nothing is queued when this begins.
     fn walk(
         &mut self,
         slot: Slot,
+        db: Db,
         place: Place,
         now: UnixMillis,
-        keyspace: &Keyspace,
+        databases: &Databases,
         out: &mut Vec<u8>,
     ) {
-        let (mut slot, mut place) = (slot, place);
+        let (mut slot, mut db, mut place) = (slot, db, place);
         for _ in 0..WALK_SLOTS_PER_STEP {
             let before = self.slot_keys;
-            let next = keyspace.walk_slot(slot, place, WALK_KEYS_PER_STEP, |item| {
-                let key = item.key();
-                self.slot_keys += 1;
-                if self.early.remove(key) || item.is_due(now) {
-                    return;
+            // A database that has nothing in this slot is passed over; what comes to it later is an effect.
+            let rest = match databases.next_in_slot(slot, db) {
+                None => None,
+                Some(found) => {
+                    if found != db {
+                        place = Place::START;
+                    }
+                    match self.walk_database(found, slot, place, now, databases, out) {
+                        Some(next) => Some((found, next)),
+                        None => Db::new(i64::from(found.number()) + 1).map(|db| (db, Place::START)),
+                    }
                 }
-                self.keys_sent += 1;
-                if pieces::is_small(&item.value()) {
-                    pieces::write_whole(key, item.value(), item.expires(), out);
-                } else {
-                    self.queue
-                        .push_back(Queued::Large(Large::new(key, item.capture())));
-                }
-            });
+            };
             let met = self.slot_keys > before;
-            match next {
-                Some(next) => {
-                    self.cursor = Cursor::At { slot, place: next };
-                    place = next;
-                }
+            match rest {
+                Some(rest) => (db, place) = rest,
                 None => {
                     let keys = std::mem::take(&mut self.slot_keys);
                     self.push_slot_done(slot, keys, out);
-                    match slot.next().and_then(|next| self.slots.first_from(next)) {
-                        Some(next) => {
-                            (slot, place) = (next, Place::START);
-                            self.cursor = Cursor::At { slot, place };
-                        }
-                        None => {
-                            self.cursor = Cursor::End;
-                            self.early = HashSet::new();
-                            return;
-                        }
-                    }
+                    let Some(next) = slot.next().and_then(|next| self.slots.first_from(next))
+                    else {
+                        self.cursor = Cursor::End;
+                        self.early = KeysByDb::default();
+                        return;
+                    };
+                    (slot, db, place) = (next, Db::ZERO, Place::START);
                 }
             }
+            self.cursor = Cursor::At { slot, db, place };
             if met {
                 return;
             }
         }
+    }
+
+    /// Meets some keys of one database's slot; where to go on, `None` at its end.
+    fn walk_database(
+        &mut self,
+        db: Db,
+        slot: Slot,
+        place: Place,
+        now: UnixMillis,
+        databases: &Databases,
+        out: &mut Vec<u8>,
+    ) -> Option<Place> {
+        if self.told_db != Some(db) {
+            self.told_db = Some(db);
+            Word::Db(db).write(out);
+        }
+        let keyspace = databases.get(db)?;
+        keyspace.walk_slot(slot, place, WALK_KEYS_PER_STEP, |item| {
+            let key = item.key();
+            self.slot_keys += 1;
+            if self.early.remove(db, key) || item.is_due(now) {
+                return;
+            }
+            self.keys_sent += 1;
+            if pieces::is_small(&item.value()) {
+                pieces::write_whole(key, item.value(), item.expires(), out);
+            } else {
+                self.queue
+                    .push_back(Queued::Large(Large::new(key, item.capture())));
+            }
+        })
     }
 
     /// After the keys of the slot: behind a large one that is still to come, if there is one.

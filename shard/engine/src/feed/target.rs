@@ -10,7 +10,7 @@
 
 use std::task::Waker;
 
-use larder_store::{Call, Effects, Keyspace, Random};
+use larder_store::{Call, Databases, Db, Effects, Random};
 use larder_wire::command::{self, CommandId, Found, keys};
 use larder_wire::control::{Import, ImportPhase, ImportState};
 use larder_wire::resp::{Protocol, ReplyWriter, Request};
@@ -33,6 +33,8 @@ pub struct Incoming {
     pub attempt: Attempt,
     slots: SlotSet,
     phase: ImportPhase,
+    /// The database of what comes in, as last told.
+    db: Db,
     /// The source's clock, as last told.
     now: UnixMillis,
     applied: u64,
@@ -43,7 +45,7 @@ pub struct Incoming {
 
 /// What applying a command needs of the node.
 pub(crate) struct Tools<'a> {
-    pub keyspace: &'a mut Keyspace,
+    pub databases: &'a mut Databases,
     pub effects: &'a mut Effects,
     pub random: &'a mut Random,
     /// Replies that nobody reads.
@@ -56,6 +58,7 @@ impl Incoming {
             attempt: import.attempt,
             slots: import.slots.clone(),
             phase: ImportPhase::Copying,
+            db: Db::ZERO,
             now,
             applied: 0,
             keys: 0,
@@ -142,13 +145,17 @@ impl Incoming {
 
     fn obey(&mut self, word: Word, tools: Tools<'_>) -> Result<Applied, String> {
         match word {
+            Word::Db(db) => self.db = db,
             Word::At(now) => self.now = now,
             Word::Slot { slot: _, keys } => {
                 self.slots_done += 1;
                 self.keys += keys;
             }
-            Word::Flush => {
-                tools.keyspace.drop_slots(&self.slots);
+            Word::Flush(None) => {
+                tools.databases.drop_slots(&self.slots);
+            }
+            Word::Flush(Some(db)) => {
+                tools.databases.at(db).drop_slots(&self.slots);
             }
             Word::Cut(offset) => {
                 if offset.0 != self.applied {
@@ -175,7 +182,7 @@ impl Incoming {
         tools.effects.restart(false);
         tools.waste.clear();
         let done = exec(&mut Call {
-            keyspace: tools.keyspace,
+            keyspace: tools.databases.at(self.db),
             request: *frame,
             first_key: None,
             now: self.now,

@@ -196,18 +196,20 @@ impl Pair {
         self.target.take_map(to_target, self.clock).unwrap();
     }
 
-    /// Every key of the moved slots that has not expired, readable.
+    /// Every key of the moved slots that has not expired, with its database, readable.
     fn content(&self, node: &Node) -> BTreeMap<String, String> {
         let mut content = BTreeMap::new();
-        for slot in self.moved.iter() {
-            let mut place = Some(Place::START);
-            while let Some(from) = place {
-                place = node.keyspace.walk_slot(slot, from, 100, |item| {
-                    if !item.is_due(self.clock.now()) {
-                        let key = String::from_utf8_lossy(item.key()).into_owned();
-                        content.insert(key, describe(&item.capture()));
-                    }
-                });
+        for (db, space) in node.databases.iter() {
+            for slot in self.moved.iter() {
+                let mut place = Some(Place::START);
+                while let Some(from) = place {
+                    place = space.walk_slot(slot, from, 100, |item| {
+                        if !item.is_due(self.clock.now()) {
+                            let key = String::from_utf8_lossy(item.key());
+                            content.insert(format!("{db} {key}"), describe(&item.capture()));
+                        }
+                    });
+                }
             }
         }
         content
@@ -301,7 +303,11 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
             .chain(many.iter().map(|m| m.to_string()))
             .collect()
     };
-    let args: Vec<String> = match random.below(30) {
+    let dbs = ["0", "0", "0", "1", "3", "15"];
+    let mut db = || dbs[random.below(dbs.len())];
+    let (from, to) = (db(), db());
+    run(pair, &["SELECT".to_string(), from.to_string()]);
+    let args: Vec<String> = match random.below(34) {
         0 => vec!["SET", a, value],
         1 => vec!["SET", a, value, "PX", "150"],
         2 => vec!["SET", a, value, "KEEPTTL", "GET"],
@@ -328,6 +334,9 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
         25 => vec!["LMOVE", a, b, "LEFT", "RIGHT"],
         26 => vec!["MSET", a, value, &other, value],
         27 => vec!["GETEX", a, "PX", "120"],
+        29 | 30 => vec!["MOVE", a, to],
+        31 => vec!["COPY", a, b, "DB", to],
+        32 => vec!["COPY", a, a, "DB", to, "REPLACE"],
         28 => {
             let args = match random.below(3) {
                 0 => with(&["RPUSH"], a),
@@ -339,6 +348,7 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
         }
         _ => match random.below(12) {
             0 => vec!["FLUSHALL"],
+            1 | 2 => vec!["FLUSHDB"],
             _ => vec!["UNLINK", &other, a],
         },
     }
@@ -397,11 +407,11 @@ fn whatever_is_written_and_whoever_gives_up_the_target_ends_with_the_keys_of_the
             wanted.len(),
             "seed {seed}: keys that are not the source's"
         );
-        assert_eq!(pair.target.keyspace.visible_len(), 0, "seed {seed}");
+        assert_eq!(pair.target.databases.visible_len(), 0, "seed {seed}");
         pair.hand_over();
         assert_eq!(
-            pair.target.keyspace.visible_len(),
-            pair.target.keyspace.len()
+            pair.target.databases.visible_len(),
+            pair.target.databases.len()
         );
         assert!(pair.content(&pair.source).is_empty(), "seed {seed}");
         assert_eq!(pair.content(&pair.target), wanted, "seed {seed}");
@@ -652,7 +662,7 @@ fn a_target_takes_nothing_beyond_the_slots_of_the_move() {
         .import_apply(pair.attempt, &foreign.view(), pair.clock)
         .unwrap_err();
     assert!(refused.contains("not within the slots"), "{refused}");
-    assert_eq!(pair.target.keyspace.len(), 0);
+    assert_eq!(pair.target.databases.len(), 0);
 }
 
 #[test]
@@ -662,8 +672,8 @@ fn a_target_that_is_full_says_so_and_drops_what_it_took() {
     for n in 0..2000 {
         pair.source(&["SET", &format!("k{n}"), &value]).unwrap();
     }
-    let limit = pair.target.keyspace.used_memory() + 500_000;
-    pair.target.keyspace.set_maxmemory(limit);
+    let limit = pair.target.databases.used_memory() + 500_000;
+    pair.target.databases.set_maxmemory(limit);
     pair.begin();
     let full = loop {
         pair.produce(4096);

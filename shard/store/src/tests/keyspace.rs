@@ -231,8 +231,8 @@ fn eviction_keeps_what_is_used_and_stays_below_the_limit() {
             }
             let key = format!("cold:{i}").into_bytes();
             keyspace.set_string(&key, &[b'c'; 50], Store::Encoded, SetExpiry::Clear, time);
-            assert_eq!(keyspace.make_room(time, 100), Room::Enough);
-            assert!(!keyspace.is_over_limit());
+            assert_eq!(keyspace.make_room(time, 100, 0), Room::Enough);
+            assert!(!keyspace.is_over_limit(0));
             if keyspace.stats().evicted > 6000 {
                 break;
             }
@@ -267,13 +267,13 @@ fn volatile_policies_evict_only_keys_that_expire_and_then_say_that_there_is_no_r
         }
         keyspace.set_maxmemory(keyspace.used_memory() - 1);
         assert_eq!(
-            keyspace.make_room(UnixMillis(0), 100),
+            keyspace.make_room(UnixMillis(0), 100, 0),
             Room::Enough,
             "{policy:?}"
         );
         keyspace.set_maxmemory(1);
-        assert_eq!(keyspace.make_room(UnixMillis(0), 100), Room::More);
-        assert_eq!(keyspace.make_room(UnixMillis(0), 10_000), Room::None);
+        assert_eq!(keyspace.make_room(UnixMillis(0), 100, 0), Room::More);
+        assert_eq!(keyspace.make_room(UnixMillis(0), 10_000, 0), Room::None);
         assert_eq!(keyspace.len(), 500, "{policy:?}");
         assert_eq!(keyspace.expiring_len(), 0);
     }

@@ -1,0 +1,336 @@
+//! The numbered databases of a node: keyspaces over one limit of memory.
+//!
+//! A database comes to be when it is first looked at and is given back when it is found empty, so that one that nobody uses costs
+//! a pointer. Database 0 is always there. All have the same settings, the same order of keys and the same slots in sight. What
+//! works on its own (expiry, eviction, freeing) goes round all of them. Knows no effects: what it changes is told by its callers.
+
+use std::rc::Rc;
+
+use larder_wire::{Slot, SlotSet, UnixMillis};
+
+use crate::collection::CollectionSettings;
+use crate::db::{DB_COUNT, Db};
+use crate::evict::Room;
+use crate::eviction::EvictionPolicy;
+use crate::expiry::Swept;
+use crate::keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
+use crate::random::Random;
+
+/// Keys that one database gives before another is asked, when several have some.
+const EVICTIONS_PER_TURN: usize = 8;
+/// Entries and elements freed at once while a write waits for room.
+const FREED_PER_TURN: usize = 256;
+
+pub struct Databases {
+    spaces: [Option<Box<Keyspace>>; DB_COUNT as usize],
+    /// A bit for each database that there is.
+    live: u16,
+    /// What each database is made with.
+    config: KeyspaceConfig,
+    collections: Rc<CollectionSettings>,
+    visible: Option<SlotSet>,
+    passive: bool,
+    /// Counts of those that were given back.
+    retired: Stats,
+    /// Whose turn it is to expire first.
+    expiry_turn: Db,
+    random: Random,
+}
+
+impl Default for Databases {
+    fn default() -> Databases {
+        Databases::new(KeyspaceConfig::default())
+    }
+}
+
+impl Databases {
+    pub fn new(config: KeyspaceConfig) -> Databases {
+        let first = Keyspace::new(config.clone());
+        let mut databases = Databases {
+            spaces: [const { None }; DB_COUNT as usize],
+            live: 0,
+            collections: first.collections(),
+            visible: None,
+            passive: false,
+            retired: Stats::default(),
+            expiry_turn: Db::ZERO,
+            random: Random::new(config.random_seed),
+            config,
+        };
+        databases.put(Db::ZERO, Box::new(first));
+        databases
+    }
+
+    fn put(&mut self, db: Db, space: Box<Keyspace>) {
+        self.spaces[db.index()] = Some(space);
+        self.live |= bit(db);
+    }
+
+    #[cold]
+    fn make(&mut self, db: Db) {
+        let mut space = Box::new(Keyspace::new(self.config.clone()));
+        space.set_collections(Rc::clone(&self.collections));
+        space.set_visible(self.visible.clone());
+        space.set_passive(self.passive);
+        self.put(db, space);
+    }
+
+    /// A database, made if there is none.
+    #[inline]
+    pub fn at(&mut self, db: Db) -> &mut Keyspace {
+        if self.spaces[db.index()].is_none() {
+            self.make(db);
+        }
+        match &mut self.spaces[db.index()] {
+            Some(space) => space,
+            None => unreachable!("it was made a line before"),
+        }
+    }
+
+    /// `None`: it has no keys.
+    #[inline]
+    pub fn get(&self, db: Db) -> Option<&Keyspace> {
+        self.spaces[db.index()].as_deref()
+    }
+
+    /// Two databases at once; `None` when they are one.
+    pub fn pair(&mut self, one: Db, other: Db) -> Option<(&mut Keyspace, &mut Keyspace)> {
+        self.at(one);
+        self.at(other);
+        let spaces = [one.index(), other.index()];
+        let [one, other] = self.spaces.get_disjoint_mut(spaces).ok()?;
+        Some((one.as_deref_mut()?, other.as_deref_mut()?))
+    }
+
+    /// Those that there are, by number.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (Db, &Keyspace)> {
+        dbs(self.live).filter_map(|db| Some((db, self.get(db)?)))
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Keyspace> {
+        self.spaces.iter_mut().filter_map(Option::as_deref_mut)
+    }
+
+    /// Each takes the other's keys. What is true of all databases needs no exchange.
+    pub fn swap(&mut self, one: Db, other: Db) {
+        self.spaces.swap(one.index(), other.index());
+        self.live = dbs(u16::MAX)
+            .filter(|db| self.get(*db).is_some())
+            .fold(0, |live, db| live | bit(db));
+        self.at(Db::ZERO);
+    }
+
+    /// Gives back databases that have nothing any more.
+    pub fn give_back_empty(&mut self) {
+        for db in dbs(self.live & !bit(Db::ZERO)) {
+            let space = self.at(db);
+            if space.is_empty() && !space.has_trash() && !space.has_gone() {
+                let stats = space.stats();
+                self.retired = self.retired.plus(stats);
+                self.spaces[db.index()] = None;
+                self.live &= !bit(db);
+            }
+        }
+    }
+
+    pub fn config(&self) -> &KeyspaceConfig {
+        &self.config
+    }
+
+    /// When collections change their form: for whoever writes to one.
+    pub fn collections(&self) -> Rc<CollectionSettings> {
+        Rc::clone(&self.collections)
+    }
+
+    pub fn set_collections(&mut self, settings: CollectionSettings) {
+        let settings = Rc::new(settings);
+        for space in self.iter_mut() {
+            space.set_collections(Rc::clone(&settings));
+        }
+        self.collections = settings;
+    }
+
+    /// Bytes; 0 is no limit.
+    pub fn set_maxmemory(&mut self, bytes: u64) {
+        self.config.maxmemory = bytes;
+        self.iter_mut().for_each(|space| space.set_maxmemory(bytes));
+    }
+
+    pub fn set_eviction(&mut self, policy: EvictionPolicy) {
+        self.config.eviction = policy;
+        self.iter_mut().for_each(|space| space.set_eviction(policy));
+    }
+
+    pub fn set_passive(&mut self, passive: bool) {
+        self.passive = passive;
+        self.iter_mut().for_each(|space| space.set_passive(passive));
+    }
+
+    /// See [`Keyspace::set_visible`].
+    pub fn set_visible(&mut self, slots: Option<SlotSet>) {
+        for space in self.iter_mut() {
+            space.set_visible(slots.clone());
+        }
+        self.visible = slots;
+    }
+
+    /// Keys of all databases, those that nobody sees yet included.
+    pub fn len(&self) -> usize {
+        self.iter().map(|(_, space)| space.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn visible_len(&self) -> usize {
+        self.iter().map(|(_, space)| space.visible_len()).sum()
+    }
+
+    /// Keys of a slot in all databases.
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.iter().map(|(_, space)| space.slot_len(slot)).sum()
+    }
+
+    /// The first database from `from` on that has keys in `slot`.
+    pub fn next_in_slot(&self, slot: Slot, from: Db) -> Option<Db> {
+        dbs(self.live & (u16::MAX << from.number()))
+            .find(|db| self.get(*db).is_some_and(|space| space.slot_len(slot) > 0))
+    }
+
+    /// Bytes of all data.
+    #[inline]
+    pub fn used_memory(&self) -> u64 {
+        self.iter().map(|(_, space)| space.used_memory()).sum()
+    }
+
+    #[inline]
+    pub fn is_over_limit(&self) -> bool {
+        self.config.maxmemory != 0 && self.used_memory() > self.config.maxmemory
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.iter()
+            .fold(self.retired, |sum, (_, space)| sum.plus(space.stats()))
+    }
+
+    pub fn reset_stats(&mut self) {
+        self.retired = Stats::default();
+        self.iter_mut().for_each(Keyspace::reset_stats);
+    }
+
+    #[inline]
+    pub fn has_gone(&self) -> bool {
+        self.iter().any(|(_, space)| space.has_gone())
+    }
+
+    /// Keys of one database that went by themselves, in order; `None` when there are none in any.
+    pub fn take_gone(&mut self) -> Option<(Db, Vec<(Gone, Box<[u8]>)>)> {
+        let (db, _) = self.iter().find(|(_, space)| space.has_gone())?;
+        Some((db, self.at(db).take_gone()))
+    }
+
+    /// Drops all keys of `slots`, in every database.
+    pub fn drop_slots(&mut self, slots: &SlotSet) -> usize {
+        self.iter_mut().map(|space| space.drop_slots(slots)).sum()
+    }
+
+    pub fn has_trash(&self) -> bool {
+        self.iter().any(|(_, space)| space.has_trash())
+    }
+
+    /// Frees about `limit` entries or elements of what was dropped in each; true when there is more.
+    pub fn free_some(&mut self, limit: usize) -> bool {
+        self.iter_mut()
+            .fold(false, |more, space| space.free_some(limit) || more)
+    }
+
+    /// Moves up to `buckets` buckets of growing tables in each; true when there are more.
+    pub fn tidy(&mut self, buckets: usize) -> bool {
+        self.iter_mut()
+            .fold(false, |more, space| space.tidy(buckets) || more)
+    }
+
+    /// Looks at about `limit` expiring keys, beginning with another database each time.
+    pub fn expire_due(&mut self, now: UnixMillis, limit: usize) -> Swept {
+        let mut swept = Swept::default();
+        let first = self.expiry_turn;
+        let after = self.live & (u16::MAX << first.number());
+        for db in dbs(after).chain(dbs(self.live & !after)) {
+            if swept.examined >= limit {
+                break;
+            }
+            let here = self.at(db).expire_due(now, limit - swept.examined);
+            swept.examined += here.examined;
+            swept.expired += here.expired;
+            self.expiry_turn = db.next();
+        }
+        swept
+    }
+
+    /// Frees memory until it is below `maxmemory`, by at most `limit` keys; each is reported by [`Databases::take_gone`]. A database
+    /// gives as many keys as it has bytes among all.
+    pub fn make_room(&mut self, now: UnixMillis, limit: usize) -> Room {
+        let mut left = limit;
+        // Databases that still may have something to give.
+        let mut givers = self.live;
+        while self.is_over_limit() {
+            if self.has_trash() {
+                self.free_some(FREED_PER_TURN);
+                continue;
+            }
+            let Some(db) = self.choose_giver(givers) else {
+                return Room::None;
+            };
+            let alone = givers == bit(db);
+            let turn = if alone {
+                left
+            } else {
+                left.min(EVICTIONS_PER_TURN)
+            };
+            let all = self.used_memory();
+            let space = self.at(db);
+            let beside = all - space.used_memory();
+            match space.make_room(now, turn, beside) {
+                Room::Enough => return Room::Enough,
+                Room::More if turn == left => return Room::More,
+                Room::More => left -= turn,
+                Room::None => givers &= !bit(db),
+            }
+        }
+        Room::Enough
+    }
+
+    /// One of `givers` by chance, each as likely as it takes memory.
+    fn choose_giver(&mut self, givers: u16) -> Option<Db> {
+        if givers.count_ones() < 2 {
+            return dbs(givers).next();
+        }
+        let used =
+            |db: Db, all: &Databases| all.get(db).map_or(0, |space| space.used_memory() as usize);
+        let sum: usize = dbs(givers).map(|db| used(db, self)).sum();
+        let mut rest = self.random.below(sum.max(1));
+        dbs(givers).find(|&db| {
+            let here = rest < used(db, self);
+            if !here {
+                rest -= used(db, self);
+            }
+            here
+        })
+    }
+}
+
+fn bit(db: Db) -> u16 {
+    1 << db.number()
+}
+
+/// The databases whose bits are set, by number.
+#[inline]
+fn dbs(mut bits: u16) -> impl Iterator<Item = Db> {
+    std::iter::from_fn(move || {
+        let db = Db::new(i64::from(bits.trailing_zeros()))?;
+        bits &= bits - 1;
+        Some(db)
+    })
+}
