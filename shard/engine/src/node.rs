@@ -15,6 +15,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
+use crate::exec::debug::DebugSwitches;
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
@@ -89,6 +90,7 @@ pub struct Node {
     /// Replies to the effects of imports, which nobody reads.
     pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
+    pub(crate) debug: DebugSwitches,
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
     pub(crate) batch: Vec<CommandId>,
@@ -135,6 +137,7 @@ impl Node {
             imports_heard: Attempts::default(),
             waste: Vec::new(),
             pause: None,
+            debug: DebugSwitches::default(),
             memory_peak: 0,
             batch: Vec::new(),
             ahead: RequestScanner::new(),

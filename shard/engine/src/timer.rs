@@ -21,7 +21,7 @@ impl Node {
     /// One bounded step of background work; true when another one at once is worth it.
     pub fn background_step(&mut self, clock: Clock) -> bool {
         let mut more = false;
-        if self.config.flag(Parameter::ActiveExpire) {
+        if self.config.flag(Parameter::ActiveExpire) && !self.debug.cron_paused {
             let swept = self.databases.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
             more |= swept.examined > 0 && swept.is_rich();
         }
@@ -60,7 +60,7 @@ impl Node {
     /// Closes clients that have been idle for longer than `timeout` seconds.
     pub fn close_idle_clients(&mut self, clock: Clock) {
         let seconds = self.config.int(Parameter::Timeout) as u64;
-        if seconds == 0 {
+        if seconds == 0 || self.debug.cron_paused {
             return;
         }
         for client in self.clients.iter() {

@@ -372,7 +372,7 @@ macro_rules! command_table {
             ConfigRewrite          "config|rewrite"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(config::rewrite);
             ConfigSet              "config|set"              -4 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(config::set);
             Dbsize                 "dbsize"                   1 [READONLY FAST]                                [KEYSPACE]           []                  EveryNode(Sum)   store(generic::dbsize);
-            Debug                  "debug"                   -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(server::debug);
+            Debug                  "debug"                   -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(debug::debug);
             Failover               "failover"                -1 [ADMIN NOSCRIPT STALE]                         []                   []                  Refused          nobody;
             Flushall               "flushall"                -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushall);
             Flushdb                "flushdb"                 -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushdb);

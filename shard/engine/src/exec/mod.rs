@@ -6,6 +6,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod databases;
+pub mod debug;
 pub mod info;
 pub mod pubsub;
 pub mod server;

@@ -1,9 +1,8 @@
-//! TIME, DEBUG, LASTSAVE, ROLE, WAIT, SLOWLOG, LATENCY, COMMAND without persistence or replicas behind it: each says what is true here.
+//! TIME, LASTSAVE, ROLE, WAIT, SLOWLOG, LATENCY, COMMAND without persistence or replicas behind it: each says what is true here.
 
 use larder_wire::Refusal;
 use larder_wire::command::describe;
 
-use crate::config::Parameter;
 use crate::turn::{Outcome, Turn, help};
 
 pub fn time(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -15,48 +14,6 @@ pub fn time(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.reply.bulk_int(seconds);
     turn.reply.bulk_int(micros);
     Ok(Outcome::Done)
-}
-
-/// Longest stall that DEBUG SLEEP may ask for, in seconds.
-const SLEEP_SECONDS_MAX: f64 = 3600.0;
-
-pub fn debug(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let len = turn.request.len();
-    if turn.is_word(1, "sleep") && len == 3 {
-        let text = String::from_utf8_lossy(turn.request.arg(2)).into_owned();
-        // As strtod: what is no number is 0.
-        let seconds: f64 = text.parse().unwrap_or(0.0);
-        turn.reply.ok();
-        return Ok(Outcome::Stall {
-            us: (seconds.clamp(0.0, SLEEP_SECONDS_MAX) * 1e6) as u64,
-        });
-    }
-    if turn.is_word(1, "set-active-expire") && len == 3 {
-        let on = turn.request.arg(2) != b"0";
-        turn.node
-            .config
-            .fix(Parameter::ActiveExpire, if on { "yes" } else { "no" });
-        return turn.ok();
-    }
-    if turn.is_word(1, "jmap") || (turn.is_word(1, "quicklist-packed-threshold") && len == 3) {
-        return turn.ok();
-    }
-    if turn.is_word(1, "help") && len == 2 {
-        return help(
-            turn,
-            "DEBUG",
-            &[
-                "SLEEP <seconds>",
-                "    Stop the server for <seconds>. Decimals allowed.",
-                "SET-ACTIVE-EXPIRE <0|1>",
-                "    Setting it to 0 disables expiring keys (except when accessed).",
-            ],
-        );
-    }
-    Err(Refusal::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-        String::from_utf8_lossy(turn.request.arg(1))
-    )))
 }
 
 /// Nothing is ever saved: the time that the node started, as Redis has it before its first save.

@@ -22,7 +22,7 @@ pub fn encoding(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn encoding_of(entry: &Entry) -> &'static str {
+pub(crate) fn encoding_of(entry: &Entry) -> &'static str {
     match entry.value() {
         ValueRef::Collection(collection) => collection.encoding(),
         ValueRef::String(StringRef::Int(_)) => "int",

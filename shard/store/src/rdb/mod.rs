@@ -19,6 +19,8 @@ pub const VERSION_READ_MAX: u16 = 11;
 
 /// Bytes of version and checksum.
 const FOOTER_BYTES: usize = 10;
+/// Bytes of a payload beside the value: its type and the footer.
+pub const FRAME_BYTES: usize = 1 + FOOTER_BYTES;
 
 macro_rules! types {
     ($($(#[$doc:meta])* $name:ident = $byte:literal,)*) => {
