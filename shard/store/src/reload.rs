@@ -33,10 +33,8 @@ pub struct Chunks {
 }
 
 impl Keyspace {
-    /// Saves every key in memory and loads it back: what a restart from a snapshot would make of it. Keys that have expired go. Returns
-    /// how many keys there were.
-    pub fn reload(&mut self, now: UnixMillis) -> Result<usize, Malformed> {
-        let mut count = 0;
+    /// Saves every key in memory and loads it back: what a restart from a snapshot would make of it. Keys that have expired go.
+    pub fn reload(&mut self, now: UnixMillis) -> Result<(), Malformed> {
         for slot in Slot::all() {
             if self.slot_len(slot) == 0 {
                 continue;
@@ -46,12 +44,11 @@ impl Keyspace {
             while let Some(from) = place {
                 place = self.walk_slot(slot, from, usize::MAX, |item| keys.push(item.key().into()));
             }
-            count += keys.len();
             for key in keys {
                 self.reload_key(Key::from(&*key), now)?;
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     fn reload_key(&mut self, key: Key<'_>, now: UnixMillis) -> Result<(), Malformed> {

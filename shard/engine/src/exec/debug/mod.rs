@@ -4,7 +4,9 @@
 
 mod protocol;
 
-use larder_wire::{Refusal, glob};
+use larder_store::Db;
+use larder_store::rdb::Malformed;
+use larder_wire::{Refusal, UnixMillis, glob};
 
 use crate::config::{Parameter, memory_bytes};
 use crate::node::Node;
@@ -140,8 +142,10 @@ fn reload_all(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 impl Node {
     /// Every value of every database through its serialized form and back.
-    fn reload(&mut self, now: larder_wire::UnixMillis) -> Result<(), larder_store::rdb::Malformed> {
-        self.keyspace.reload(now).map(|_| ())
+    fn reload(&mut self, now: UnixMillis) -> Result<(), Malformed> {
+        let used: Vec<Db> = self.databases.iter().map(|(db, _)| db).collect();
+        used.into_iter()
+            .try_for_each(|db| self.databases.at(db).reload(now))
     }
 }
 
@@ -150,7 +154,8 @@ fn object(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let list_size = turn.node.config.int(Parameter::ListMaxListpackSize);
     let found = turn
         .node
-        .keyspace
+        .databases
+        .at(turn.session.db)
         .describe(request.arg(2), now)
         .ok_or(NO_SUCH_KEY)?;
     let mut line = format!(
@@ -191,7 +196,7 @@ fn populate(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     for number in 0..count {
         let mut key = prefix.to_vec();
         key.extend_from_slice(format!(":{number}").as_bytes());
-        let keyspace = &mut turn.node.keyspace;
+        let keyspace = turn.node.databases.at(turn.session.db);
         if keyspace.is_there(&*key, now) {
             continue;
         }
