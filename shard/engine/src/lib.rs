@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod acl;
 pub mod call;
 pub mod client;
 pub mod clock;

@@ -35,6 +35,11 @@ pub(super) fn to_array(
     Ok(())
 }
 
+/// The arguments of `line`, unquoted; `None` when a quote is not closed.
+pub fn split_args(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    split(line).ok()
+}
+
 /// The arguments of `line`, unquoted.
 fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
     let mut args = Vec::new();

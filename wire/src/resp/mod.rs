@@ -10,6 +10,7 @@ pub mod request;
 pub mod scan_request;
 pub mod write;
 
+pub use inline::split_args;
 pub use reply::{Redirect, ReplyError, ReplyKind, ReplyScanner};
 pub use request::{ArgRange, OwnedRequest, Request};
 pub use scan_request::{ProtocolError, RequestScanner, Scanned};
