@@ -173,6 +173,9 @@ pub(crate) struct Shard {
     /// What goes when memory is full, with Redis' words
     #[arg(long, default_value = "noeviction", value_name = "POLICY", value_parser = POLICIES)]
     pub(crate) maxmemory_policy: String,
+    /// The file of users, one a line, as ACL LOAD and ACL SAVE have it [default: users are kept in memory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) aclfile: Option<PathBuf>,
     /// The failure zone that these nodes are in
     #[arg(long, value_name = "Z")]
     pub(crate) zone: Option<String>,

@@ -92,6 +92,7 @@ pub(crate) async fn shard(
         secret,
         maxmemory: args.maxmemory,
         maxmemory_policy: args.maxmemory_policy,
+        aclfile: args.aclfile,
         zone: args.zone,
         data_dir: args.data_dir,
         http: http.addr(),

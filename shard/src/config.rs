@@ -25,6 +25,8 @@ pub struct ShardConfig {
     pub maxmemory_policy: String,
     /// The password of ordinary clients (`requirepass`); empty is none.
     pub password: String,
+    /// Where users are kept (`aclfile`); `None` keeps them in memory alone.
+    pub aclfile: Option<PathBuf>,
     pub zone: Option<String>,
     /// Keeps the nodes' ids, so that a node that restarts is the same one.
     pub data_dir: Option<PathBuf>,
@@ -47,6 +49,7 @@ impl Default for ShardConfig {
             maxmemory: 0,
             maxmemory_policy: "noeviction".to_string(),
             password: String::new(),
+            aclfile: None,
             zone: None,
             data_dir: None,
             http: None,

@@ -96,7 +96,7 @@ impl Connection {
             let mut session = node.open_session(peer.to_string(), local.to_string(), clock);
             let admission = protect::admit(Arrival {
                 peer: Some(peer.ip()),
-                needs_auth: node.password().is_some(),
+                needs_auth: !node.acl.default_user().rules().nopass,
                 has_secret: node.settings.secret.is_some(),
                 unprotected: !node.config.flag(larder_engine::Parameter::ProtectedMode),
             });

@@ -12,6 +12,7 @@
 //! What a command means is known by the engine alone. State is `Rc<RefCell<..>>`, never borrowed across an await.
 #![forbid(unsafe_code)]
 
+mod acl_host;
 mod clocks;
 mod config;
 mod connection;

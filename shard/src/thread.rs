@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use larder_engine::acl::{Acl, AclHost};
 use larder_engine::{Node, NodeSettings, Parameter};
 use larder_runtime::{Registry, Shutdown, ShutdownTrigger, entropy, listen, shutdown};
 use larder_wire::NodeId;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracing::{error, info, warn};
 
+use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
@@ -146,7 +148,26 @@ fn check(config: &ShardConfig) -> Result<(), StartError> {
     if config.topology.is_some() && config.secret.is_none() {
         return Err(StartError::NoSecret);
     }
-    settings_check(config).map_err(|refusal| StartError::Setting(refusal.text().to_string()))
+    settings_check(config).map_err(|refusal| StartError::Setting(refusal.text().to_string()))?;
+    users_check(config).map_err(StartError::Setting)
+}
+
+/// The same check that `ACL LOAD` makes.
+fn users_check(config: &ShardConfig) -> Result<(), String> {
+    let Some(file) = &config.aclfile else {
+        return Ok(());
+    };
+    let name = file.display().to_string();
+    let host = Host {
+        file: config.aclfile.clone(),
+    };
+    let text = host.read().map_err(|error| {
+        format!("cannot read the users in {name}: {error} (an empty file will do)")
+    })?;
+    Acl::default()
+        .take_file(&text, &name, false)
+        .map(|_| ())
+        .map_err(|errors| format!("the users' file is wrong: {errors}"))
 }
 
 /// The same checks that `CONFIG SET` makes.
@@ -229,7 +250,10 @@ async fn node_main(plan: Plan) -> NodeEnd {
     let Ok(run_id) = entropy::node_id() else {
         return NodeEnd::Refused("the system has no /dev/urandom".to_string());
     };
-    let shared = Rc::new(make_shared(&plan, run_id));
+    let shared = match make_shared(&plan, run_id) {
+        Ok(shared) => Rc::new(shared),
+        Err(reason) => return NodeEnd::Refused(reason),
+    };
     let listener = match tokio::net::TcpListener::from_std(plan.listener) {
         Ok(listener) => listener,
         Err(error) => return NodeEnd::Refused(format!("cannot accept connections: {error}")),
@@ -254,7 +278,7 @@ async fn node_main(plan: Plan) -> NodeEnd {
     }
 }
 
-fn make_shared(plan: &Plan, run_id: NodeId) -> Shared {
+fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
     let config = &plan.config;
     let mut node = Node::new(NodeSettings {
         id: plan.info.id,
@@ -272,8 +296,18 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Shared {
     if let Err(refusal) = node.set_config(&settings_pairs(config)) {
         unreachable!("checked before the start: {}", refusal.text());
     }
+    node.acl.host = Some(Box::new(Host {
+        file: config.aclfile.clone(),
+    }));
+    if let Some(file) = &config.aclfile {
+        node.config
+            .fix(Parameter::Aclfile, file.display().to_string());
+        node.load_acl_file()
+            .map_err(|errors| format!("the users' file has become wrong: {errors}"))?;
+    }
     plan.metrics.attach(Arc::clone(&node.stats));
-    Shared::new(node, Rc::new(config.clone()), Arc::clone(&plan.metrics))
+    let config = Rc::new(config.clone());
+    Ok(Shared::new(node, config, Arc::clone(&plan.metrics)))
 }
 
 async fn accept(shared: &Rc<Shared>, listener: tokio::net::TcpListener) {

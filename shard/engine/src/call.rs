@@ -1,7 +1,7 @@
 //! The choke point: every command of every client passes here.
 //!
 //! ```text
-//! look up → arity → authentication → trust → [queued by MULTI] → slots → memory → run → effects → count
+//! look up → arity → authentication → trust → rights of the user → [queued by MULTI] → slots → memory → run → effects → count
 //! ```
 //!
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
@@ -13,7 +13,6 @@ use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
 use larder_wire::{Refusal, Slot, slot_of};
 
 use crate::clock::Clock;
-use crate::config::Parameter;
 use crate::dispatch::{Run, run_of};
 use crate::node::Node;
 use crate::ownership::{Verdict, admit};
@@ -177,7 +176,7 @@ impl Node {
             if let Some(text) = session.denied {
                 return Err(Refusal::fixed(text));
             }
-            if !session.authenticated {
+            if self.needs_login(session) {
                 return Err(Refusal::NO_AUTH);
             }
         }
@@ -186,6 +185,7 @@ impl Node {
                 "ERR Command not allowed inside a transaction",
             ));
         }
+        self.admit_user(session, id, request, clock)?;
         let (verdict, first_key) = self.judge(session, id, request)?;
         match verdict {
             Verdict::Go => {}
@@ -459,11 +459,6 @@ impl Node {
             }
         }
         self.effects = effects;
-    }
-
-    /// The password that clients must show; `None` when they need none.
-    pub fn password(&self) -> Option<&str> {
-        Some(self.config.get(Parameter::Requirepass)).filter(|password| !password.is_empty())
     }
 }
 

@@ -4,7 +4,7 @@
 //! fields are cells. It knows no socket; a kill is a flag and a wake-up of whoever serves the connection. What a client gets without
 //! having asked (pushes, the reply of a command that was blocked) is posted to its outbox, which whoever serves it empties.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use larder_wire::command::{self, CommandId};
 use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
 
+use crate::acl::User;
 use crate::pubsub::{Subscriptions, Topic};
 
 /// One connection, as the rest of the node sees it.
@@ -31,6 +32,7 @@ pub struct Client {
     pub library: RefCell<Vec<u8>>,
     pub library_version: RefCell<Vec<u8>>,
     pub trust: Cell<Trust>,
+    user: RefCell<Rc<User>>,
     pub resp3: Cell<bool>,
     pub readonly: Cell<bool>,
     pub no_evict: Cell<bool>,
@@ -135,11 +137,13 @@ impl Client {
         }
     }
 
-    pub fn user(&self) -> &'static str {
-        match self.trust.get() {
-            Trust::Stranger => "default",
-            Trust::Operator | Trust::Peer { .. } => larder_wire::control::OPERATOR_USER,
-        }
+    /// Whose connection it is.
+    pub fn user(&self) -> Ref<'_, Rc<User>> {
+        self.user.borrow()
+    }
+
+    pub(crate) fn set_user(&self, user: &Rc<User>) {
+        self.user.replace(Rc::clone(user));
     }
 
     /// The line of `CLIENT LIST`, without its line break.
@@ -187,7 +191,7 @@ impl Client {
             self.query_bytes.get(),
             self.output_bytes.get(),
             self.query_bytes.get() + self.output_bytes.get() + size_of::<Client>(),
-            self.user(),
+            String::from_utf8_lossy(self.user().name()),
             if self.resp3.get() { 3 } else { 2 },
             text(&self.library),
             text(&self.library_version),
@@ -203,7 +207,13 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn add(&mut self, addr: String, laddr: String, mono_ms: u64) -> Rc<Client> {
+    pub fn add(
+        &mut self,
+        addr: String,
+        laddr: String,
+        user: &Rc<User>,
+        mono_ms: u64,
+    ) -> Rc<Client> {
         self.last_id += 1;
         let client = Rc::new(Client {
             id: self.last_id,
@@ -215,6 +225,7 @@ impl Clients {
             library: RefCell::default(),
             library_version: RefCell::default(),
             trust: Cell::new(Trust::Stranger),
+            user: RefCell::new(Rc::clone(user)),
             resp3: Cell::new(false),
             readonly: Cell::new(false),
             no_evict: Cell::new(false),

@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod acl;
 pub mod call;
 pub mod client;

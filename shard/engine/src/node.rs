@@ -12,6 +12,7 @@ use larder_wire::resp::RequestScanner;
 use larder_wire::trust::Secret;
 use larder_wire::{NodeId, Refusal, SlotSet};
 
+use crate::acl::Acl;
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
@@ -76,6 +77,7 @@ pub struct Node {
     pub stats: Arc<Stats>,
     pub clients: Clients,
     pub pubsub: PubSub,
+    pub acl: Acl,
     pub machine: Machine,
     pub(crate) random: Random,
     pub(crate) effects: Effects,
@@ -127,6 +129,7 @@ impl Node {
             stats: Arc::default(),
             clients: Clients::default(),
             pubsub: PubSub::default(),
+            acl: Acl::default(),
             machine: Machine::default(),
             effects: Effects::default(),
             watched: HashMap::new(),
@@ -149,8 +152,9 @@ impl Node {
     /// A connection was accepted.
     pub fn open_session(&mut self, addr: String, laddr: String, clock: Clock) -> Session {
         self.stats.connections_received.add(1);
-        let client = self.clients.add(addr, laddr, clock.mono_ms);
-        Session::new(client, self.config.get(Parameter::Requirepass).is_empty())
+        let user = self.acl.default_user();
+        let client = self.clients.add(addr, laddr, user, clock.mono_ms);
+        Session::new(client, !self.acl.needs_login())
     }
 
     /// A connection is gone.

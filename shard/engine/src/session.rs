@@ -9,6 +9,7 @@ use larder_wire::command::CommandId;
 use larder_wire::resp::{OwnedRequest, Protocol};
 use larder_wire::trust::Trust;
 
+use crate::acl::User;
 use crate::client::Client;
 
 /// Which replies a client wants (`CLIENT REPLY`).
@@ -39,7 +40,9 @@ pub struct Session {
     /// The database that its commands are about; [`Session::set_db`] changes it.
     pub db: Db,
     pub trust: Trust,
-    /// Has shown the password of the default user (or there is none).
+    /// Whose rights its commands have.
+    pub user: Rc<User>,
+    /// Has logged in, or did not need to when it came.
     pub authenticated: bool,
     /// Set by protected mode: what the client is told, unless it authenticates.
     pub denied: Option<&'static str>,
@@ -55,8 +58,10 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(client: Rc<Client>, authenticated: bool) -> Session {
+        let user = Rc::clone(&client.user());
         Session {
             client,
+            user,
             protocol: Protocol::Resp2,
             db: Db::ZERO,
             trust: Trust::Stranger,
@@ -81,17 +86,26 @@ impl Session {
         self.client.resp3.set(protocol == Protocol::Resp3);
     }
 
-    /// The secret was shown: the connection needs no other password.
-    pub fn set_trust(&mut self, trust: Trust) {
+    /// The secret was shown: the connection needs no other password and has every right.
+    pub(crate) fn set_trust(&mut self, trust: Trust, operator: &Rc<User>) {
+        self.log_in_as(operator);
         self.trust = trust;
         self.client.trust.set(trust);
-        self.authenticated = true;
         self.denied = None;
     }
 
     /// Its replies could be taken for messages: only commands about subscriptions are allowed.
     pub fn is_listening(&self) -> bool {
         self.client.subscriber.get() && self.protocol == Protocol::Resp2
+    }
+
+    /// From here on it is this user's; what it could do by the secret is over.
+    pub(crate) fn log_in_as(&mut self, user: &Rc<User>) {
+        self.user = Rc::clone(user);
+        self.client.set_user(user);
+        self.trust = Trust::Stranger;
+        self.client.trust.set(Trust::Stranger);
+        self.authenticated = true;
     }
 
     pub fn set_readonly(&mut self, readonly: bool) {

@@ -73,6 +73,16 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// A subcommand of `container` with arguments that it does not take.
+pub fn wrong_subcommand(turn: &Turn<'_>, container: &str) -> Refusal {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let name = turn.request.get(1).unwrap_or(b"");
+    Refusal::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try {container} HELP.",
+        String::from_utf8_lossy(&name[..name.len().min(SHOWN_BYTES_MAX)])
+    ))
+}
+
 /// The lines of a `HELP` subcommand, as Redis has them: simple strings.
 pub fn help(turn: &mut Turn<'_>, container: &str, lines: &[&str]) -> Result<Outcome, Refusal> {
     turn.reply.array(lines.len() + 3);

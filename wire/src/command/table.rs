@@ -342,19 +342,19 @@ macro_rules! command_table {
 
             // The server
             Acl                    "acl"                     -2 []                                             []                   []                  Local            container;
-            AclCat                 "acl|cat"                 -2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            nobody;
-            AclDeluser             "acl|deluser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
-            AclDryrun              "acl|dryrun"              -4 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            AclGenpass             "acl|genpass"             -2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            nobody;
-            AclGetuser             "acl|getuser"              3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            AclHelp                "acl|help"                 2 [LOADING STALE]                                []                   []                  Local            nobody;
-            AclList                "acl|list"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            AclLoad                "acl|load"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
-            AclLog                 "acl|log"                 -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            AclSave                "acl|save"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
-            AclSetuser             "acl|setuser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
-            AclUsers               "acl|users"                2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            nobody;
-            AclWhoami              "acl|whoami"               2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            engine(server::acl_whoami);
+            AclCat                 "acl|cat"                 -2 [NOSCRIPT LOADING STALE]                       []                   []                  Refused          engine(acl::cat);
+            AclDeluser             "acl|deluser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::deluser);
+            AclDryrun              "acl|dryrun"              -4 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::dryrun);
+            AclGenpass             "acl|genpass"             -2 [NOSCRIPT LOADING STALE]                       []                   []                  Refused          engine(acl::genpass);
+            AclGetuser             "acl|getuser"              3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::getuser);
+            AclHelp                "acl|help"                 2 [LOADING STALE]                                []                   []                  Refused          engine(acl::help_);
+            AclList                "acl|list"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::list);
+            AclLoad                "acl|load"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::load);
+            AclLog                 "acl|log"                 -2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::log);
+            AclSave                "acl|save"                 2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::save);
+            AclSetuser             "acl|setuser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::setuser);
+            AclUsers               "acl|users"                2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::users);
+            AclWhoami              "acl|whoami"               2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            engine(acl::whoami);
             Bgrewriteaof           "bgrewriteaof"             1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
             Bgsave                 "bgsave"                  -1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
             Command                "command"                 -1 [LOADING STALE]                                [CONNECTION]         []                  Local            engine(server::command);

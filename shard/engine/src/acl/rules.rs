@@ -47,7 +47,7 @@ impl RuleError {
 
 /// Joins the arguments of a selector that is spread over several: `(+get`, `~a)` becomes `(+get ~a)`. Fails with the argument
 /// that opens what nothing closes.
-pub fn join_selectors<'a>(
+pub(super) fn join_selectors<'a>(
     args: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Vec<Vec<u8>>, &'a [u8]> {
     let mut joined = Vec::new();

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use larder_wire::Refusal;
 
+use crate::acl::User;
 use crate::client::Client;
 use crate::node::Pause;
 use crate::session::ReplyMode;
-use crate::turn::{Outcome, Turn, help};
+use crate::turn::{Outcome, Turn, help, wrong_subcommand};
 
 /// A name holds no spaces, line breaks or other special characters: CLIENT LIST would not be readable.
 pub(super) fn check_name(name: &[u8]) -> Result<(), Refusal> {
@@ -87,8 +88,11 @@ pub fn list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             .for_each(|client| describe(client));
     } else if request.len() > 3 && turn.is_word(2, "id") {
         for at in 3..request.len() {
-            let id = client_id(request.arg(at))?;
-            if let Some(client) = turn.node.clients.get(id) {
+            let id = larder_store::number::parse_i64(request.arg(at))
+                .ok_or(Refusal::fixed("ERR Invalid client ID"))?;
+            // Numbers that are no ids are nobody's.
+            let known = u64::try_from(id).ok();
+            if let Some(client) = known.and_then(|id| turn.node.clients.get(id)) {
                 describe(client);
             }
         }
@@ -101,11 +105,10 @@ pub fn list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-fn client_id(text: &[u8]) -> Result<u64, Refusal> {
+fn above_zero(text: &[u8]) -> Option<u64> {
     larder_store::number::parse_i64(text)
-        .and_then(|id| u64::try_from(id).ok())
-        .filter(|&id| id > 0)
-        .ok_or(Refusal::fixed("ERR Invalid client ID"))
+        .and_then(|number| u64::try_from(number).ok())
+        .filter(|&number| number > 0)
 }
 
 fn client_type(text: &[u8]) -> Result<&'static str, Refusal> {
@@ -135,7 +138,7 @@ struct KillFilter<'a> {
     kind: Option<&'static str>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
-    user: Option<&'a [u8]>,
+    user: Option<Rc<User>>,
     max_age_seconds: Option<u64>,
     skip_me: bool,
 }
@@ -151,7 +154,8 @@ impl KillFilter<'_> {
                 .is_none_or(|addr| addr == client.laddr.as_bytes())
             && self
                 .user
-                .is_none_or(|user| user == client.user().as_bytes())
+                .as_ref()
+                .is_none_or(|user| Rc::ptr_eq(user, &client.user()))
             && self.max_age_seconds.is_none_or(|max| age >= max)
             && !(self.skip_me && client.id == me)
     }
@@ -209,10 +213,8 @@ fn kill_filter<'a>(turn: &Turn<'a>) -> Result<KillFilter<'a>, Refusal> {
             return Err(Refusal::SYNTAX);
         };
         if turn.is_word(at, "id") {
-            filter.id = Some(
-                client_id(value)
-                    .map_err(|_| Refusal::fixed("ERR client-id should be greater than 0"))?,
-            );
+            let wrong = Refusal::fixed("ERR client-id should be greater than 0");
+            filter.id = Some(above_zero(value).ok_or(wrong)?);
         } else if turn.is_word(at, "type") {
             filter.kind = Some(client_type(value)?);
         } else if turn.is_word(at, "addr") {
@@ -220,15 +222,26 @@ fn kill_filter<'a>(turn: &Turn<'a>) -> Result<KillFilter<'a>, Refusal> {
         } else if turn.is_word(at, "laddr") {
             filter.laddr = Some(value);
         } else if turn.is_word(at, "user") {
-            if value != b"default" && value != larder_wire::control::OPERATOR_USER.as_bytes() {
-                return Err(Refusal::new(format!(
+            let operator = turn.node.acl.operator();
+            let user = turn
+                .node
+                .acl
+                .get(value)
+                .or((value == operator.name()).then_some(operator));
+            filter.user = Some(Rc::clone(user.ok_or_else(|| {
+                Refusal::new(format!(
                     "ERR No such user '{}'",
                     String::from_utf8_lossy(value)
-                )));
-            }
-            filter.user = Some(value);
+                ))
+            })?));
         } else if turn.is_word(at, "maxage") {
-            filter.max_age_seconds = Some(client_id(value)?);
+            if larder_store::number::parse_i64(value).is_none() {
+                return Err(Refusal::fixed(
+                    "ERR maxage is not an integer or out of range",
+                ));
+            }
+            let wrong = Refusal::fixed("ERR maxage should be greater than 0");
+            filter.max_age_seconds = Some(above_zero(value).ok_or(wrong)?);
         } else if turn.is_word(at, "skipme") {
             filter.skip_me = if value.eq_ignore_ascii_case(b"yes") {
                 true
@@ -283,24 +296,25 @@ pub fn reply(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-/// Longest pause, in milliseconds; a longer one is as good as a stopped server.
-const PAUSE_MS_MAX: i64 = i64::MAX / 2;
-
 pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let writes_only = match turn.request.len() {
+        3 => false,
+        4 if turn.is_word(3, "write") => true,
+        4 if turn.is_word(3, "all") => false,
+        4 => {
+            return Err(Refusal::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL"));
+        }
+        _ => return Err(wrong_subcommand(turn, "CLIENT")),
+    };
     let wrong = Refusal::fixed("ERR timeout is not an integer or out of range");
     let ms = larder_store::number::parse_i64(turn.request.arg(2)).ok_or(wrong)?;
     if ms < 0 {
         return Err(Refusal::fixed("ERR timeout is negative"));
     }
-    let writes_only = match turn.request.len() {
-        3 => false,
-        4 if turn.is_word(3, "write") => true,
-        4 if turn.is_word(3, "all") => false,
-        _ => {
-            return Err(Refusal::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL"));
-        }
-    };
-    let until_ms = turn.clock.mono_ms + ms.min(PAUSE_MS_MAX) as u64;
+    if ms > i64::MAX - turn.clock.now().0 {
+        return Err(Refusal::fixed("ERR timeout is out of range"));
+    }
+    let until_ms = turn.clock.mono_ms + ms as u64;
     // A pause in force is made stricter and longer, never the reverse.
     let (until_ms, writes_only) = match turn.node.pause {
         Some(old) if old.until_ms > turn.clock.mono_ms => {

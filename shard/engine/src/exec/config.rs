@@ -63,6 +63,11 @@ impl Node {
     /// Sets all parameters or none, and makes them take effect.
     pub fn set_config(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
         self.config.set(pairs)?;
+        for (name, value) in pairs {
+            if Parameter::find(name) == Some(Parameter::Requirepass) {
+                self.acl.set_default_password(value);
+            }
+        }
         self.apply_config();
         Ok(())
     }

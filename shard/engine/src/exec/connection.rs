@@ -3,7 +3,6 @@
 use larder_store::Db;
 use larder_wire::Refusal;
 use larder_wire::resp::Protocol;
-use larder_wire::trust::{self, Trust};
 
 use crate::session::ReplyMode;
 use crate::turn::{Outcome, Turn};
@@ -74,9 +73,7 @@ pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     session.set_readonly(false);
     session.set_db(Db::ZERO);
     session.reply_mode = ReplyMode::On;
-    session.trust = Trust::Stranger;
-    session.client.trust.set(Trust::Stranger);
-    session.authenticated = node.password().is_none();
+    node.log_out(session);
     session.client.name.borrow_mut().clear();
     session.client.no_evict.set(false);
     session.client.no_touch.set(false);
@@ -88,7 +85,7 @@ pub fn auth(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let request = turn.request;
     match request.len() {
         2 => {
-            if turn.node.password().is_none() {
+            if turn.node.acl.default_user().rules().nopass {
                 return Err(Refusal::fixed(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
                 ));
@@ -101,22 +98,10 @@ pub fn auth(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.ok()
 }
 
-/// The default user by the configured password, the operator by the cluster's secret.
 fn authenticate(turn: &mut Turn<'_>, user: &[u8], password: &[u8]) -> Result<(), Refusal> {
-    let node = &turn.node;
-    if let Some(judged) = trust::answer_auth(user, password, node.settings.secret.as_ref()) {
-        turn.session.set_trust(judged?);
-        return Ok(());
-    }
-    let right = user == b"default"
-        && node.password().is_none_or(|wanted| {
-            trust::Secret::new(wanted.as_bytes()).is_some_and(|secret| secret.matches(password))
-        });
-    if !right {
-        return Err(Refusal::WRONG_PASS);
-    }
-    turn.session.authenticated = true;
-    Ok(())
+    let command = turn.request.name();
+    turn.node
+        .log_in(turn.session, command, user, password, turn.clock)
 }
 
 pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -158,7 +143,7 @@ pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     }
     if !turn.session.authenticated {
         return Err(Refusal::fixed(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));
     }
     if let Some(name) = name {

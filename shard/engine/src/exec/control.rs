@@ -18,7 +18,7 @@ pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         secret: turn.node.settings.secret.as_ref(),
     };
     let (trust, welcome) = trust::answer_hello(&turn.request, answerer)?;
-    turn.session.set_trust(trust);
+    turn.session.set_trust(trust, turn.node.acl.operator());
     json(turn, &welcome)
 }
 

@@ -1,5 +1,6 @@
 //! The engine's command functions, one file a family.
 
+pub mod acl;
 pub mod client;
 pub mod cluster;
 pub mod config;

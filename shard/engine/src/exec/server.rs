@@ -90,11 +90,6 @@ pub fn module_list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-pub fn acl_whoami(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let user = turn.session.client.user();
-    turn.bulk(user.as_bytes())
-}
-
 pub fn command(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     describe::all(&mut turn.reply);
     Ok(Outcome::Done)

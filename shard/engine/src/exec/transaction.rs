@@ -114,6 +114,14 @@ fn run_queued(
     id: CommandId,
     request: larder_wire::resp::Request<'_>,
 ) -> Outcome {
+    if let Err(refusal) = turn
+        .node
+        .admit_queued(turn.session, id, &request, turn.clock)
+    {
+        turn.node.count_error(&refusal);
+        turn.reply.error(&refusal);
+        return Outcome::Done;
+    }
     // Judged a moment ago; only the first key's slot is wanted.
     let first_key = turn
         .node

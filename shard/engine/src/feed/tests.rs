@@ -90,10 +90,11 @@ impl Pair {
             node.take_map(push, clock).unwrap();
         }
         let mut client = source.open_session("c:1".into(), "s:1".into(), clock);
-        client.set_trust(Trust::Peer {
+        let proxy = Trust::Peer {
             peer: Peer::Proxy,
             version: 1,
-        });
+        };
+        client.set_trust(proxy, source.acl.operator());
         let at_target = target.open_session("c:2".into(), "s:2".into(), clock);
         Pair {
             source,
