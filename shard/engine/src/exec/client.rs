@@ -311,10 +311,7 @@ pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if ms < 0 {
         return Err(Refusal::fixed("ERR timeout is negative"));
     }
-    if ms > i64::MAX - turn.clock.now().0 {
-        return Err(Refusal::fixed("ERR timeout is out of range"));
-    }
-    let until_ms = turn.clock.mono_ms + ms as u64;
+    let until_ms = turn.clock.mono_ms.saturating_add(ms as u64);
     // A pause in force is made stricter and longer, never the reverse.
     let (until_ms, writes_only) = match turn.node.pause {
         Some(old) if old.until_ms > turn.clock.mono_ms => {
