@@ -21,9 +21,19 @@ impl Standalone {
     /// # Panics
     /// When it does not come up; with its output.
     pub fn start() -> Standalone {
+        Standalone::start_with(&[])
+    }
+
+    /// With further flags, `["--aclfile", "users.acl"]`.
+    pub fn start_with(more: &[&str]) -> Standalone {
         let folder = tempfile::tempdir().expect("a folder for the node");
         let addr = local(free_port());
-        let args = ["shard", "--standalone", "--listen", &addr.to_string()].map(str::to_owned);
+        let listen = addr.to_string();
+        let args: Vec<String> = ["shard", "--standalone", "--listen", &listen]
+            .iter()
+            .chain(more)
+            .map(|arg| (*arg).to_owned())
+            .collect();
         let envs = [("LARDER_SECRET", SECRET)];
         let mut process = Process::start("node", &larder_bin(), &args, &envs, folder.path())
             .expect("larder is built (cargo build --profile quick)");

@@ -416,8 +416,13 @@ impl Node {
         }
         let heard = !self.feeds.is_empty() || self.keys_are_heard();
         self.effects.restart(heard);
+        let quiet = session.client.no_touch.get() && id != CommandId::Touch;
+        let keyspace = self.databases.at(session.db);
+        if quiet {
+            keyspace.set_quiet(true);
+        }
         let result = exec(&mut Call {
-            keyspace: self.databases.at(session.db),
+            keyspace: &mut *keyspace,
             request,
             first_key,
             now: clock.now(),
@@ -425,6 +430,9 @@ impl Node {
             effects: &mut self.effects,
             random: &mut self.random,
         });
+        if quiet {
+            keyspace.set_quiet(false);
+        }
         self.settle_gone(clock);
         if !self.effects.is_empty() {
             if !self.feeds.is_empty() {
@@ -527,6 +535,7 @@ fn queue(session: &mut Session, id: CommandId, request: Request<'_>, out: &mut V
     }
     multi.queue.push((id, owned));
     session.client.queued.set(Some(multi.queue.len()));
+    session.client.queued_bytes.set(multi.bytes);
     reply.simple("QUEUED");
     Outcome::Done
 }

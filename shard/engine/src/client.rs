@@ -42,6 +42,8 @@ pub struct Client {
     pub db: Cell<Db>,
     /// Commands queued by MULTI; `None` outside a transaction.
     pub queued: Cell<Option<usize>>,
+    /// Bytes that they hold.
+    pub queued_bytes: Cell<usize>,
     pub watched: Cell<usize>,
     /// A watched key was changed by somebody.
     pub watch_broken: Cell<bool>,
@@ -175,7 +177,7 @@ impl Client {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -189,6 +191,7 @@ impl Client {
             self.queued.get().map_or(-1, |queued| queued as i64),
             self.watched.get(),
             self.query_bytes.get(),
+            self.queued.get().map_or(0, |_| self.queued_bytes.get()),
             self.output_bytes.get(),
             self.query_bytes.get() + self.output_bytes.get() + size_of::<Client>(),
             String::from_utf8_lossy(self.user().name()),
@@ -233,6 +236,7 @@ impl Clients {
             last_command: Cell::new(None),
             db: Cell::default(),
             queued: Cell::new(None),
+            queued_bytes: Cell::new(0),
             watched: Cell::new(0),
             watch_broken: Cell::new(false),
             feeding: Cell::new(false),

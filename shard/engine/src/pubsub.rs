@@ -319,6 +319,7 @@ pub fn confirm(reply: &mut ReplyWriter<'_>, word: &str, name: Option<&[u8]>, cou
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acl::{Rules, User};
     use crate::client::Clients;
 
     struct Fixture {
@@ -335,7 +336,8 @@ mod tests {
         }
 
         fn client(&mut self) -> Rc<Client> {
-            self.clients.add("a:1".into(), "b:2".into(), 0)
+            let user = Rc::new(User::new(b"default", Rules::all()));
+            self.clients.add("a:1".into(), "b:2".into(), &user, 0)
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Keyspace {
     growing: Vec<Slot>,
     group_keys: [u32; GROUPS],
     passive: bool,
+    /// Reads are no accesses.
+    quiet: bool,
     stats: Stats,
     collections: Rc<CollectionSettings>,
 }
@@ -129,6 +131,7 @@ impl Keyspace {
             growing: Vec::new(),
             group_keys: [0; GROUPS],
             passive: false,
+            quiet: false,
             stats: Stats::default(),
         }
     }
@@ -327,6 +330,11 @@ impl Keyspace {
         self.locate(key.into(), now).is_some()
     }
 
+    /// Whether reads leave what eviction knows of keys as it is (`CLIENT NO-TOUCH`).
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
     /// Counts as an access; false when there is no such key.
     pub fn touch_key<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> bool {
         self.value(key, now).is_some()
@@ -516,6 +524,9 @@ impl Keyspace {
 
     #[inline]
     pub(crate) fn touch(&mut self, found: Found, now: UnixMillis) {
+        if self.quiet {
+            return;
+        }
         let entry = self.tables[found.slot.index()].entry_mut(found.at);
         let before = entry.access();
         let after = eviction::touched(self.config.eviction, before, now, &mut self.random);
