@@ -443,8 +443,14 @@ impl Node {
         result.map(|()| Outcome::Done)
     }
 
-    /// Keys that expired or were evicted on the way: their removal comes before the command's own effects.
+    /// Keys that expired or were evicted on the way, and fields that expired: their removal comes before the command's own effects.
     pub(crate) fn settle_gone(&mut self, clock: Clock) {
+        while let Some((db, gone)) = self.databases.take_gone_fields() {
+            for gone in gone {
+                self.touch_key(db, &gone.key);
+                self.feed_gone_fields(db, &gone, clock);
+            }
+        }
         while let Some((db, gone)) = self.databases.take_gone() {
             for (_, key) in gone {
                 self.touch_key(db, &key);

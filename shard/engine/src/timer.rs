@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::Parameter;
 use crate::node::Node;
 
-/// Expiring keys looked at in one step.
+/// Expiring keys looked at in one step, and fields of hashes that are due taken out.
 const EXPIRY_KEYS_PER_STEP: usize = 200;
 /// Entries and elements freed in one step.
 const FREED_PER_STEP: usize = 1000;
@@ -24,6 +24,10 @@ impl Node {
         if self.config.flag(Parameter::ActiveExpire) && !self.debug.cron_paused {
             let swept = self.databases.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
             more |= swept.examined > 0 && swept.is_rich();
+            let swept = self
+                .databases
+                .expire_fields(clock.now(), EXPIRY_KEYS_PER_STEP);
+            more |= swept.is_rich();
         }
         more |= self.databases.free_some(FREED_PER_STEP);
         more |= self.databases.tidy(BUCKETS_PER_STEP);

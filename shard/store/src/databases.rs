@@ -13,6 +13,7 @@ use crate::db::{DB_COUNT, Db};
 use crate::evict::Room;
 use crate::eviction::EvictionPolicy;
 use crate::expiry::Swept;
+use crate::field_expiry::GoneFields;
 use crate::keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
 use crate::random::Random;
 
@@ -125,7 +126,11 @@ impl Databases {
     pub fn give_back_empty(&mut self) {
         for db in dbs(self.live & !bit(Db::ZERO)) {
             let space = self.at(db);
-            if space.is_empty() && !space.has_trash() && !space.has_gone() {
+            if space.is_empty()
+                && !space.has_trash()
+                && !space.has_gone()
+                && !space.has_gone_fields()
+            {
                 let stats = space.stats();
                 self.retired = self.retired.plus(stats);
                 self.spaces[db.index()] = None;
@@ -231,6 +236,12 @@ impl Databases {
         Some((db, self.at(db).take_gone()))
     }
 
+    /// Fields of hashes in one database that went by themselves, in order; `None` when there are none in any.
+    pub fn take_gone_fields(&mut self) -> Option<(Db, Vec<GoneFields>)> {
+        let (db, _) = self.iter().find(|(_, space)| space.has_gone_fields())?;
+        Some((db, self.at(db).take_gone_fields()))
+    }
+
     /// Drops all keys of `slots`, in every database.
     pub fn drop_slots(&mut self, slots: &SlotSet) -> usize {
         self.iter_mut().map(|space| space.drop_slots(slots)).sum()
@@ -265,6 +276,18 @@ impl Databases {
             swept.examined += here.examined;
             swept.expired += here.expired;
             self.expiry_turn = db.next();
+        }
+        swept
+    }
+
+    /// Takes out up to about `limit` fields of hashes that are due.
+    pub fn expire_fields(&mut self, now: UnixMillis, limit: usize) -> Swept {
+        let mut swept = Swept::default();
+        for space in self.iter_mut() {
+            let left = limit - swept.examined.min(limit);
+            let here = space.expire_fields(now, left);
+            swept.examined += here.examined;
+            swept.expired += here.expired;
         }
         swept
     }

@@ -57,6 +57,14 @@ impl Content<'_> {
             Content::Collection(collection) => collection.heap_bytes(),
         }
     }
+
+    /// When the first element of a collection expires.
+    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
+        match self {
+            Content::Int(_) | Content::Bytes(_) => None,
+            Content::Collection(collection) => collection.next_due(),
+        }
+    }
 }
 
 /// Where the parts of an entry lie; computed from the flags and the two lengths.
@@ -326,6 +334,15 @@ impl Entry {
         }
         // SAFETY: as in `value`; `&mut self` makes the reference the only one.
         unsafe { Some(&mut *self.at.as_ptr().add(plan.value_at()).cast::<Collection>()) }
+    }
+
+    /// When the first element of a collection expires.
+    #[inline]
+    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
+        match self.value() {
+            ValueRef::String(_) => None,
+            ValueRef::Collection(collection) => collection.next_due(),
+        }
     }
 
     /// Takes a collection out, freeing the rest; a string is given back.

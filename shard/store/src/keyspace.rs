@@ -11,6 +11,7 @@ use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis, slot_of};
 use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
 use crate::eviction::{self, EvictionPolicy};
+use crate::field_expiry::FieldExpiry;
 use crate::key::Key;
 use crate::key_hash::KeyHash;
 use crate::random::Random;
@@ -48,6 +49,8 @@ pub struct Stats {
     pub misses: u64,
     pub expired: u64,
     pub evicted: u64,
+    /// Fields of hashes.
+    pub expired_fields: u64,
 }
 
 impl Stats {
@@ -57,6 +60,7 @@ impl Stats {
             misses: self.misses + other.misses,
             expired: self.expired + other.expired,
             evicted: self.evicted + other.evicted,
+            expired_fields: self.expired_fields + other.expired_fields,
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct Keyspace {
     /// Slots with keys that expire.
     pub(crate) expiring_slots: SlotSet,
     pub(crate) expiry_hand: Hand,
+    /// Hashes with fields that expire.
+    pub(crate) fields: FieldExpiry,
     pub(crate) eviction_hand: Hand,
     /// Slots whose table is on its way into another array.
     growing: Vec<Slot>,
@@ -127,6 +133,7 @@ impl Keyspace {
             visible: None,
             expiring_slots: SlotSet::new(),
             expiry_hand: Hand::default(),
+            fields: FieldExpiry::default(),
             eviction_hand: Hand::default(),
             growing: Vec::new(),
             group_keys: [0; GROUPS],
@@ -210,7 +217,14 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<&T>, Refusal> {
-        self.value(key, now).map(expect_kind).transpose()
+        let Some(found) = self.locate_for_read(key.into(), now) else {
+            return Ok(None);
+        };
+        if T::ELEMENTS_EXPIRE && !self.settle_fields(found, now) {
+            return Ok(None);
+        }
+        self.touch(found, now);
+        expect_kind(self.entry(found).value()).map(Some)
     }
 
     /// As [`Keyspace::read`], without touching the key (an expired one is absent, not removed): so that several can
@@ -220,7 +234,16 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<&T>, Refusal> {
-        self.peek_value(key, now).map(expect_kind).transpose()
+        let found = self
+            .peek_value(key, now)
+            .map(expect_kind::<T>)
+            .transpose()?;
+        if T::ELEMENTS_EXPIRE
+            && let Some(structure) = found
+        {
+            structure.look(now);
+        }
+        Ok(found)
     }
 
     /// Changes the collection under `key`, counts its memory again, and removes the key when it is empty afterwards. `None`
@@ -231,11 +254,16 @@ impl Keyspace {
         now: UnixMillis,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, Refusal> {
-        let key = key.into();
-        match self.locate(key, now) {
+        match self.locate_settled::<T>(key.into(), now) {
             None => Ok(None),
             Some(found) => self.modify_found(found, now, change).map(Some),
         }
+    }
+
+    /// Finds a key, whose elements that are due are as if gone.
+    fn locate_settled<T: Kind>(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
+        let found = self.locate(key, now)?;
+        (!T::ELEMENTS_EXPIRE || self.settle_fields(found, now)).then_some(found)
     }
 
     /// As [`Keyspace::modify`], beginning with an empty collection when there is no such key. A collection that is still empty
@@ -247,7 +275,7 @@ impl Keyspace {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<R, Refusal> {
         let key = key.into();
-        if let Some(found) = self.locate(key, now) {
+        if let Some(found) = self.locate_settled::<T>(key, now) {
             return self.modify_found(found, now, change);
         }
         let mut fresh = T::default();
@@ -269,10 +297,18 @@ impl Keyspace {
         let entry = self.tables[found.slot.index()].entry_mut(found.at);
         let collection = entry.collection_mut().ok_or(Refusal::WRONG_TYPE)?;
         let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
-        let before = structure.heap_bytes();
+        let (before, due_before) = (structure.heap_bytes(), structure.next_due());
         let result = change(structure);
-        let (after, empty) = (structure.heap_bytes(), structure.is_empty());
+        let (after, due, empty) = (
+            structure.heap_bytes(),
+            structure.next_due(),
+            structure.is_empty(),
+        );
         self.used = self.used + after - before;
+        if T::ELEMENTS_EXPIRE && due != due_before {
+            let key: Box<[u8]> = self.entry(found).key().into();
+            self.reindex(found.slot, &key, due_before, due);
+        }
         if empty {
             self.remove_found(found);
         }
@@ -515,6 +551,10 @@ impl Keyspace {
         }
     }
 
+    pub(crate) fn count_expired_fields(&mut self, count: usize) {
+        self.stats.expired_fields += count as u64;
+    }
+
     pub(crate) fn evict(&mut self, found: Found) {
         let key = self.entry(found).key().into();
         self.stats.evicted += 1;
@@ -574,9 +614,13 @@ impl Keyspace {
     ) {
         self.discard_collection(found);
         self.touch(found, now);
-        let arriving = content.heap_bytes();
+        let (arriving, due) = (content.heap_bytes(), content.next_due());
         self.change(found, |entry| entry.replace(content, expires));
         self.used += arriving;
+        if due.is_some() {
+            let key: Box<[u8]> = self.entry(found).key().into();
+            self.reindex(found.slot, &key, None, due);
+        }
     }
 
     /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
@@ -590,6 +634,7 @@ impl Keyspace {
         let blank = Entry::new(&key, Content::Bytes(b""), expires, access);
         self.used += blank.allocated();
         let entry = std::mem::replace(entry, blank);
+        self.reindex(found.slot, &key, entry.next_due(), None);
         self.discard(entry);
     }
 
@@ -614,6 +659,9 @@ impl Keyspace {
         now: UnixMillis,
     ) {
         let access = eviction::fresh(self.config.eviction, now);
+        if let Some(due) = content.next_due() {
+            self.reindex(slot, key, None, Some(due));
+        }
         let entry = Entry::new(key, content, expires, access);
         self.used += entry.footprint();
         let table = &mut self.tables[slot.index()];
@@ -640,6 +688,9 @@ impl Keyspace {
         self.keys -= 1;
         self.group_keys[found.slot.index() / GROUP_SLOTS] -= 1;
         self.count_expiring(found.slot, expiring);
+        if let Some(due) = entry.next_due() {
+            self.reindex(found.slot, entry.key(), Some(due), None);
+        }
         entry
     }
 

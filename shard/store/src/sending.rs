@@ -1,7 +1,7 @@
 //! A captured key on its way to another node: commands that make it there, each of bounded size.
 //!
-//! A small value is one RESTORE. A large collection is a DEL, then commands that add piece after piece, then its expiry;
-//! the pieces come from the captured clone, so writes in between do not show in them.
+//! A small value is one RESTORE. A large collection is a DEL, then commands that add piece after piece, then its expiry (before it
+//! that of a hash's fields); the pieces come from the captured clone, so writes in between do not show in them.
 
 use larder_wire::resp::OwnedRequest;
 use larder_wire::resp::write::decimal;
@@ -26,6 +26,8 @@ enum Step {
     Whole,
     Clear,
     Piece(usize),
+    /// Times of a hash's fields, from this place on.
+    Times(usize),
     Expiry,
     Done,
 }
@@ -72,9 +74,19 @@ impl Sending {
             }
             Step::Piece(from) => {
                 let (piece, next) = self.piece(from);
-                self.step = next.map_or(Step::Expiry, Step::Piece);
+                self.step = next.map_or(Step::Times(0), Step::Piece);
                 Some(piece)
             }
+            Step::Times(from) => match times_piece(&self.key, &self.captured.value, from) {
+                Some((piece, next)) => {
+                    self.step = next.map_or(Step::Expiry, Step::Times);
+                    Some(piece)
+                }
+                None => {
+                    self.step = Step::Expiry;
+                    self.next_command()
+                }
+            },
             Step::Expiry => {
                 self.step = Step::Done;
                 let at = self.captured.expires?;
@@ -141,4 +153,24 @@ impl Sending {
         args[0] = name.to_vec();
         (OwnedRequest::from_args(args.iter()), next)
     }
+}
+
+/// A command that sets the expiry of fields from place `from` on, all of one time, and the place to go on from.
+fn times_piece(key: &[u8], value: &Value, from: usize) -> Option<(OwnedRequest, Option<usize>)> {
+    let Value::Collection(Collection::Hash(hash)) = value else {
+        return None;
+    };
+    let budget = Budget::new(PIECE_ELEMENTS_MAX, PIECE_BYTES_MAX);
+    let (at, fields, next) = hash.times_piece(from, budget)?;
+    let (mut digits, count) = ([0; 20], fields.len().to_string());
+    let words = [
+        &b"HPEXPIREAT"[..],
+        key,
+        decimal(&mut digits, at.0),
+        b"FIELDS",
+        count.as_bytes(),
+    ];
+    let args = words.into_iter().chain(fields.iter().map(|field| &**field));
+    let args: Vec<&[u8]> = args.collect();
+    Some((OwnedRequest::from_args(args), next))
 }

@@ -4,6 +4,7 @@
 
 use larder_wire::{Slot, SlotSet};
 
+use crate::field_expiry::Due;
 use crate::keyspace::Keyspace;
 use crate::table::Remains;
 use crate::value::Collection;
@@ -12,6 +13,8 @@ use crate::value::Collection;
 pub(crate) struct Trash {
     tables: Vec<Remains>,
     collections: Vec<Collection>,
+    /// What was known of hashes with fields that expire.
+    due: Vec<Due>,
 }
 
 impl Trash {
@@ -20,7 +23,7 @@ impl Trash {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.collections.is_empty()
+        self.tables.is_empty() && self.collections.is_empty() && self.due.is_empty()
     }
 }
 
@@ -41,6 +44,8 @@ impl Keyspace {
     fn drop_slot(&mut self, slot: Slot) -> usize {
         let table = self.take_table(slot);
         let keys = table.len();
+        let due = self.take_due_of_slot(slot);
+        self.trash.due.extend(due);
         if keys > 0 {
             self.trash.tables.push(table.into_remains());
         } else {
@@ -71,6 +76,10 @@ impl Keyspace {
             if more {
                 self.trash.tables.push(remains);
             }
+        } else if let Some(mut due) = self.trash.due.pop()
+            && self.free_due(&mut due, limit)
+        {
+            self.trash.due.push(due);
         }
         self.has_trash()
     }

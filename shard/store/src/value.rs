@@ -3,6 +3,7 @@
 //! A collection's structure lives in a file of its own and implements [`Kind`]; one line in [`collections!`]
 //! makes it known to the keyspace. The keyspace never looks inside one.
 
+use larder_wire::UnixMillis;
 use larder_wire::resp::write::decimal;
 
 /// The type of a value, as TYPE answers it.
@@ -42,6 +43,8 @@ impl ValueType {
 /// feed captures a value by cloning it.
 pub trait Kind: Clone + Sized + 'static {
     const TYPE: ValueType;
+    /// Elements may have an expiry of their own: [`Kind::next_due`] is worth asking.
+    const ELEMENTS_EXPIRE: bool = false;
 
     fn from_ref(collection: &Collection) -> Option<&Self>;
     fn from_mut(collection: &mut Collection) -> Option<&mut Self>;
@@ -62,6 +65,14 @@ pub trait Kind: Clone + Sized + 'static {
     /// Frees up to about `limit` elements of a value that nobody uses any more; true when nothing is left that would take long to
     /// drop.
     fn shed(&mut self, limit: usize) -> bool;
+
+    /// Elements that are due by `now` are as if gone from here on.
+    fn look(&self, _now: UnixMillis) {}
+
+    /// When the first element expires.
+    fn next_due(&self) -> Option<UnixMillis> {
+        None
+    }
 }
 
 /// Declares [`Collection`]: one line a kind of collection.
@@ -101,6 +112,13 @@ macro_rules! collections {
             pub fn encoding(&self) -> &'static str {
                 match *self {
                     $(Collection::$name(ref it) => it.encoding(),)*
+                }
+            }
+
+            /// When the first element expires.
+            pub fn next_due(&self) -> Option<UnixMillis> {
+                match *self {
+                    $(Collection::$name(ref it) => Kind::next_due(it),)*
                 }
             }
 

@@ -20,8 +20,7 @@ enum Likeness {
     Seconds,
     /// Of one type, arrays of one length.
     Shape,
-    /// Equal, or `listpack` where Redis 7.0 has the encoding that 7.2 replaced by it, or a short string that Redis
-    /// keeps `raw` since it was once changed in place.
+    /// Equal, or a short string that Redis keeps `raw` since it was once changed in place.
     Encoding,
     /// Equal but for the sign of zero, which a packed sorted set loses: with Redis as well, at other moments.
     UnsignedZero,
@@ -81,7 +80,6 @@ pub fn difference(args: &Args, redis: &Reply, larder: &Reply) -> Option<(Reply, 
         Likeness::Encoding => {
             let pair = (a.as_text(), b.as_text());
             match (pair.0.as_deref(), pair.1.as_deref()) {
-                (Some("quicklist" | "hashtable"), Some("listpack")) => return None,
                 (Some("raw"), Some("embstr")) => return None,
                 // SORT turns a small sorted set of Redis into a large one.
                 (Some("skiplist"), Some("listpack")) => return None,

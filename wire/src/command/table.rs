@@ -74,31 +74,31 @@ macro_rules! command_table {
             // Hashes
             Hdel         "hdel"         -3 [WRITE FAST]         [HASH] [one(1, RW_DELETE)]        Key store(hash::hdel);
             Hexists      "hexists"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hexists);
-            Hexpire      "hexpire"      -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hexpireat    "hexpireat"    -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hexpiretime  "hexpiretime"  -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hexpire      "hexpire"      -6 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key store(hash_expire::hexpire);
+            Hexpireat    "hexpireat"    -6 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key store(hash_expire::hexpireat);
+            Hexpiretime  "hexpiretime"  -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash_expire::hexpiretime);
             Hget         "hget"          3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash::hget);
             Hgetall      "hgetall"       2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hgetall);
-            Hgetdel      "hgetdel"      -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_DELETE)] Key nobody;
-            Hgetex       "hgetex"       -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_UPDATE)] Key nobody;
+            Hgetdel      "hgetdel"      -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_DELETE)] Key store(hash_timed::hgetdel);
+            Hgetex       "hgetex"       -5 [WRITE FAST]         [HASH] [one(1, RW_ACCESS_UPDATE)] Key store(hash_timed::hgetex);
             Hincrby      "hincrby"       4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key store(hash::hincrby);
             Hincrbyfloat "hincrbyfloat"  4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_ACCESS_UPDATE)] Key store(hash::hincrbyfloat);
             Hkeys        "hkeys"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hkeys);
             Hlen         "hlen"          2 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hlen);
             Hmget        "hmget"        -3 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash::hmget);
             Hmset        "hmset"        -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key store(hash::hmset);
-            Hpersist     "hpersist"     -5 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hpexpire     "hpexpire"     -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hpexpireat   "hpexpireat"   -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
-            Hpexpiretime "hpexpiretime" -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
-            Hpttl        "hpttl"        -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Hpersist     "hpersist"     -5 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key store(hash_expire::hpersist);
+            Hpexpire     "hpexpire"     -6 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key store(hash_expire::hpexpire);
+            Hpexpireat   "hpexpireat"   -6 [WRITE FAST]         [HASH] [one(1, RW_UPDATE)]        Key store(hash_expire::hpexpireat);
+            Hpexpiretime "hpexpiretime" -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash_expire::hpexpiretime);
+            Hpttl        "hpttl"        -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash_expire::hpttl);
             Hrandfield   "hrandfield"   -2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hrandfield);
             Hscan        "hscan"        -3 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hscan);
             Hset         "hset"         -4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key store(hash::hset);
-            Hsetex       "hsetex"       -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key nobody;
+            Hsetex       "hsetex"       -6 [WRITE DENYOOM FAST] [HASH] [one(1, RW_UPDATE)]        Key store(hash_timed::hsetex);
             Hsetnx       "hsetnx"        4 [WRITE DENYOOM FAST] [HASH] [one(1, RW_INSERT)]        Key store(hash::hsetnx);
             Hstrlen      "hstrlen"       3 [READONLY FAST]      [HASH] [one(1, RO)]               Key store(hash::hstrlen);
-            Httl         "httl"         -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key nobody;
+            Httl         "httl"         -5 [READONLY FAST]      [HASH] [one(1, RO_ACCESS)]        Key store(hash_expire::httl);
             Hvals        "hvals"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hvals);
 
             // Lists

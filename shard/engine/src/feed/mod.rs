@@ -13,7 +13,7 @@ mod tests;
 
 use std::task::Waker;
 
-use larder_store::{Db, Room};
+use larder_store::{Db, GoneFields, Room};
 use larder_wire::command::{self, CommandId, Found};
 use larder_wire::control::{FeedAsk, Import, ImportPhase, ImportState, MapPush};
 use larder_wire::resp::Request;
@@ -175,6 +175,16 @@ impl Node {
             let space = self.databases.at(db);
             for feed in &mut self.feeds {
                 feed.forward_gone(db, key, clock.now(), space);
+            }
+        }
+    }
+
+    /// Fields of a hash went by themselves.
+    pub(crate) fn feed_gone_fields(&mut self, db: Db, gone: &GoneFields, clock: Clock) {
+        if !self.feeds.is_empty() {
+            let space = self.databases.at(db);
+            for feed in &mut self.feeds {
+                feed.forward_gone_fields(db, gone, clock.now(), space);
             }
         }
     }

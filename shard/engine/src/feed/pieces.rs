@@ -111,13 +111,24 @@ fn write_piece(
     let mut args = 2;
     let item = |body: &mut Vec<u8>, item: Item<'_>| bulk(body, item.text(&mut [0; 20]));
     let (name, next): (&[u8], _) = match collection {
+        Collection::Hash(hash) if from >= hash.len() => {
+            let (at, fields, next) = hash.times_piece(from - hash.len(), budget)?;
+            bulk(&mut body, decimal(&mut [0; 20], at.0));
+            bulk(&mut body, b"FIELDS");
+            bulk(&mut body, fields.len().to_string().as_bytes());
+            fields.iter().for_each(|field| bulk(&mut body, field));
+            args += 3 + fields.len();
+            (b"HPEXPIREAT", next.map(|next| hash.len() + next))
+        }
         Collection::Hash(hash) => {
             let next = hash.piece(from, budget, |field, value| {
                 item(&mut body, field);
                 item(&mut body, value);
                 args += 2;
             });
-            (b"HSET", next)
+            // The places after those of the fields are those of the fields that expire.
+            let times = hash.next_due().map(|_| hash.len());
+            (b"HSET", next.or(times))
         }
         Collection::List(list) => {
             let next = list.piece(from, budget, |element| {

@@ -11,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::task::Waker;
 
-use larder_store::{Captured, DB_COUNT, Databases, Db, Keyspace, Place};
+use larder_store::{Captured, DB_COUNT, Databases, Db, GoneFields, Keyspace, Place};
 use larder_wire::command::{CommandId, keys};
 use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
 use larder_wire::resp::Request;
@@ -375,6 +375,31 @@ impl Feed {
         now: UnixMillis,
         keyspace: &Keyspace,
     ) {
+        self.forward_loss(db, key, &[b"DEL", key], now, keyspace);
+    }
+
+    /// Fields of a hash went by themselves.
+    pub(crate) fn forward_gone_fields(
+        &mut self,
+        db: Db,
+        gone: &GoneFields,
+        now: UnixMillis,
+        keyspace: &Keyspace,
+    ) {
+        let fields = gone.fields.iter().map(|field| &**field);
+        let words = [&b"HDEL"[..], &gone.key];
+        let args: Vec<&[u8]> = words.into_iter().chain(fields).collect();
+        self.forward_loss(db, &gone.key, &args, now, keyspace);
+    }
+
+    fn forward_loss(
+        &mut self,
+        db: Db,
+        key: &[u8],
+        args: &[&[u8]],
+        now: UnixMillis,
+        keyspace: &Keyspace,
+    ) {
         let slot = larder_wire::slot_of(key);
         let after_cut = matches!(self.phase, Phase::Cut { .. } | Phase::Over { .. });
         if after_cut || !self.slots.contains(slot) || !self.is_sent(db, key, slot, keyspace) {
@@ -382,7 +407,7 @@ impl Feed {
         }
         self.tell(db, now);
         let mut bytes = Vec::new();
-        command(&mut bytes, &[b"DEL", key]);
+        command(&mut bytes, args);
         self.push(&bytes);
     }
 

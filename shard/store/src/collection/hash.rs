@@ -1,6 +1,10 @@
-//! A hash: fields with values. Packed as field, value, field, value, …; a table once large.
+//! A hash: fields with values. Packed as field, value, field, value, …; a table once large. Either has the times of its fields
+//! beside it while some of them expire.
+
+use larder_wire::UnixMillis;
 
 use super::either::Either;
+use super::expiring::Expiring;
 use super::item::{Item, distinct};
 use super::packed::{At, Packed};
 use super::pieces::Budget;
@@ -11,6 +15,7 @@ use super::table::Table;
 pub enum Hash {
     Packed(Packed),
     Table(Table),
+    Expiring(Box<Expiring>),
 }
 
 impl Default for Hash {
@@ -54,30 +59,49 @@ impl Hash {
         Some(hash)
     }
 
-    /// Fields.
+    /// Fields, those that are due and not yet taken out included.
     pub fn len(&self) -> usize {
         match self {
             Hash::Packed(packed) => packed.len() / 2,
             Hash::Table(table) => table.len(),
+            Hash::Expiring(expiring) => expiring.all().len(),
         }
     }
 
+    /// Fields that are not due.
+    pub fn live_len(&self) -> usize {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => self.len(),
+            Hash::Expiring(expiring) => expiring.live_len(),
+        }
+    }
+
+    /// True when not even a field that is due is left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All fields as a packed buffer or a table.
+    pub fn plain(&self) -> &Hash {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => self,
+            Hash::Expiring(expiring) => expiring.all(),
+        }
     }
 
     pub fn heap_bytes(&self) -> usize {
         match self {
             Hash::Packed(packed) => packed.heap_bytes(),
             Hash::Table(table) => table.heap_bytes(),
+            Hash::Expiring(expiring) => expiring.heap_bytes(),
         }
     }
 
-    /// As OBJECT ENCODING names it.
+    /// As OBJECT ENCODING names it; as Valkey does for a hash with fields that expire.
     pub fn encoding(&self) -> &'static str {
         match self {
             Hash::Packed(_) => "listpack",
-            Hash::Table(_) => "hashtable",
+            Hash::Table(_) | Hash::Expiring(_) => "hashtable",
         }
     }
 
@@ -85,6 +109,7 @@ impl Hash {
         match self {
             Hash::Packed(packed) => packed.get(value_of(packed, field)?),
             Hash::Table(table) => table.get(field).map(Item::Bytes),
+            Hash::Expiring(expiring) => expiring.get(field),
         }
     }
 
@@ -92,14 +117,22 @@ impl Hash {
         self.get(field).is_some()
     }
 
-    /// True when the field was not there.
+    /// Sets a field, which then does not expire. True when it was not there.
     pub fn set(&mut self, field: &[u8], value: &[u8], settings: &CollectionSettings) -> bool {
+        if let Hash::Expiring(expiring) = self {
+            let fresh = expiring.get(field).is_none();
+            expiring.set(field, value, settings);
+            expiring.clear_time(field);
+            self.settle();
+            return fresh;
+        }
         if field.len().max(value.len()) > settings.hash_value_bytes_max {
             self.unpack(settings);
         }
         let packed = match self {
             Hash::Packed(packed) => packed,
             Hash::Table(table) => return table.set(field, value),
+            Hash::Expiring(_) => unreachable!("it was none a moment ago"),
         };
         if let Some(at) = value_of(packed, field) {
             packed.replace(at, value);
@@ -124,10 +157,113 @@ impl Hash {
                 found.is_some()
             }
             Hash::Table(table) => table.remove(field),
+            Hash::Expiring(expiring) => {
+                let found = expiring.get(field).is_some();
+                expiring.remove(field);
+                self.settle();
+                found
+            }
         }
     }
 
-    /// The field at place `at`, for picking at random.
+    /// Sets a field that goes on to expire when it did before.
+    pub fn update(&mut self, field: &[u8], value: &[u8], settings: &CollectionSettings) {
+        match self {
+            Hash::Expiring(expiring) if !expiring.is_gone(field) => {
+                expiring.set(field, value, settings);
+            }
+            Hash::Expiring(_) | Hash::Packed(_) | Hash::Table(_) => {
+                self.set(field, value, settings);
+            }
+        }
+    }
+
+    /// When a field expires: `None` without such a field, `Some(None)` when it stays.
+    pub fn expiry(&self, field: &[u8]) -> Option<Option<UnixMillis>> {
+        self.get(field)?;
+        Some(match self {
+            Hash::Packed(_) | Hash::Table(_) => None,
+            Hash::Expiring(expiring) => expiring.time(field),
+        })
+    }
+
+    /// Lets a field that is there expire.
+    pub fn set_expiry(&mut self, field: &[u8], at: UnixMillis, settings: &CollectionSettings) {
+        if !matches!(self, Hash::Expiring(_)) {
+            *self = Hash::Expiring(Box::new(Expiring::new(std::mem::take(self))));
+        }
+        if let Hash::Expiring(expiring) = self {
+            expiring.set_time(field, at, settings);
+        }
+    }
+
+    /// Lets a field stay; false when it was not there or stays already.
+    pub fn persist(&mut self, field: &[u8]) -> bool {
+        let Hash::Expiring(expiring) = self else {
+            return false;
+        };
+        let persisted = !expiring.is_gone(field) && expiring.clear_time(field);
+        self.settle();
+        persisted
+    }
+
+    /// Fields that are due by `now` are as if gone from here on.
+    #[inline]
+    pub fn look(&self, now: UnixMillis) {
+        if let Hash::Expiring(expiring) = self {
+            expiring.look(now);
+        }
+    }
+
+    /// Some field was due at the last look, and is still in the way of those who pick by place.
+    pub fn has_due(&self) -> bool {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => false,
+            Hash::Expiring(expiring) => expiring.has_due(),
+        }
+    }
+
+    /// When the first field expires.
+    #[inline]
+    pub fn next_due(&self) -> Option<UnixMillis> {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => None,
+            Hash::Expiring(expiring) => expiring.next_due(),
+        }
+    }
+
+    /// Takes out up to `limit` of the fields that are due by `now`.
+    pub fn take_due(&mut self, now: UnixMillis, limit: usize) -> Vec<Box<[u8]>> {
+        let Hash::Expiring(expiring) = self else {
+            return Vec::new();
+        };
+        let gone = expiring.take_due(now, limit);
+        self.settle();
+        gone
+    }
+
+    /// All fields with their times, those that are due included.
+    pub fn iter_timed(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMillis>)> {
+        self.plain().plain_iter_from(0).map(|(field, value)| {
+            let time = match self {
+                Hash::Packed(_) | Hash::Table(_) => None,
+                Hash::Expiring(expiring) => expiring.time(field.text(&mut [0; 20])),
+            };
+            (field, value, time)
+        })
+    }
+
+    /// Becomes a plain hash once no field expires any more.
+    fn settle(&mut self) {
+        if let Hash::Expiring(expiring) = self
+            && expiring.is_plain()
+        {
+            let empty = Box::new(Expiring::new(Hash::new()));
+            *self = std::mem::replace(expiring, empty).into_plain();
+        }
+    }
+
+    /// The field at place `at`, for picking at random; to be asked only when no field is due.
     pub fn at(&self, at: usize) -> (Item<'_>, Item<'_>) {
         self.iter_from(at).next().expect("a place below the length")
     }
@@ -138,7 +274,20 @@ impl Hash {
 
     /// The fields from place `from` on.
     pub fn iter_from(&self, from: usize) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
+        let due = match self {
+            Hash::Expiring(expiring) if expiring.has_due() => Some(expiring),
+            Hash::Expiring(_) | Hash::Packed(_) | Hash::Table(_) => None,
+        };
+        let all = self.plain().plain_iter_from(from);
+        all.filter(move |(field, _)| {
+            due.is_none_or(|expiring| !expiring.is_gone(field.text(&mut [0; 20])))
+        })
+    }
+
+    /// As [`Hash::iter_from`] for a packed buffer or a table.
+    fn plain_iter_from(&self, from: usize) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
         match self {
+            Hash::Expiring(_) => unreachable!("only a plain hash is walked"),
             Hash::Packed(packed) => {
                 let mut items = packed.iter_from(packed.seek(from * 2));
                 Either::One(std::iter::from_fn(move || {
@@ -169,23 +318,48 @@ impl Hash {
             Hash::Table(table) => table.scan(cursor, count, |field, value| {
                 show(Item::Bytes(field), Item::Bytes(value));
             }),
+            Hash::Expiring(expiring) => match expiring.all() {
+                Hash::Table(table) => table.scan(cursor, count, |field, value| {
+                    if !expiring.is_gone(field) {
+                        show(Item::Bytes(field), Item::Bytes(value));
+                    }
+                }),
+                Hash::Packed(_) | Hash::Expiring(_) => {
+                    self.iter().for_each(|(field, value)| show(field, value));
+                    0
+                }
+            },
         }
     }
 
-    /// Shows the fields from place `from` on until `budget` is spent, at least one: the place to go on from, `None` at the end.
+    /// Shows the fields from place `from` on until `budget` is spent, at least one: the place to go on from, `None` at the end. Fields
+    /// that are due are shown, too.
     pub fn piece<'a>(
         &'a self,
         from: usize,
         mut budget: Budget,
         mut show: impl FnMut(Item<'a>, Item<'a>),
     ) -> Option<usize> {
-        for (place, (field, value)) in (from..).zip(self.iter_from(from)) {
+        for (place, (field, value)) in (from..).zip(self.plain().plain_iter_from(from)) {
             if !budget.takes(field.len() + value.len()) {
                 return Some(place);
             }
             show(field, value);
         }
         None
+    }
+
+    /// Fields that share the time of the one at place `from` in the order of times, as many as fit into `budget`, and the place to go
+    /// on from, `None` at the end. `None` when no more fields expire.
+    pub fn times_piece(
+        &self,
+        from: usize,
+        budget: Budget,
+    ) -> Option<(UnixMillis, Vec<Vec<u8>>, Option<usize>)> {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => None,
+            Hash::Expiring(expiring) => expiring.times_piece(from, budget),
+        }
     }
 
     /// Throws away about `limit` fields; true once nothing is left.
@@ -196,13 +370,14 @@ impl Hash {
                 true
             }
             Hash::Table(table) => table.free_some(limit),
+            Hash::Expiring(expiring) => expiring.free_some(limit),
         }
     }
 
     fn unpack(&mut self, settings: &CollectionSettings) {
         let Hash::Packed(_) = self else { return };
         let mut table = Table::new(&settings.hasher);
-        for (field, value) in self.iter() {
+        for (field, value) in self.plain_iter_from(0) {
             table.set(field.text(&mut [0; 20]), value.text(&mut [0; 20]));
         }
         *self = Hash::Table(table);

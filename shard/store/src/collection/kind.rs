@@ -1,10 +1,12 @@
 //! What the keyspace asks of every collection.
 
+use larder_wire::UnixMillis;
+
 use super::{Hash, List, Set, Stream, Zset};
 use crate::value::{Collection, Kind, ValueType};
 
 macro_rules! kinds {
-    ($($structure:ident $variant:ident;)*) => {
+    ($($structure:ident $variant:ident $({ $($own:item)* })?;)*) => {
         $(impl Kind for $structure {
             const TYPE: ValueType = ValueType::$variant;
 
@@ -41,12 +43,24 @@ macro_rules! kinds {
             fn shed(&mut self, limit: usize) -> bool {
                 self.free_some(limit)
             }
+
+            $($($own)*)?
         })*
     };
 }
 
 kinds! {
-    Hash Hash;
+    Hash Hash {
+        const ELEMENTS_EXPIRE: bool = true;
+
+        fn look(&self, now: UnixMillis) {
+            Hash::look(self, now);
+        }
+
+        fn next_due(&self) -> Option<UnixMillis> {
+            Hash::next_due(self)
+        }
+    };
     List List;
     Set Set;
     Stream Stream;

@@ -72,11 +72,10 @@ impl List {
         }
     }
 
-    /// As OBJECT ENCODING names it.
+    /// As OBJECT ENCODING names it: Redis 7.0 has one name for short and for long lists.
     pub fn encoding(&self) -> &'static str {
         match self {
-            List::Packed(_) => "listpack",
-            List::Chunks(_) => "quicklist",
+            List::Packed(_) | List::Chunks(_) => "quicklist",
         }
     }
 

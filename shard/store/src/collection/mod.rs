@@ -4,6 +4,7 @@
 //! Knows no keys, commands, clock or randomness.
 
 pub mod either;
+pub mod expiring;
 pub mod hash;
 pub mod intset;
 pub mod item;

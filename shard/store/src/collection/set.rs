@@ -58,12 +58,11 @@ impl Set {
         }
     }
 
-    /// As OBJECT ENCODING names it.
+    /// As OBJECT ENCODING names it: Redis 7.0 has one name for all that are not integers alone.
     pub fn encoding(&self) -> &'static str {
         match self {
             Set::Ints(_) => "intset",
-            Set::Packed(_) => "listpack",
-            Set::Table(_) => "hashtable",
+            Set::Packed(_) | Set::Table(_) => "hashtable",
         }
     }
 

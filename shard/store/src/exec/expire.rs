@@ -23,7 +23,7 @@ pub fn pexpireat(call: &mut Call<'_>) -> Result<(), Refusal> {
 
 /// Under which condition the expiry is set.
 #[derive(Default)]
-struct Condition {
+pub(super) struct Condition {
     nx: bool,
     xx: bool,
     gt: bool,
@@ -31,9 +31,9 @@ struct Condition {
 }
 
 impl Condition {
-    fn of(call: &Call<'_>) -> Result<Condition, Refusal> {
+    pub(super) fn of<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Condition, Refusal> {
         let mut condition = Condition::default();
-        for word in call.request.args_from(3) {
+        for word in words {
             let flag = match word.to_ascii_lowercase().as_slice() {
                 b"nx" => &mut condition.nx,
                 b"xx" => &mut condition.xx,
@@ -60,7 +60,7 @@ impl Condition {
     }
 
     /// A key without expiry counts as one that stays for ever.
-    fn allows(&self, before: Option<UnixMillis>, after: UnixMillis) -> bool {
+    pub(super) fn allows(&self, before: Option<UnixMillis>, after: UnixMillis) -> bool {
         !(self.nx && before.is_some()
             || self.xx && before.is_none()
             || self.gt && before.is_none_or(|before| after <= before)
@@ -74,7 +74,7 @@ fn expire_at(
     unit: TimeUnit,
     command: &str,
 ) -> Result<(), Refusal> {
-    let condition = Condition::of(call)?;
+    let condition = Condition::of(call.request.args_from(3))?;
     let time = int_arg(call.request, 2)?;
     let at = match unit {
         TimeUnit::Seconds => time.checked_mul(1000),

@@ -9,7 +9,7 @@ use super::element_scan::{self, ScanOptions};
 use super::number_args::{int, is};
 use super::sample;
 use crate::call::Call;
-use crate::collection::Hash;
+use crate::collection::{Hash, Item};
 
 type Done = Result<(), Refusal>;
 
@@ -79,7 +79,7 @@ pub fn hmget(call: &mut Call<'_>) -> Done {
 pub fn hgetall(call: &mut Call<'_>) -> Done {
     let key = call.key(1);
     let hash = call.keyspace.read::<Hash>(key, call.now)?;
-    call.reply.map(hash.map_or(0, Hash::len));
+    call.reply.map(hash.map_or(0, Hash::live_len));
     for (field, value) in hash.iter().flat_map(|hash| hash.iter()) {
         put(&mut call.reply, field);
         put(&mut call.reply, value);
@@ -90,7 +90,7 @@ pub fn hgetall(call: &mut Call<'_>) -> Done {
 pub fn hkeys(call: &mut Call<'_>) -> Done {
     let key = call.key(1);
     let hash = call.keyspace.read::<Hash>(key, call.now)?;
-    call.reply.array(hash.map_or(0, Hash::len));
+    call.reply.array(hash.map_or(0, Hash::live_len));
     for (field, _) in hash.iter().flat_map(|hash| hash.iter()) {
         put(&mut call.reply, field);
     }
@@ -100,7 +100,7 @@ pub fn hkeys(call: &mut Call<'_>) -> Done {
 pub fn hvals(call: &mut Call<'_>) -> Done {
     let key = call.key(1);
     let hash = call.keyspace.read::<Hash>(key, call.now)?;
-    call.reply.array(hash.map_or(0, Hash::len));
+    call.reply.array(hash.map_or(0, Hash::live_len));
     for (_, value) in hash.iter().flat_map(|hash| hash.iter()) {
         put(&mut call.reply, value);
     }
@@ -123,7 +123,7 @@ pub fn hdel(call: &mut Call<'_>) -> Done {
 pub fn hlen(call: &mut Call<'_>) -> Done {
     let key = call.key(1);
     let hash = call.keyspace.read::<Hash>(key, call.now)?;
-    call.reply.int(hash.map_or(0, Hash::len) as i64);
+    call.reply.int(hash.map_or(0, Hash::live_len) as i64);
     Ok(())
 }
 
@@ -161,11 +161,8 @@ pub fn hincrby(call: &mut Call<'_>) -> Done {
                 .checked_add(increment)
                 .ok_or(Refusal::INCREMENT_OVERFLOW)?;
             let mut digits = [0; 20];
-            hash.set(
-                field,
-                larder_wire::resp::write::decimal(&mut digits, sum),
-                &settings,
-            );
+            let text = larder_wire::resp::write::decimal(&mut digits, sum);
+            hash.update(field, text, &settings);
             Ok(sum)
         })??;
     call.effects.verbatim();
@@ -195,12 +192,19 @@ pub fn hincrbyfloat(call: &mut Call<'_>) -> Done {
             .checked_add(increment)
             .ok_or(Refusal::INCREMENT_NAN_OR_INF)?;
         let text = sum.to_text();
-        hash.set(field, text.as_bytes(), &settings);
-        Ok(text)
+        hash.update(field, text.as_bytes(), &settings);
+        let expires = hash.expiry(field).flatten().is_some();
+        Ok((text, expires))
     };
-    let text = call.keyspace.modify_or_create(key, call.now, change)??;
-    let set: [&[u8]; 4] = [b"HSET", key.bytes(), field, text.as_bytes()];
-    call.effects.push(set);
+    let (text, expires) = call.keyspace.modify_or_create(key, call.now, change)??;
+    let (key, value) = (key.bytes(), text.as_bytes());
+    if expires {
+        let words: [&[u8]; 5] = [b"HSETEX", key, b"KEEPTTL", b"FIELDS", b"1"];
+        call.effects
+            .push(words.into_iter().chain([field, value]).collect::<Vec<_>>());
+    } else {
+        call.effects.push([&b"HSET"[..], key, field, value]);
+    }
     call.reply.bulk(text.as_bytes());
     Ok(())
 }
@@ -226,7 +230,10 @@ pub fn hrandfield(call: &mut Call<'_>) -> Done {
     let key = call.key(1);
     let Some(count) = call.request.get(2) else {
         let hash = call.keyspace.read::<Hash>(key, call.now)?;
-        let picked = hash.map(|hash| hash.at(call.random.below(hash.len())).0);
+        let picked = hash.filter(|hash| hash.live_len() > 0).map(|hash| {
+            let place = call.random.below(hash.live_len());
+            pick(hash, &live_fields(hash), place).0
+        });
         put_or_null(&mut call.reply, picked);
         return Ok(());
     };
@@ -240,12 +247,14 @@ pub fn hrandfield(call: &mut Call<'_>) -> Done {
         Some(_) => return Err(Refusal::SYNTAX),
     };
     let hash = call.keyspace.read::<Hash>(key, call.now)?;
-    let places = sample::places(picks, hash.map_or(0, Hash::len), call.random);
+    let places = sample::places(picks, hash.map_or(0, Hash::live_len), call.random);
     let nested = with_values && call.reply.protocol() == Protocol::Resp3;
     call.reply
         .array(places.len() * if with_values && !nested { 2 } else { 1 });
+    let live = hash.map_or(Vec::new(), live_fields);
     for place in places {
-        let (field, value) = hash.expect("there are no places without a hash").at(place);
+        let hash = hash.expect("there are no places without a hash");
+        let (field, value) = pick(hash, &live, place);
         if nested {
             call.reply.array(2);
         }
@@ -255,4 +264,20 @@ pub fn hrandfield(call: &mut Call<'_>) -> Done {
         }
     }
     Ok(())
+}
+
+/// The fields to pick from where some others are due and still in the way; else none, and places are those of the hash.
+fn live_fields(hash: &Hash) -> Vec<(Item<'_>, Item<'_>)> {
+    if hash.has_due() {
+        hash.iter().collect()
+    } else {
+        Vec::new()
+    }
+}
+
+fn pick<'h>(hash: &'h Hash, live: &[(Item<'h>, Item<'h>)], place: usize) -> (Item<'h>, Item<'h>) {
+    match live.get(place) {
+        Some(pair) => *pair,
+        None => hash.at(place),
+    }
 }

@@ -248,6 +248,7 @@ fn follow(call: &mut Call<'_>, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>
         (ValueRef::String(string), None) => Some(super::string::to_bytes(string)),
         (ValueRef::Collection(collection), Some(field)) => {
             let hash = Hash::from_ref(collection)?;
+            hash.look(call.now);
             hash.get(field).map(|value| value.to_vec())
         }
         (ValueRef::String(_), Some(_)) | (ValueRef::Collection(_), None) => None,

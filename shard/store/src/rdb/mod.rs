@@ -1,11 +1,12 @@
 //! Values in Redis' RDB encoding: what DUMP gives and RESTORE takes.
 //!
 //! A payload is `<type byte><value><version u16><crc64 u64>`, all numbers little-endian. Written are version 10's types, as Redis 7.0
-//! has them; read is every type of a string, list, set, sorted set or hash that any version had.
+//! has them, and for hashes with fields that expire, which it does not know, Valkey 9's; read is every type that any version had.
 //! Source: Redis' rdb.c, ziplist.c, zipmap.c, and <https://rdb.fnordig.de/file_format.html>.
 
 pub mod crc64;
 pub mod read;
+mod read_stream;
 pub mod write;
 mod ziplist;
 
@@ -14,8 +15,10 @@ pub use write::to_payload;
 
 /// The version that payloads say.
 pub const VERSION_WRITTEN: u16 = 10;
-/// The newest version whose payloads are read: Redis 7.2's.
-pub const VERSION_READ_MAX: u16 = 11;
+/// The newest of Redis' versions whose payloads are read: Redis 8.0's.
+pub const VERSION_READ_MAX: u16 = 12;
+/// Valkey 9's version, which it counts apart from Redis'.
+pub const VERSION_VALKEY: u16 = 80;
 
 /// Bytes of version and checksum.
 const FOOTER_BYTES: usize = 10;
@@ -56,9 +59,19 @@ types! {
     ZsetZiplist = 12,
     HashZiplist = 13,
     ListQuicklist = 14,
+    /// Version 9's, of Redis 5 and 6.
+    StreamListpacks = 15,
     HashListpack = 16,
     ZsetListpack = 17,
     ListQuicklist2 = 18,
     StreamListpacks2 = 19,
     SetListpack = 20,
+    /// With the times at which consumers were last given something.
+    StreamListpacks3 = 21,
+    /// Valkey's: fields, values and times, -1 for a field that stays.
+    HashTimes = 22,
+    /// Redis': the earliest time, then times relative to it, fields and values.
+    HashMetadata = 24,
+    /// Redis': the earliest time, then fields, values and times in a listpack.
+    HashListpackTimes = 25,
 }

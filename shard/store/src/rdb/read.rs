@@ -3,9 +3,13 @@
 
 use std::borrow::Cow;
 
+use larder_wire::UnixMillis;
+
 use super::crc64::crc64;
+use super::read_stream::read_stream;
+use super::write::STAYS;
 use super::ziplist::{read_ziplist, read_zipmap};
-use super::{FOOTER_BYTES, Type, VERSION_READ_MAX};
+use super::{FOOTER_BYTES, Type, VERSION_READ_MAX, VERSION_VALKEY};
 use crate::collection::intset::IntSet;
 use crate::collection::{CollectionSettings, End, Hash, List, Packed, Set, Zset};
 use crate::value::{Kind, Value};
@@ -21,18 +25,24 @@ pub enum Malformed {
 
 /// The value of a payload.
 pub fn from_payload(payload: &[u8], settings: &CollectionSettings) -> Result<Value, Malformed> {
-    let body = checked_body(payload).ok_or(Malformed::Footer)?;
-    let mut reader = Reader { rest: body };
+    let (body, version) = checked_body(payload).ok_or(Malformed::Footer)?;
+    let mut reader = Reader {
+        rest: body,
+        version,
+    };
     let value = reader.value(settings).ok_or(Malformed::Data)?;
     Ok(value)
 }
 
-fn checked_body(payload: &[u8]) -> Option<&[u8]> {
+/// What lies before the footer, and the version that the footer says.
+fn checked_body(payload: &[u8]) -> Option<(&[u8], u16)> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER_BYTES)?)?;
     let (version, crc) = footer.split_first_chunk::<2>()?;
     let crc = u64::from_le_bytes(crc.try_into().ok()?);
     let checked = crc64(crc64(0, body), version);
-    (u16::from_le_bytes(*version) <= VERSION_READ_MAX && crc == checked).then_some(body)
+    let number = u16::from_le_bytes(*version);
+    let known = number <= VERSION_READ_MAX || number == VERSION_VALKEY;
+    (known && crc == checked).then_some((body, number))
 }
 
 /// A length, or how a string is encoded instead.
@@ -41,8 +51,9 @@ enum Length {
     Encoded(u8),
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
+    version: u16,
 }
 
 impl<'a> Reader<'a> {
@@ -104,8 +115,14 @@ impl<'a> Reader<'a> {
                 finished(Zset::from_packed(packed, settings)?)
             }
             Type::ZsetZiplist => zset_of_texts(&read_ziplist(&self.string()?)?, settings),
-            // Only written.
-            Type::StreamListpacks2 => None,
+            Type::StreamListpacks => read_stream(self, 1).and_then(finished),
+            Type::StreamListpacks2 => read_stream(self, 2).and_then(finished),
+            Type::StreamListpacks3 => read_stream(self, 3).and_then(finished),
+            // Redis had another meaning for this byte before it was settled.
+            Type::HashTimes if self.version != VERSION_VALKEY => None,
+            Type::HashTimes => self.hash_with_times(settings),
+            Type::HashMetadata => self.hash_with_metadata(settings),
+            Type::HashListpackTimes => self.hash_with_listpack_times(settings),
             Type::Hash => {
                 let mut hash = Hash::new();
                 for _ in 0..self.length()? {
@@ -122,6 +139,46 @@ impl<'a> Reader<'a> {
             Type::HashZiplist => hash_of(&read_ziplist(&self.string()?)?, settings),
             Type::HashZipmap => hash_of(&read_zipmap(&self.string()?)?, settings),
         }
+    }
+
+    fn hash_with_times(&mut self, settings: &CollectionSettings) -> Option<Value> {
+        let mut hash = Hash::new();
+        for _ in 0..self.length()? {
+            let (field, value) = (self.string()?, self.string()?);
+            let time = i64::from_le_bytes(self.array()?);
+            let time = (time != STAYS).then_some(time);
+            add_timed(&mut hash, &field, &value, time, settings)?;
+        }
+        finished(hash)
+    }
+
+    fn hash_with_metadata(&mut self, settings: &CollectionSettings) -> Option<Value> {
+        let earliest = i64::from_le_bytes(self.array()?);
+        let mut hash = Hash::new();
+        for _ in 0..self.length()? {
+            let later = i64::try_from(self.length()?).ok()?;
+            let (field, value) = (self.string()?, self.string()?);
+            let time = match later {
+                0 => None,
+                later => Some(earliest.checked_add(later - 1)?),
+            };
+            add_timed(&mut hash, &field, &value, time, settings)?;
+        }
+        finished(hash)
+    }
+
+    fn hash_with_listpack_times(&mut self, settings: &CollectionSettings) -> Option<Value> {
+        let _earliest: [u8; 8] = self.array()?;
+        let packed = Packed::from_listpack(&self.string()?)?;
+        let (mut hash, mut items) = (Hash::new(), packed.iter());
+        while let Some(field) = items.next() {
+            let (value, time) = (items.next()?, items.next()?.int()?);
+            let time = (time != 0).then_some(time);
+            let (mut digits, mut more) = ([0; 20], [0; 20]);
+            let (field, value) = (field.text(&mut digits), value.text(&mut more));
+            add_timed(&mut hash, field, value, time, settings)?;
+        }
+        finished(hash)
     }
 
     fn quicklist(&mut self, settings: &CollectionSettings) -> Option<Value> {
@@ -174,7 +231,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
@@ -194,14 +251,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn length(&mut self) -> Option<usize> {
+    pub(super) fn length(&mut self) -> Option<usize> {
         match self.any_length()? {
             Length::Plain(len) => Some(len),
             Length::Encoded(_) => None,
         }
     }
 
-    fn string(&mut self) -> Option<Cow<'a, [u8]>> {
+    pub(super) fn string(&mut self) -> Option<Cow<'a, [u8]>> {
         let int = |int: i64| Cow::Owned(int.to_string().into_bytes());
         Some(match self.any_length()? {
             Length::Plain(len) => Cow::Borrowed(self.take(len)?),
@@ -231,6 +288,22 @@ fn push_all<'e>(
     for element in elements {
         list.push(End::Right, element, settings);
     }
+}
+
+/// `None` when the field is there already, or expires at no time that there is.
+fn add_timed(
+    hash: &mut Hash,
+    field: &[u8],
+    value: &[u8],
+    time: Option<i64>,
+    settings: &CollectionSettings,
+) -> Option<()> {
+    hash.set(field, value, settings).then_some(())?;
+    if let Some(at) = time {
+        (at >= 0).then_some(())?;
+        hash.set_expiry(field, UnixMillis(at), settings);
+    }
+    Some(())
 }
 
 fn hash_of(elements: &[Vec<u8>], settings: &CollectionSettings) -> Option<Value> {
@@ -267,7 +340,10 @@ fn expand(compressed: &[u8], len: usize) -> Option<Vec<u8>> {
     if len > compressed.len().saturating_mul(BYTES_PER_BYTE_MAX) {
         return None;
     }
-    let mut reader = Reader { rest: compressed };
+    let mut reader = Reader {
+        rest: compressed,
+        version: 0,
+    };
     let mut out: Vec<u8> = Vec::with_capacity(len);
     while !reader.rest.is_empty() {
         let [control] = reader.array()?;

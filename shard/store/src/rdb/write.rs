@@ -1,7 +1,7 @@
 //! Writes values. Nothing is compressed: a payload is read once, soon, by a neighbour.
 
 use super::crc64::crc64;
-use super::{Type, VERSION_WRITTEN};
+use super::{Type, VERSION_VALKEY, VERSION_WRITTEN};
 use crate::collection::stream::{NODE_ENTRIES, StreamId};
 use crate::collection::{Hash, Item, List, Packed, Set, Stream, Zset};
 use crate::number::parse_i64;
@@ -9,6 +9,8 @@ use crate::value::{Collection, StringRef, ValueRef};
 
 /// Longest text that is looked at for an integer.
 const INT_TEXT_BYTES_MAX: usize = 11;
+/// The time of a field that does not expire.
+pub(super) const STAYS: i64 = -1;
 /// A quicklist's node that is a listpack.
 const NODE_PACKED: u64 = 2;
 
@@ -16,7 +18,11 @@ const NODE_PACKED: u64 = 2;
 pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     write_value(value, out);
-    out.extend_from_slice(&VERSION_WRITTEN.to_le_bytes());
+    let version = match out[start] == Type::HashTimes as u8 {
+        true => VERSION_VALKEY,
+        false => VERSION_WRITTEN,
+    };
+    out.extend_from_slice(&version.to_le_bytes());
     let crc = crc64(0, &out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
 }
@@ -44,11 +50,17 @@ fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
         out.push(Type::HashListpack as u8);
         return write_blob(packed, out);
     }
-    out.push(Type::Hash as u8);
+    let timed = matches!(hash, Hash::Expiring(_));
+    let kind = if timed { Type::HashTimes } else { Type::Hash };
+    out.push(kind as u8);
     write_length(hash.len() as u64, out);
-    for (field, value) in hash.iter() {
+    for (field, value, time) in hash.iter_timed() {
         write_item(field, out);
         write_item(value, out);
+        if timed {
+            let time = time.map_or(STAYS, |at| at.0);
+            out.extend_from_slice(&time.to_le_bytes());
+        }
     }
 }
 

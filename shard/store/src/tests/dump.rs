@@ -51,8 +51,11 @@ fn contents(value: ValueRef<'_>) -> Vec<Vec<u8>> {
             set.iter().map(|item| item.to_vec()).collect()
         }
         ValueRef::Collection(Collection::Hash(hash)) => hash
-            .iter()
-            .map(|(field, value)| [field.to_vec(), value.to_vec()].join(&b'='))
+            .iter_timed()
+            .map(|(field, value, time)| {
+                let time = time.map_or(Vec::new(), |at| at.0.to_string().into_bytes());
+                [field.to_vec(), value.to_vec(), time].join(&b'=')
+            })
             .collect(),
         ValueRef::Collection(Collection::ZSet(zset)) => zset
             .iter()
@@ -97,6 +100,16 @@ fn filled() -> (Keyspace, Vec<&'static [u8]>) {
             run_words(&mut keyspace, &[b"ZADD", zset, &score, &texts[at]]);
         }
     }
+    for (key, field) in [(&b"h3"[..], 5), (b"h4", 2000)] {
+        for at in 0..field {
+            run_words(&mut keyspace, &[b"HSET", key, &texts[at], &ints[at]]);
+            if at % 3 > 0 {
+                let time = (90_000 + at % 4).to_string();
+                let time: &[&[u8]] = &[b"HPEXPIREAT", key, time.as_bytes(), b"FIELDS", b"1"];
+                run_words(&mut keyspace, &[time, &[&texts[at]]].concat());
+            }
+        }
+    }
     let long = vec![b'x'; 20_000];
     for (key, value) in [
         (&b"a"[..], &b"text"[..]),
@@ -115,6 +128,8 @@ fn filled() -> (Keyspace, Vec<&'static [u8]>) {
         b"e",
         b"h1",
         b"h2",
+        b"h3",
+        b"h4",
         b"l1",
         b"l2",
         b"s1",
@@ -187,12 +202,12 @@ fn payloads_of_old_and_new_servers_are_read() {
         read(&with(10, ziplist)),
         [&b"ab"[..], b"5", b"-100", b"70000"]
     );
-    assert_eq!(read(&with(13, ziplist)), [&b"-100=70000"[..], b"ab=5"]);
+    assert_eq!(read(&with(13, ziplist)), [&b"-100=70000="[..], b"ab=5="]);
     let quicklist = [&[14, 1][..], &with(0, ziplist)[1..]].concat();
     assert_eq!(read(&quicklist), [&b"ab"[..], b"5", b"-100", b"70000"]);
     // A zipmap of foo=bar, hello=world.
     let zipmap = b"\x02\x03foo\x03\x00bar\x05hello\x05\x00world\xff";
-    assert_eq!(read(&with(9, zipmap)), [&b"foo=bar"[..], b"hello=world"]);
+    assert_eq!(read(&with(9, zipmap)), [&b"foo=bar="[..], b"hello=world="]);
     // Scores as text, a compressed string.
     assert_eq!(
         read(b"\x03\x02\x01a\x031.5\x01b\xfe"),

@@ -3,6 +3,7 @@
 mod dump;
 mod effects;
 mod entry;
+mod field_expiry;
 mod keyspace;
 mod replica;
 mod streams;
