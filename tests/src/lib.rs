@@ -13,6 +13,7 @@ pub mod http;
 pub mod process;
 pub mod prometheus;
 pub mod redis;
+pub mod redis_suite;
 pub mod reply;
 pub mod standalone;
 pub mod up;

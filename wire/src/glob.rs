@@ -1,6 +1,9 @@
 //! Patterns as KEYS, SCAN and PSUBSCRIBE take them: `*`, `?`, `[a-z]`, `[^a]`, `\` before a
 //! character that is meant itself. Bytes, not characters.
 
+/// Most stars with something behind them; what has more matches nothing, as Redis has it.
+const STARS_MAX: usize = 1000;
+
 /// True when all of `text` matches `pattern`. Time is at most in proportion to the product of their lengths.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     matches_by(pattern, text, |a, b| a == b)
@@ -15,11 +18,16 @@ fn matches_by(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool + Copy)
     let (mut at, mut seen) = (0, 0);
     // After the last `*`: where the pattern goes on, and how much of the text the star took.
     let mut star: Option<(usize, usize)> = None;
+    let mut stars = 0;
     loop {
         let step = match pattern.get(at) {
             Some(b'*') => {
-                star = Some((at + 1, seen));
                 at += 1;
+                star = Some((at, seen));
+                stars += usize::from(pattern.get(at).is_some_and(|next| *next != b'*'));
+                if stars > STARS_MAX {
+                    return false;
+                }
                 continue;
             }
             None if seen == text.len() => return true,
@@ -94,6 +102,20 @@ fn match_class(pattern: &[u8], byte: u8, same: impl Fn(u8, u8) -> bool) -> Optio
 #[cfg(test)]
 mod tests {
     use super::{matches, matches_ignore_case};
+
+    #[test]
+    fn a_pattern_of_too_many_stars_matches_nothing() {
+        let text = "a".repeat(2000);
+        assert!(matches("*?".repeat(STARS_MAX).as_bytes(), text.as_bytes()));
+        assert!(!matches(
+            "*?".repeat(STARS_MAX + 1).as_bytes(),
+            text.as_bytes()
+        ));
+        assert!(matches(
+            "*".repeat(STARS_MAX + 1).as_bytes(),
+            text.as_bytes()
+        ));
+    }
 
     #[test]
     fn patterns_match_as_redis_has_them() {

@@ -23,6 +23,7 @@ pub mod node;
 pub mod ownership;
 pub mod pubsub;
 pub mod session;
+mod sha1;
 pub mod stats;
 mod take_map;
 mod timer;

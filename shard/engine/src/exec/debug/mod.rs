@@ -2,6 +2,7 @@
 //!
 //! Who may use it says `enable-debug-command`: nobody, everybody, or clients of this machine.
 
+mod digest;
 mod protocol;
 
 use larder_store::Db;
@@ -46,6 +47,8 @@ pub fn debug(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         ("reload", _) => reload(turn),
         ("loadaof", 2) => reload_all(turn),
         ("object", 3) => object(turn),
+        ("digest", 2) => digest::digest(turn),
+        ("digest-value", _) => digest::digest_value(turn),
         ("populate", 3..=5) => populate(turn),
         ("protocol", 3) => protocol::reply(turn),
         ("error", 3) => error(turn),
@@ -245,6 +248,10 @@ fn reply_buffer(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 const HELP: &[&str] = &[
     "CHANGE-REPL-ID",
     "    Nothing: there is no replication that an id stands for.",
+    "DIGEST",
+    "    A hex signature of everything that is stored.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    A hex signature of the value of each key.",
     "ERROR <string>",
     "    Reply with an error of this text.",
     "LOADAOF",
