@@ -326,6 +326,7 @@ impl Connection {
         };
         let took = started.elapsed().as_nanos() as u64;
         node.batch_took(took);
+        node.end_batch();
         self.session.client.query_bytes.set(input.len() - at);
         self.shared.pass_releases_on(&node);
         (at, after)

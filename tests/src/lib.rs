@@ -16,6 +16,7 @@ pub mod redis;
 pub mod redis_suite;
 pub mod reply;
 pub mod standalone;
+pub mod talk;
 pub mod up;
 pub mod watched;
 pub mod workload;

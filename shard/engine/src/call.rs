@@ -7,7 +7,7 @@
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
 
 use larder_store::{Call, Db, Room};
-use larder_wire::command::{self, CommandId, Flags, Found, Home, Route, keys};
+use larder_wire::command::{self, CommandId, Flags, Found, Home, KeyFlags, Route, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
 use larder_wire::{Refusal, Slot, slot_of};
@@ -47,6 +47,10 @@ impl Node {
         clock: Clock,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        let observed = self.is_observed();
+        if observed {
+            self.before_observed(session, out);
+        }
         let mark = out.len();
         let skip = session.reply_mode == ReplyMode::SkipNext;
         session.client.active_ms.set(clock.mono_ms);
@@ -75,6 +79,9 @@ impl Node {
             return outcome;
         }
         session.held_since = None;
+        if observed {
+            self.after_observed(session);
+        }
         match session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => out.truncate(mark),
@@ -115,6 +122,9 @@ impl Node {
         admitted.map_err(|refusal| {
             self.stats.of(id).rejected.add(1);
             if id == CommandId::Exec {
+                if !self.monitors.is_empty() {
+                    self.show_to_monitors(session, id, request, clock);
+                }
                 self.abort_exec(session, refusal)
             } else {
                 refusal
@@ -198,6 +208,11 @@ impl Node {
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
                 spec.name
             )));
+        }
+        if session.client.monitor.get() && touches_keys(id) {
+            return Err(Refusal::fixed(
+                "ERR Replica can't interact with the keyspace",
+            ));
         }
         if self.paused(session, id, clock) {
             return Ok(Admitted::Hold);
@@ -326,13 +341,11 @@ impl Node {
         let Some(pause) = self.pause else {
             return false;
         };
-        let spec = command::spec(id);
         let writes = || match (&session.multi, id) {
-            (Some(multi), CommandId::Exec) => multi
-                .queue
-                .iter()
-                .any(|(queued, _)| command::spec(*queued).is_write()),
-            _ => spec.is_write() || spec.flags.has(Flags::MAY_REPLICATE),
+            (Some(multi), CommandId::Exec) => {
+                multi.queue.iter().any(|(queued, _)| may_replicate(*queued))
+            }
+            _ => may_replicate(id),
         };
         clock.mono_ms < pause.until_ms
             && !session.trust.has_control()
@@ -350,6 +363,10 @@ impl Node {
         clock: Clock,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        let observed = self.is_observed();
+        if observed && command::spec(id).flags.has(Flags::SKIP_MONITOR) {
+            self.show_to_monitors(session, id, &request, clock);
+        }
         let mark = out.len();
         let result = match run_of(id) {
             Run::Store(exec) => self.run_store(exec, id, session, request, first_key, clock, out),
@@ -364,6 +381,9 @@ impl Node {
             Run::Container | Run::Nobody => Err(unknown(id, &request)),
         };
         self.count_call(id, first_key, &result);
+        if observed {
+            self.observe(session, id, &request, clock, &result);
+        }
         result.unwrap_or_else(|refusal| {
             out.truncate(mark);
             self.count_error(&refusal);
@@ -443,7 +463,8 @@ impl Node {
         result.map(|()| Outcome::Done)
     }
 
-    /// Keys that expired or were evicted on the way, and fields that expired: their removal comes before the command's own effects.
+    /// Keys that expired or were evicted on the way, and fields that expired: their removal comes before the command's own effects. Then
+    /// events are told.
     pub(crate) fn settle_gone(&mut self, clock: Clock) {
         while let Some((db, gone)) = self.databases.take_gone_fields() {
             for gone in gone {
@@ -457,6 +478,7 @@ impl Node {
                 self.feed_gone(db, &key, clock);
             }
         }
+        self.tell_events();
     }
 
     fn touch_effects(&mut self, db: Db, request: Request<'_>) {
@@ -468,7 +490,8 @@ impl Node {
             let Found::Command(id) = command::lookup(effect.name(), effect.get(1)) else {
                 continue;
             };
-            for key in keys::positions(id, &effect) {
+            let written = |key: &keys::KeyAt| !key.flags.has(KeyFlags::RO);
+            for key in keys::positions(id, &effect).filter(written) {
                 self.touch_key(db, effect.arg(key.at));
             }
         }
@@ -488,6 +511,25 @@ fn severity(verdict: Verdict) -> u8 {
 
 fn needs_memory(id: CommandId) -> bool {
     command::spec(id).flags.has(Flags::DENYOOM)
+}
+
+/// What a client that is shown every command may not do.
+fn touches_keys(id: CommandId) -> bool {
+    command::spec(id).flags.has(Flags::READONLY) || may_replicate(id)
+}
+
+/// Writes, and what Redis may pass on to replicas as if it were one; the flag of the latter is hidden in its `COMMAND` reply.
+fn may_replicate(id: CommandId) -> bool {
+    command::spec(id).is_write()
+        || matches!(
+            id,
+            CommandId::Pfcount
+                | CommandId::Publish
+                | CommandId::Spublish
+                | CommandId::Eval
+                | CommandId::Evalsha
+                | CommandId::Fcall
+        )
 }
 
 /// Commands of a RESP2 client that has subscribed.

@@ -5,7 +5,7 @@
 //! having asked (pushes, the reply of a command that was blocked) is posted to its outbox, which whoever serves it empties.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::rc::Rc;
 use std::task::Waker;
@@ -17,6 +17,7 @@ use larder_wire::trust::Trust;
 
 use crate::acl::User;
 use crate::pubsub::{Subscriptions, Topic};
+use crate::tracking::Mode;
 
 /// One connection, as the rest of the node sees it.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ pub struct Client {
     pub subscriptions: RefCell<Subscriptions>,
     /// It has subscribed and not ended all subscriptions since.
     pub subscriber: Cell<bool>,
+    /// How it tracks what it reads, and the prefixes that it has named; [`Tracking`](crate::tracking::Tracking) alone changes them.
+    pub tracking: Cell<Mode>,
+    pub prefixes: RefCell<BTreeSet<Box<[u8]>>>,
+    /// It is shown every command.
+    pub monitor: Cell<bool>,
     outbox: RefCell<Vec<u8>>,
     bell: RefCell<Option<Waker>>,
 }
@@ -128,6 +134,14 @@ impl Client {
         }
     }
 
+    /// Whom its tracking redirects to: 0 for itself, -1 when it does not track.
+    pub fn redirect(&self) -> i64 {
+        match self.tracking.get() {
+            Mode { on: false, .. } => -1,
+            mode => mode.redirect as i64,
+        }
+    }
+
     /// The connection's kind, as `CLIENT LIST TYPE` and `CLIENT KILL TYPE` name it.
     pub fn kind(&self) -> &'static str {
         if self.feeding.get() {
@@ -154,8 +168,12 @@ impl Client {
         let mut flags = String::new();
         for (set, letter) in [
             (self.feeding.get(), 'S'),
+            (self.monitor.get(), 'O'),
             (self.subscriber.get(), 'P'),
             (self.queued.get().is_some(), 'x'),
+            (self.tracking.get().on, 't'),
+            (self.tracking.get().broken, 'R'),
+            (self.tracking.get().bcast, 'B'),
             (self.watch_broken.get(), 'd'),
             (self.readonly.get(), 'r'),
             (self.no_evict.get(), 'e'),
@@ -177,7 +195,7 @@ impl Client {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -195,6 +213,7 @@ impl Client {
             self.output_bytes.get(),
             self.query_bytes.get() + self.output_bytes.get() + size_of::<Client>(),
             String::from_utf8_lossy(self.user().name()),
+            self.redirect(),
             if self.resp3.get() { 3 } else { 2 },
             text(&self.library),
             text(&self.library_version),
@@ -246,6 +265,9 @@ impl Clients {
             blocked: Cell::new(false),
             subscriptions: RefCell::default(),
             subscriber: Cell::new(false),
+            tracking: Cell::default(),
+            prefixes: RefCell::default(),
+            monitor: Cell::new(false),
             outbox: RefCell::default(),
             bell: RefCell::default(),
         });

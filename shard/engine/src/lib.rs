@@ -19,7 +19,10 @@ pub mod config;
 pub mod dispatch;
 pub mod exec;
 pub mod feed;
+mod monitor;
 pub mod node;
+mod notify;
+mod observe;
 pub mod ownership;
 pub mod pubsub;
 pub mod session;
@@ -27,6 +30,7 @@ mod sha1;
 pub mod stats;
 mod take_map;
 mod timer;
+pub mod tracking;
 pub mod turn;
 mod warm;
 

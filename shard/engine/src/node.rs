@@ -18,10 +18,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
 use crate::feed::{Attempts, Feed, Incoming};
+use crate::monitor::Monitors;
+use crate::notify::Notify;
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
 use crate::session::Session;
 use crate::stats::Stats;
+use crate::tracking::Tracking;
 
 /// Most kinds of error that `INFO errorstats` keeps apart, as Redis has it.
 const ERROR_KINDS_MAX: usize = 128;
@@ -78,6 +81,10 @@ pub struct Node {
     pub clients: Clients,
     pub pubsub: PubSub,
     pub acl: Acl,
+    pub tracking: Tracking,
+    pub(crate) monitors: Monitors,
+    /// Whose command runs; 0 when nobody's does, or nobody tracks.
+    pub(crate) current: u64,
     pub machine: Machine,
     pub(crate) random: Random,
     pub(crate) effects: Effects,
@@ -93,6 +100,7 @@ pub struct Node {
     pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
     pub(crate) debug: DebugSwitches,
+    pub(crate) notify: Notify,
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
     pub(crate) batch: Vec<CommandId>,
@@ -130,6 +138,9 @@ impl Node {
             clients: Clients::default(),
             pubsub: PubSub::default(),
             acl: Acl::default(),
+            tracking: Tracking::default(),
+            monitors: Monitors::default(),
+            current: 0,
             machine: Machine::default(),
             effects: Effects::default(),
             watched: HashMap::new(),
@@ -141,6 +152,7 @@ impl Node {
             waste: Vec::new(),
             pause: None,
             debug: DebugSwitches::default(),
+            notify: Notify::default(),
             memory_peak: 0,
             batch: Vec::new(),
             ahead: RequestScanner::new(),
@@ -161,6 +173,8 @@ impl Node {
     pub fn close_session(&mut self, session: &mut Session) {
         self.unwatch(session);
         self.pubsub.forget(&session.client);
+        self.tracking.disable(&session.client);
+        self.monitors.remove(&session.client);
         self.clients.remove(session.client.id);
     }
 
@@ -205,11 +219,20 @@ impl Node {
     /// Somebody wants to hear of changes to keys, by [`Node::touch_key`].
     #[inline]
     pub(crate) fn keys_are_heard(&self) -> bool {
-        !self.watched.is_empty()
+        !self.watched.is_empty() || self.tracking.hears()
     }
 
     /// Somebody changed `key`, or it went by itself: whoever waits for that is told.
     pub(crate) fn touch_key(&mut self, db: Db, key: &[u8]) {
+        if self.tracking.hears() {
+            let by = self.current;
+            self.tracking.invalidate(&self.clients, key, by, by);
+        }
+        self.break_watches(db, key);
+    }
+
+    /// Whoever watches `key` learns that it has changed.
+    pub(crate) fn break_watches(&mut self, db: Db, key: &[u8]) {
         if self.watched.is_empty() {
             return;
         }

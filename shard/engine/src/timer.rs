@@ -35,6 +35,7 @@ impl Node {
             more |= self.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
         }
         self.settle_gone(clock);
+        self.end_batch();
         more
     }
 

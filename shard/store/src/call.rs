@@ -3,6 +3,7 @@
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
 use larder_wire::{Refusal, Slot, UnixMillis};
 
+use crate::events::Classes;
 use crate::key::Key;
 use crate::keyspace::Keyspace;
 use crate::random::Random;
@@ -33,6 +34,28 @@ impl<'a> Call<'a> {
             Some((first, slot)) if first == index => Key::in_slot(bytes, slot),
             Some(_) | None => Key::from(bytes),
         }
+    }
+
+    /// Says what happened to a key, to whoever wants to hear of such events.
+    #[inline]
+    pub fn say(&mut self, class: Classes, event: &'static str, key: Key<'_>) {
+        self.keyspace.events.say(class, event, key.bytes());
+    }
+
+    /// The same of something that may have emptied the key, which is an event of its own.
+    #[inline]
+    pub fn say_taken(&mut self, class: Classes, event: &'static str, key: Key<'_>) {
+        if self.keyspace.events.is_on() {
+            self.say(class, event, key);
+            if !self.keyspace.is_there(key, self.now) {
+                self.say(Classes::GENERIC, "del", key);
+            }
+        }
+    }
+
+    /// A key is about to be replaced by one that counts as new.
+    pub fn say_replaced(&mut self, key: Key<'_>) {
+        self.keyspace.say_replaced(key, self.now);
     }
 }
 

@@ -10,6 +10,7 @@ use larder_wire::{Slot, SlotSet, UnixMillis};
 
 use crate::collection::CollectionSettings;
 use crate::db::{DB_COUNT, Db};
+use crate::events::{Classes, Event};
 use crate::evict::Room;
 use crate::eviction::EvictionPolicy;
 use crate::expiry::Swept;
@@ -31,6 +32,7 @@ pub struct Databases {
     collections: Rc<CollectionSettings>,
     visible: Option<SlotSet>,
     passive: bool,
+    events: Classes,
     /// Counts of those that were given back.
     retired: Stats,
     /// Whose turn it is to expire first.
@@ -53,6 +55,7 @@ impl Databases {
             collections: first.collections(),
             visible: None,
             passive: false,
+            events: Classes::NONE,
             retired: Stats::default(),
             expiry_turn: Db::ZERO,
             random: Random::new(config.random_seed),
@@ -73,6 +76,7 @@ impl Databases {
         space.set_collections(Rc::clone(&self.collections));
         space.set_visible(self.visible.clone());
         space.set_passive(self.passive);
+        space.events.set_wanted(self.events);
         self.put(db, space);
     }
 
@@ -130,6 +134,7 @@ impl Databases {
                 && !space.has_trash()
                 && !space.has_gone()
                 && !space.has_gone_fields()
+                && space.events.is_empty()
             {
                 let stats = space.stats();
                 self.retired = self.retired.plus(stats);
@@ -170,6 +175,19 @@ impl Databases {
     pub fn set_passive(&mut self, passive: bool) {
         self.passive = passive;
         self.iter_mut().for_each(|space| space.set_passive(passive));
+    }
+
+    /// Events of which classes are kept for [`Databases::take_events`].
+    pub fn set_events(&mut self, classes: Classes) {
+        self.events = classes;
+        self.iter_mut()
+            .for_each(|space| space.events.set_wanted(classes));
+    }
+
+    /// Events of one database, in order; `None` when there are none in any.
+    pub fn take_events(&mut self) -> Option<(Db, Vec<Event>)> {
+        let (db, _) = self.iter().find(|(_, space)| !space.events.is_empty())?;
+        Some((db, self.at(db).events.take()))
     }
 
     /// See [`Keyspace::set_visible`].

@@ -10,6 +10,7 @@ use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis, slot_of};
 
 use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
+use crate::events::{Classes, Events};
 use crate::eviction::{self, EvictionPolicy};
 use crate::field_expiry::FieldExpiry;
 use crate::key::Key;
@@ -83,6 +84,7 @@ pub struct Keyspace {
     pub(crate) used: usize,
     pub(crate) random: Random,
     pub(crate) gone: Vec<(Gone, Box<[u8]>)>,
+    pub events: Events,
     pub(crate) trash: Trash,
     /// Slots that commands about the whole keyspace see; `None` is all.
     pub(crate) visible: Option<SlotSet>,
@@ -129,6 +131,7 @@ impl Keyspace {
             keys: 0,
             expiring: 0,
             gone: Vec::new(),
+            events: Events::default(),
             trash: Trash::default(),
             visible: None,
             expiring_slots: SlotSet::new(),
@@ -476,6 +479,14 @@ impl Keyspace {
         Some(Captured { value, expires })
     }
 
+    /// A key is about to be replaced by one that counts as new.
+    pub fn say_replaced<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) {
+        let key = key.into();
+        if self.events.wants(Classes::NEW) && self.is_there(key, now) {
+            self.events.say(Classes::NEW, "new", key.bytes());
+        }
+    }
+
     pub(crate) fn entry(&self, found: Found) -> &Entry {
         self.tables[found.slot.index()].entry(found.at)
     }
@@ -521,7 +532,10 @@ impl Keyspace {
         let found = self.locate(key, now);
         match found {
             Some(_) => self.stats.hits += 1,
-            None => self.stats.misses += 1,
+            None => {
+                self.stats.misses += 1;
+                self.events.say(Classes::MISS, "keymiss", key.bytes());
+            }
         }
         found
     }
@@ -544,8 +558,9 @@ impl Keyspace {
     /// Removes a key whose time has come and reports it; a passive keyspace waits for the effect.
     pub(crate) fn expire(&mut self, found: Found) {
         if !self.passive {
-            let key = self.entry(found).key().into();
+            let key: Box<[u8]> = self.entry(found).key().into();
             self.stats.expired += 1;
+            self.events.say(Classes::EXPIRED, "expired", &key);
             self.gone.push((Gone::Expired, key));
             self.remove_found(found);
         }
@@ -556,8 +571,9 @@ impl Keyspace {
     }
 
     pub(crate) fn evict(&mut self, found: Found) {
-        let key = self.entry(found).key().into();
+        let key: Box<[u8]> = self.entry(found).key().into();
         self.stats.evicted += 1;
+        self.events.say(Classes::EVICTED, "evicted", &key);
         self.gone.push((Gone::Evicted, key));
         self.remove_found(found);
     }
@@ -598,6 +614,10 @@ impl Keyspace {
         now: UnixMillis,
     ) {
         let (slot, hash) = (key.slot(), self.hashes.of(key.bytes()));
+        if self.events.is_on() {
+            // One that has expired does so before it is replaced.
+            self.locate(key, now);
+        }
         match self.tables[slot.index()].find(hash, key.bytes()) {
             Some(at) => self.overwrite(Found { slot, hash, at }, content, expires, now),
             None => self.insert_hashed(slot, hash, key.bytes(), content, expires, now),
@@ -658,6 +678,7 @@ impl Keyspace {
         expires: Option<UnixMillis>,
         now: UnixMillis,
     ) {
+        self.events.say(Classes::NEW, "new", key);
         let access = eviction::fresh(self.config.eviction, now);
         if let Some(due) = content.next_due() {
             self.reindex(slot, key, None, Some(due));

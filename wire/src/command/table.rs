@@ -315,9 +315,9 @@ macro_rules! command_table {
             // Connections
             Auth               "auth"                -2 [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [CONNECTION] [] Local engine(connection::auth);
             Client             "client"              -2 []                                             []           [] Local container;
-            ClientCaching      "client|caching"       3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
+            ClientCaching      "client|caching"       3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(tracking::caching);
             ClientGetname      "client|getname"       2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::getname);
-            ClientGetredir     "client|getredir"      2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::getredir);
+            ClientGetredir     "client|getredir"      2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(tracking::getredir);
             ClientHelp         "client|help"          2 [LOADING STALE]                                [CONNECTION] [] Local engine(client::help_);
             ClientId           "client|id"            2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::id);
             ClientInfo         "client|info"          2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::info);
@@ -329,8 +329,8 @@ macro_rules! command_table {
             ClientReply        "client|reply"         3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::reply);
             ClientSetinfo      "client|setinfo"       4 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::setinfo);
             ClientSetname      "client|setname"       3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::setname);
-            ClientTracking     "client|tracking"     -3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local nobody;
-            ClientTrackinginfo "client|trackinginfo"  2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(client::trackinginfo);
+            ClientTracking     "client|tracking"     -3 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(tracking::tracking);
+            ClientTrackinginfo "client|trackinginfo"  2 [NOSCRIPT LOADING STALE]                       [CONNECTION] [] Local engine(tracking::trackinginfo);
             ClientUnblock      "client|unblock"      -3 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local engine(client::unblock);
             ClientUnpause      "client|unpause"       2 [ADMIN NOSCRIPT LOADING STALE]                 [CONNECTION] [] Local engine(client::unpause);
             Echo               "echo"                 2 [LOADING STALE FAST]                           [CONNECTION] [] Local engine(connection::echo);
@@ -400,7 +400,7 @@ macro_rules! command_table {
             ModuleLoad             "module|load"             -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
             ModuleLoadex           "module|loadex"           -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
             ModuleUnload           "module|unload"            3 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
-            Monitor                "monitor"                  1 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          nobody;
+            Monitor                "monitor"                  1 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(tracking::monitor);
             Psync                  "psync"                   -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
             Replconf               "replconf"                -1 [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY]      []                   []                  Refused          nobody;
             Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;

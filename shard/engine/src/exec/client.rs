@@ -345,23 +345,6 @@ pub fn unblock(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.int(0)
 }
 
-pub fn getredir(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.int(-1)
-}
-
-pub fn trackinginfo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let reply = &mut turn.reply;
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(Outcome::Done)
-}
-
 pub fn help_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     help(
         turn,

@@ -81,6 +81,7 @@ impl Node {
         });
         self.databases.set_eviction(policy);
         self.databases.set_collections(self.collection_settings());
+        self.apply_notify();
     }
 
     fn collection_settings(&self) -> CollectionSettings {

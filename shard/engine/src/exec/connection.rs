@@ -68,6 +68,8 @@ pub fn reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     session.client.queued.set(None);
     node.unwatch(session);
     node.pubsub.forget(&session.client);
+    node.tracking.disable(&session.client);
+    node.monitors.remove(&session.client);
     session.client.subscriber.set(false);
     session.set_protocol(Protocol::Resp2);
     session.set_readonly(false);

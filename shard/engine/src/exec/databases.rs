@@ -2,7 +2,7 @@
 //!
 //! What they do to a key is told as such, not as a command: a feed sends the key whole, whoever listens hears of it in its database.
 
-use larder_store::{Captured, Db};
+use larder_store::{Captured, Classes, Db};
 use larder_wire::Refusal;
 
 use crate::clock::Clock;
@@ -59,6 +59,8 @@ pub fn move_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if moved {
         turn.node.key_went(from, key, turn.clock);
         turn.node.key_came(to, key, turn.clock);
+        turn.node.say(from, Classes::GENERIC, "move_from", key);
+        turn.node.say(to, Classes::GENERIC, "move_to", key);
     }
     turn.int(moved.into())
 }
@@ -95,8 +97,10 @@ pub fn copy(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let copied = captured.is_some();
     if let Some(Captured { value, expires }) = captured {
         let target = turn.node.databases.at(to);
+        target.say_replaced(other, now);
         target.insert(other, value, expires, now);
         turn.node.key_came(to, other, turn.clock);
+        turn.node.say(to, Classes::GENERIC, "copy_to", other);
     }
     turn.int(copied.into())
 }
@@ -163,6 +167,9 @@ impl Node {
                 self.databases.at(db).drop_visible();
             }
         }
+        if self.tracking.hears() {
+            self.tracking.invalidate_all(&self.clients);
+        }
         self.feed_flush(only);
     }
 
@@ -180,7 +187,7 @@ impl Node {
             .map(|(_, key)| key.clone())
             .collect();
         for key in heard {
-            self.touch_key(db, &key);
+            self.break_watches(db, &key);
         }
     }
 }

@@ -11,4 +11,5 @@ pub mod debug;
 pub mod info;
 pub mod pubsub;
 pub mod server;
+pub mod tracking;
 pub mod transaction;

@@ -190,6 +190,8 @@ impl Incoming {
             effects: tools.effects,
             random: tools.random,
         });
+        // What happened to these keys was told where it happened.
+        tools.databases.at(self.db).events.clear();
         done.map_err(|refusal| {
             let name = command::spec(id).name;
             format!("cannot apply {name}: {}", refusal.text())

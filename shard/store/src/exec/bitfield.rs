@@ -5,6 +5,7 @@ use larder_wire::Refusal;
 use super::args::int_arg;
 use super::bits::bit_offset;
 use crate::call::Call;
+use crate::events::Classes;
 use crate::number::parse_i64;
 
 #[derive(Clone, Copy)]
@@ -170,6 +171,7 @@ pub fn bitfield(call: &mut Call<'_>) -> Result<(), Refusal> {
         }
     })?;
     if grown || changed {
+        call.say(Classes::STRING, "setbit", key);
         call.effects.verbatim();
     }
     answer(call, &answers);

@@ -5,7 +5,9 @@ use larder_wire::resp::limits::BULK_BYTES_MAX;
 
 use super::args::int_arg;
 use crate::call::Call;
+use crate::events::Classes;
 use crate::number::parse_i64;
+use crate::strings::{SetExpiry, Store};
 
 const NOT_AN_OFFSET: Refusal = Refusal::fixed("ERR bit offset is not an integer or out of range");
 const NOT_A_BIT: Refusal = Refusal::fixed("ERR bit is not an integer or out of range");
@@ -48,6 +50,7 @@ pub fn setbit(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(1);
     call.keyspace.edit_string(key, call.now, grow, put)?;
     if grown || before != on {
+        call.say(Classes::STRING, "setbit", key);
         call.effects.verbatim();
     }
     call.reply.int(before.into());
@@ -273,13 +276,17 @@ pub fn bitop(call: &mut Call<'_>) -> Result<(), Refusal> {
         }
     }
     let target = call.key(2);
-    let was_there = call.keyspace.remove(target, call.now);
     if len > 0 {
         let put = |bytes: &mut [u8]| bytes.copy_from_slice(&result);
+        // Whatever was there; then as a string that was edited, which OBJECT ENCODING shows.
+        call.keyspace
+            .set_string(target, b"", Store::Plain, SetExpiry::Clear, call.now);
         call.keyspace
             .edit_string(target, call.now, |_| Ok(Some(len)), put)?;
+        call.say(Classes::STRING, "set", target);
         call.effects.verbatim();
-    } else if was_there {
+    } else if call.keyspace.remove(target, call.now) {
+        call.say(Classes::GENERIC, "del", target);
         call.effects.push([b"DEL", target.bytes()]);
     }
     call.reply.int(len as i64);

@@ -5,6 +5,7 @@ use larder_wire::{Refusal, UnixMillis};
 
 use super::args::int_arg;
 use crate::call::Call;
+use crate::events::Classes;
 use crate::eviction;
 use crate::rdb::{self, Malformed};
 
@@ -87,11 +88,13 @@ pub fn restore(call: &mut Call<'_>) -> Result<(), Refusal> {
     let expires = options.expires(ttl, call.now);
     if expires.is_some_and(|at| at <= call.now) {
         if options.replace && call.keyspace.remove(key, call.now) {
+            call.say(Classes::GENERIC, "del", key);
             call.effects.push([b"DEL", key.bytes()]);
         }
         call.reply.ok();
         return Ok(());
     }
+    call.say_replaced(key);
     call.keyspace.insert(key, value, expires, call.now);
     if let Some(idle) = options.idle_seconds {
         let access = eviction::idle_since(idle, call.now);
@@ -105,6 +108,7 @@ pub fn restore(call: &mut Call<'_>) -> Result<(), Refusal> {
             call.keyspace.set_access(key, access, call.now);
         }
     }
+    call.say(Classes::GENERIC, "restore", key);
     leave_effect(call, expires);
     call.reply.ok();
     Ok(())

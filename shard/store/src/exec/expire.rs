@@ -4,6 +4,7 @@ use larder_wire::{Refusal, UnixMillis};
 
 use super::args::{TimeUnit, int_arg, invalid_expire, push_pexpireat};
 use crate::call::Call;
+use crate::events::Classes;
 
 pub fn expire(call: &mut Call<'_>) -> Result<(), Refusal> {
     expire_at(call, call.now, TimeUnit::Seconds, "expire")
@@ -94,9 +95,11 @@ fn expire_at(
     }
     if at <= call.now {
         call.keyspace.remove(key, call.now);
+        call.say(Classes::GENERIC, "del", key);
         call.effects.push([b"DEL", key.bytes()]);
     } else {
         call.keyspace.set_expiry(key, Some(at), call.now);
+        call.say(Classes::GENERIC, "expire", key);
         push_pexpireat(call.effects, key.bytes(), at);
     }
     call.reply.int(1);
@@ -108,6 +111,7 @@ pub fn persist(call: &mut Call<'_>) -> Result<(), Refusal> {
     let expires = call.keyspace.expiry_of(key, call.now).flatten().is_some();
     if expires {
         call.keyspace.set_expiry(key, None, call.now);
+        call.say(Classes::GENERIC, "persist", key);
         call.effects.verbatim();
     }
     call.reply.int(expires.into());

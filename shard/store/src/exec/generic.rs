@@ -4,6 +4,8 @@ use larder_wire::Refusal;
 
 use super::args;
 use crate::call::Call;
+use crate::events::Classes;
+use crate::key::Key;
 use crate::value::ValueType;
 
 pub fn del(call: &mut Call<'_>) -> Result<(), Refusal> {
@@ -13,12 +15,13 @@ pub fn del(call: &mut Call<'_>) -> Result<(), Refusal> {
         let key = call.key(index);
         if call.keyspace.remove(key, call.now) {
             removed += 1;
-            if !one_slot {
-                call.effects.push([b"DEL", key.bytes()]);
-            }
+            call.say(Classes::GENERIC, "del", key);
+            call.effects.push([b"DEL", key.bytes()]);
         }
     }
-    if removed > 0 && one_slot {
+    // Keys that were not there are no effect, and nobody's business.
+    if removed as usize == call.request.len() - 1 && one_slot {
+        call.effects.clear();
         call.effects.verbatim();
     }
     call.reply.int(removed);
@@ -62,14 +65,22 @@ pub fn type_(call: &mut Call<'_>) -> Result<(), Refusal> {
 
 pub fn rename(call: &mut Call<'_>) -> Result<(), Refusal> {
     let (from, to) = (call.key(1), call.key(2));
-    if !call.keyspace.rename(from, to, call.now) {
+    if !call.keyspace.is_there(from, call.now) {
         return Err(Refusal::NO_SUCH_KEY);
     }
     if from.bytes() != to.bytes() {
+        call.say_replaced(to);
+        call.keyspace.rename(from, to, call.now);
+        say_renamed(call, from, to);
         call.effects.verbatim();
     }
     call.reply.ok();
     Ok(())
+}
+
+fn say_renamed(call: &mut Call<'_>, from: Key<'_>, to: Key<'_>) {
+    call.say(Classes::GENERIC, "rename_from", from);
+    call.say(Classes::GENERIC, "rename_to", to);
 }
 
 pub fn renamenx(call: &mut Call<'_>) -> Result<(), Refusal> {
@@ -80,6 +91,7 @@ pub fn renamenx(call: &mut Call<'_>) -> Result<(), Refusal> {
     let free = !call.keyspace.is_there(to, call.now);
     if free {
         call.keyspace.rename(from, to, call.now);
+        say_renamed(call, from, to);
         call.effects.verbatim();
     }
     call.reply.int(free.into());

@@ -132,7 +132,12 @@ fn search(call: &mut Call<'_>, form: Form) -> Done {
         result.set(&hit.member, score, &settings);
     }
     let target = call.key(target);
-    replace(call, target, result)
+    let event = if form.is_search() {
+        "geosearchstore"
+    } else {
+        "georadiusstore"
+    };
+    replace(call, target, result, event)
 }
 
 /// A length of at least 0.

@@ -10,6 +10,7 @@ use super::number_args::{int, is};
 use super::sample;
 use crate::call::Call;
 use crate::collection::{Hash, Item};
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -40,6 +41,7 @@ fn set_fields(call: &mut Call<'_>, name: &str) -> Result<usize, Refusal> {
             }
             added
         })?;
+    call.say(Classes::HASH, "hset", key);
     call.effects.verbatim();
     Ok(added)
 }
@@ -53,6 +55,7 @@ pub fn hsetnx(call: &mut Call<'_>) -> Done {
             !hash.contains(field) && hash.set(field, value, &settings)
         })?;
     if set {
+        call.say(Classes::HASH, "hset", key);
         call.effects.verbatim();
     }
     call.reply.int(i64::from(set));
@@ -114,6 +117,7 @@ pub fn hdel(call: &mut Call<'_>) -> Done {
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
+        call.say_taken(Classes::HASH, "hdel", key);
         call.effects.verbatim();
     }
     call.reply.int(removed as i64);
@@ -165,6 +169,7 @@ pub fn hincrby(call: &mut Call<'_>) -> Done {
             hash.update(field, text, &settings);
             Ok(sum)
         })??;
+    call.say(Classes::HASH, "hincrby", key);
     call.effects.verbatim();
     call.reply.int(sum);
     Ok(())
@@ -197,6 +202,7 @@ pub fn hincrbyfloat(call: &mut Call<'_>) -> Done {
         Ok((text, expires))
     };
     let (text, expires) = call.keyspace.modify_or_create(key, call.now, change)??;
+    call.say(Classes::HASH, "hincrbyfloat", key);
     let (key, value) = (key.bytes(), text.as_bytes());
     if expires {
         let words: [&[u8]; 5] = [b"HSETEX", key, b"KEEPTTL", b"FIELDS", b"1"];

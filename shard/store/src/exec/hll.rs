@@ -3,6 +3,7 @@
 use larder_wire::Refusal;
 
 use crate::call::Call;
+use crate::events::Classes;
 use crate::hyperloglog::{self, Fault, HyperLogLog, Union, View, Vote};
 use crate::key::Key;
 use crate::value::StringRef;
@@ -30,6 +31,7 @@ pub fn pfadd(call: &mut Call<'_>) -> Result<(), Refusal> {
         if would_change {
             let add = |bytes: &mut [u8]| hyperloglog::add_to_dense(bytes, votes);
             call.keyspace.edit_string(key, call.now, Ok, add)?;
+            call.say(Classes::STRING, "pfadd", key);
             call.effects.verbatim();
         }
         call.reply.int(would_change.into());
@@ -44,6 +46,7 @@ pub fn pfadd(call: &mut Call<'_>) -> Result<(), Refusal> {
     if changed {
         hll.invalidate_cache();
         put(call, key, &hll)?;
+        call.say(Classes::STRING, "pfadd", key);
         call.effects.verbatim();
     } else {
         unshare(call, key)?;
@@ -120,6 +123,7 @@ pub fn pfmerge(call: &mut Call<'_>) -> Result<(), Refusal> {
         .write_to(&mut merged, sparse_bytes_max)
         .map_err(refusal)?;
     put(call, target, &merged)?;
+    call.say(Classes::STRING, "pfadd", target);
     call.effects.verbatim();
     call.reply.ok();
     Ok(())

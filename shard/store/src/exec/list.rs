@@ -6,6 +6,8 @@ use super::element::{put, put_or_null};
 use super::number_args::{at_least, int, is, pop_count, span};
 use crate::call::Call;
 use crate::collection::{CollectionSettings, End, Item, List, Needle};
+use crate::events::Classes;
+use crate::key::Key;
 
 type Done = Result<(), Refusal>;
 
@@ -34,9 +36,28 @@ fn push(call: &mut Call<'_>, end: End) -> Done {
             elements.for_each(|element| list.push(end, element, &settings));
             list.len()
         })?;
+    say_push(call, end, key);
     call.effects.verbatim();
     call.reply.int(len as i64);
     Ok(())
+}
+
+/// What a push at this end is called.
+pub(super) fn say_push(call: &mut Call<'_>, end: End, key: Key<'_>) {
+    let event = match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    };
+    call.say(Classes::LIST, event, key);
+}
+
+/// What a pop at this end is called.
+pub(super) fn say_pop(call: &mut Call<'_>, end: End, key: Key<'_>) {
+    let event = match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    };
+    call.say_taken(Classes::LIST, event, key);
 }
 
 fn push_existing(call: &mut Call<'_>, end: End) -> Done {
@@ -47,6 +68,7 @@ fn push_existing(call: &mut Call<'_>, end: End) -> Done {
         list.len()
     })?;
     if len.is_some() {
+        say_push(call, end, key);
         call.effects.verbatim();
     }
     call.reply.int(len.unwrap_or(0) as i64);
@@ -81,7 +103,10 @@ fn pop(call: &mut Call<'_>, end: End, name: &str) -> Done {
         (None, None) => call.reply.null(),
         (None, Some(_)) => call.reply.null_array(),
         (Some(0), _) => {}
-        (Some(_), _) => call.effects.verbatim(),
+        (Some(_), _) => {
+            say_pop(call, end, key);
+            call.effects.verbatim();
+        }
     }
     Ok(())
 }
@@ -154,6 +179,7 @@ pub fn lset(call: &mut Call<'_>) -> Done {
         Ok(())
     })?;
     set.ok_or(Refusal::NO_SUCH_KEY)??;
+    call.say(Classes::LIST, "lset", key);
     call.effects.verbatim();
     call.reply.ok();
     Ok(())
@@ -172,13 +198,14 @@ pub fn linsert(call: &mut Call<'_>) -> Done {
         list.insert(at + after, element, &settings);
         Some(list.len())
     })?;
+    if let Some(Some(_)) = len {
+        call.say(Classes::LIST, "linsert", key);
+        call.effects.verbatim();
+    }
     call.reply.int(match len {
         None => 0,
         Some(None) => -1,
-        Some(Some(len)) => {
-            call.effects.verbatim();
-            len as i64
-        }
+        Some(Some(len)) => len as i64,
     });
     Ok(())
 }
@@ -196,6 +223,7 @@ pub fn lrem(call: &mut Call<'_>) -> Done {
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
+        call.say_taken(Classes::LIST, "lrem", key);
         call.effects.verbatim();
     }
     call.reply.int(removed as i64);
@@ -212,6 +240,9 @@ pub fn ltrim(call: &mut Call<'_>) -> Done {
         list.remove(0, from, &settings);
         len - kept
     })?;
+    if trimmed.is_some() {
+        call.say_taken(Classes::LIST, "ltrim", key);
+    }
     if trimmed.unwrap_or(0) > 0 {
         call.effects.verbatim();
     }

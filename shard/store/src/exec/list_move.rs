@@ -3,10 +3,11 @@
 use larder_wire::Refusal;
 
 use super::element::put;
-use super::list::{remove_end, show_end};
+use super::list::{remove_end, say_pop, say_push, show_end};
 use super::number_args::{at_least, is, key_count};
 use crate::call::Call;
 use crate::collection::{End, List};
+use crate::key::Key;
 
 type Done = Result<(), Refusal>;
 
@@ -48,6 +49,7 @@ pub(super) fn move_element(call: &mut Call<'_>, from: End, to: End) -> Result<bo
     call.keyspace.read::<List>(target, call.now)?;
     call.reply.bulk(&element);
     if stays {
+        say_moved(call, (source, from), (target, to));
         return Ok(true);
     }
     if source.bytes() == target.bytes() {
@@ -64,6 +66,7 @@ pub(super) fn move_element(call: &mut Call<'_>, from: End, to: End) -> Result<bo
                 list.push(to, &element, &settings);
             })?;
     }
+    say_moved(call, (source, from), (target, to));
     // As LMOVE, so that a blocking command leaves an effect that does not block.
     let side = |end| match end {
         End::Left => &b"LEFT"[..],
@@ -78,6 +81,12 @@ pub(super) fn move_element(call: &mut Call<'_>, from: End, to: End) -> Result<bo
     ];
     call.effects.push(moved);
     Ok(true)
+}
+
+/// The push comes first, as Redis has it.
+fn say_moved(call: &mut Call<'_>, from: (Key<'_>, End), to: (Key<'_>, End)) {
+    say_push(call, to.1, to.0);
+    say_pop(call, from.1, from.0);
 }
 
 pub fn lmpop(call: &mut Call<'_>) -> Done {
@@ -139,6 +148,7 @@ pub(super) fn pop_first(call: &mut Call<'_>, args: &PopArgs) -> Result<bool, Ref
             taken
         })?;
         let Some(taken) = popped else { continue };
+        say_pop(call, args.end, key);
         let name: &[u8] = match args.end {
             End::Left => b"LPOP",
             End::Right => b"RPOP",

@@ -8,6 +8,7 @@ use super::number_args::pop_count;
 use super::sample::{self, Picks};
 use crate::call::{Call, Effects};
 use crate::collection::Set;
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -25,6 +26,7 @@ pub fn sadd(call: &mut Call<'_>) -> Done {
                 .count()
         })?;
     if added > 0 {
+        call.say(Classes::SET, "sadd", key);
         call.effects.verbatim();
     }
     call.reply.int(added as i64);
@@ -38,6 +40,7 @@ pub fn srem(call: &mut Call<'_>) -> Done {
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
+        call.say_taken(Classes::SET, "srem", key);
         call.effects.verbatim();
     }
     call.reply.int(removed as i64);
@@ -58,10 +61,15 @@ pub fn smove(call: &mut Call<'_>) -> Done {
     if holds && source.bytes() != target.bytes() {
         call.keyspace
             .modify(source, call.now, |set: &mut Set| set.remove(member))?;
-        call.keyspace
+        call.say_taken(Classes::SET, "srem", source);
+        let added = call
+            .keyspace
             .modify_or_create(target, call.now, |set: &mut Set| {
-                set.insert(member, &settings);
+                set.insert(member, &settings)
             })?;
+        if added {
+            call.say(Classes::SET, "sadd", target);
+        }
         call.effects.verbatim();
     }
     call.reply.int(i64::from(holds));
@@ -162,6 +170,7 @@ fn pop_one(call: &mut Call<'_>) -> Done {
     match popped {
         None => call.reply.null(),
         Some(member) => {
+            call.say_taken(Classes::SET, "spop", key);
             call.effects.push([b"SREM", key.bytes(), &member]);
             call.reply.bulk(&member);
         }
@@ -182,6 +191,7 @@ fn pop_many(call: &mut Call<'_>) -> Done {
     if count >= len {
         smembers(call)?;
         call.keyspace.remove(key, call.now);
+        call.say_taken(Classes::SET, "spop", key);
         call.effects.push([b"DEL", key.bytes()]);
         return Ok(());
     }
@@ -196,6 +206,7 @@ fn pop_many(call: &mut Call<'_>) -> Done {
     let popped = popped.expect("the set was there two lines before");
     call.reply.set(popped.len());
     popped.iter().for_each(|member| call.reply.bulk(member));
+    call.say_taken(Classes::SET, "spop", key);
     push_srem(call.effects, key.bytes(), &popped);
     Ok(())
 }

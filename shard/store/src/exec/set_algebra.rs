@@ -8,6 +8,7 @@ use super::element::put;
 use super::number_args::{at_least, is, key_count};
 use crate::call::Call;
 use crate::collection::{CollectionSettings, Item, Set};
+use crate::events::Classes;
 use crate::keyspace::Keyspace;
 
 type Done = Result<(), Refusal>;
@@ -38,18 +39,26 @@ fn answer(call: &mut Call<'_>, combine: for<'s> fn(&[Option<&'s Set>]) -> Vec<It
 }
 
 pub fn sinterstore(call: &mut Call<'_>) -> Done {
-    store(call, |sets, settings| collect(intersection(sets), settings))
+    store(call, "sinterstore", |sets, settings| {
+        collect(intersection(sets), settings)
+    })
 }
 
 pub fn sunionstore(call: &mut Call<'_>) -> Done {
-    store(call, union)
+    store(call, "sunionstore", union)
 }
 
 pub fn sdiffstore(call: &mut Call<'_>) -> Done {
-    store(call, |sets, settings| collect(difference(sets), settings))
+    store(call, "sdiffstore", |sets, settings| {
+        collect(difference(sets), settings)
+    })
 }
 
-fn store(call: &mut Call<'_>, combine: fn(&[Option<&Set>], &CollectionSettings) -> Set) -> Done {
+fn store(
+    call: &mut Call<'_>,
+    event: &'static str,
+    combine: fn(&[Option<&Set>], &CollectionSettings) -> Set,
+) -> Done {
     let settings = call.keyspace.collections();
     let result = combine(
         &sets(call.keyspace, call.request.args_from(2), call.now)?,
@@ -62,6 +71,11 @@ fn store(call: &mut Call<'_>, combine: fn(&[Option<&Set>], &CollectionSettings) 
         call.keyspace.insert_collection(target, result, call.now);
         true
     };
+    if changed && len == 0 {
+        call.say(Classes::GENERIC, "del", target);
+    } else if changed {
+        call.say(Classes::SET, event, target);
+    }
     if changed {
         call.effects.verbatim();
     }

@@ -7,6 +7,7 @@ use larder_wire::{Refusal, Slot, slot_of};
 use super::args::int_arg;
 use crate::call::Call;
 use crate::collection::{Hash, List, Zset};
+use crate::events::Classes;
 use crate::key::Key;
 use crate::value::{Collection, Kind, ValueRef};
 
@@ -277,6 +278,11 @@ fn store(call: &mut Call<'_>, target: Key<'_>, answers: &[Option<Vec<u8>>]) {
     let was_there = call.keyspace.is_there(target, call.now);
     call.keyspace.insert_collection(target, list, call.now);
     // What other keys held may not be there when the effect is carried out: the result is told, not the request.
+    if !answers.is_empty() {
+        call.say(Classes::LIST, "sortstore", target);
+    } else if was_there {
+        call.say(Classes::GENERIC, "del", target);
+    }
     if was_there {
         call.effects.push([b"DEL", target.bytes()]);
     }

@@ -8,6 +8,7 @@ use super::stream_args::{put_entry, range_end, range_start, strict_id};
 use crate::call::Call;
 use crate::collection::Stream;
 use crate::collection::stream::StreamId;
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -90,6 +91,7 @@ pub fn xdel(call: &mut Call<'_>) -> Done {
     })?;
     let deleted = deleted.unwrap_or(0);
     if deleted > 0 {
+        call.say(Classes::STREAM, "xdel", key);
         call.effects.verbatim();
     }
     call.reply.int(deleted as i64);
@@ -138,6 +140,7 @@ pub fn xsetid(call: &mut Call<'_>) -> Done {
         Ok(())
     })?;
     set.ok_or(Refusal::NO_SUCH_KEY)??;
+    call.say(Classes::STREAM, "xsetid", key);
     call.effects.verbatim();
     call.reply.ok();
     Ok(())

@@ -7,6 +7,7 @@ use super::stream_args::{put_id, strict_id};
 use crate::call::Call;
 use crate::collection::Stream;
 use crate::collection::stream::{ID_TEXT_BYTES_MAX, StreamId, Trim, WholeNodes};
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -182,6 +183,10 @@ pub fn xadd(call: &mut Call<'_>) -> Done {
         call.reply.null();
         return Ok(());
     };
+    call.say(Classes::STREAM, "xadd", key);
+    if trimmed > 0 {
+        call.say(Classes::STREAM, "xtrim", key);
+    }
     let (mut room, len) = ([0; ID_TEXT_BYTES_MAX], len.to_string());
     let mut args: Vec<&[u8]> = vec![b"XADD", key.bytes()];
     if trimmed > 0 {
@@ -207,6 +212,7 @@ pub fn xtrim(call: &mut Call<'_>) -> Done {
     })?;
     let (trimmed, len) = trimmed.unwrap_or((0, 0));
     if trimmed > 0 {
+        call.say(Classes::STREAM, "xtrim", key);
         let len = len.to_string();
         let args = [&b"XTRIM"[..], key.bytes(), b"MAXLEN", b"=", len.as_bytes()];
         call.effects.push(args);

@@ -10,6 +10,7 @@ use crate::collection::Stream;
 use crate::collection::stream::{
     Consumer, Group, ID_TEXT_BYTES_MAX, Pending, StreamId, entries_read_text,
 };
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -123,6 +124,7 @@ pub fn create(call: &mut Call<'_>) -> Done {
             "BUSYGROUP Consumer Group name already exists",
         ));
     }
+    call.say(Classes::STREAM, "xgroup-create", key);
     call.effects.verbatim();
     call.reply.ok();
     Ok(())
@@ -146,6 +148,7 @@ pub fn setid(call: &mut Call<'_>) -> Done {
         group.last_delivered = id;
         group.entries_read = options.entries_read;
     })?;
+    call.say(Classes::STREAM, "xgroup-setid", key);
     call.effects.verbatim();
     call.reply.ok();
     Ok(())
@@ -158,6 +161,7 @@ pub fn destroy(call: &mut Call<'_>) -> Done {
     })?;
     let destroyed = destroyed.ok_or(NO_KEY)?;
     if destroyed {
+        call.say(Classes::STREAM, "xgroup-destroy", key);
         call.effects.verbatim();
     }
     call.reply.int(i64::from(destroyed));
@@ -168,6 +172,7 @@ pub fn createconsumer(call: &mut Call<'_>) -> Done {
     let (consumer, now) = (call.request.arg(4), call.now);
     let created = edit(call, |group| group.create_consumer(consumer, now))?;
     if created {
+        call.say(Classes::STREAM, "xgroup-createconsumer", call.key(2));
         call.effects.verbatim();
     }
     call.reply.int(i64::from(created));
@@ -178,6 +183,7 @@ pub fn delconsumer(call: &mut Call<'_>) -> Done {
     let consumer = call.request.arg(4);
     let deleted = edit(call, |group| group.delete_consumer(consumer))?;
     if deleted.is_some() {
+        call.say(Classes::STREAM, "xgroup-delconsumer", call.key(2));
         call.effects.verbatim();
     }
     call.reply.int(deleted.unwrap_or(0) as i64);
@@ -316,8 +322,9 @@ pub(super) fn push_group_state(call: &mut Call<'_>, key: &[u8], name: &[u8], gro
     ]);
 }
 
-/// Leaves the effect that makes a consumer.
+/// Says that a consumer was made, and leaves the effect that makes it.
 pub(super) fn push_consumer(call: &mut Call<'_>, key: &[u8], group: &[u8], consumer: &[u8]) {
+    call.say(Classes::STREAM, "xgroup-createconsumer", key.into());
     call.effects
         .push([&b"XGROUP"[..], b"CREATECONSUMER", key, group, consumer]);
 }

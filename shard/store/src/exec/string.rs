@@ -7,6 +7,7 @@ use larder_wire::{Refusal, UnixMillis};
 
 use super::args::{self, TimeUnit, expiry_of, int_arg, write_string};
 use crate::call::Call;
+use crate::events::Classes;
 use crate::key::Key;
 use crate::strings::{SetExpiry, Store};
 use crate::value::StringRef;
@@ -103,6 +104,7 @@ pub fn set(call: &mut Call<'_>) -> Result<(), Refusal> {
     if call.request.len() == 3 {
         call.keyspace
             .set_string(key, value, Store::Encoded, SetExpiry::Clear, call.now);
+        call.say(Classes::STRING, "set", key);
         call.effects.verbatim();
         call.reply.ok();
         return Ok(());
@@ -140,6 +142,10 @@ pub fn set(call: &mut Call<'_>) -> Result<(), Refusal> {
 fn set_with_effect(call: &mut Call<'_>, key: Key<'_>, value: &[u8], expiry: SetExpiry) {
     call.keyspace
         .set_string(key, value, Store::Encoded, expiry, call.now);
+    call.say(Classes::STRING, "set", key);
+    if matches!(expiry, SetExpiry::At(_)) {
+        call.say(Classes::GENERIC, "expire", key);
+    }
     match expiry {
         SetExpiry::Clear => call.effects.push([&b"SET"[..], key.bytes(), value]),
         SetExpiry::Keep => {
@@ -162,6 +168,7 @@ pub fn setnx(call: &mut Call<'_>) -> Result<(), Refusal> {
         let value = call.request.arg(2);
         call.keyspace
             .set_string(key, value, Store::Encoded, SetExpiry::Clear, call.now);
+        call.say(Classes::STRING, "set", key);
         call.effects.verbatim();
     }
     call.reply.int(absent.into());
@@ -195,6 +202,7 @@ pub fn getdel(call: &mut Call<'_>) -> Result<(), Refusal> {
     get(call)?;
     let key = call.key(1);
     if call.keyspace.remove(key, call.now) {
+        call.say(Classes::GENERIC, "del", key);
         call.effects.push([b"DEL", key.bytes()]);
     }
     Ok(())
@@ -212,14 +220,17 @@ pub fn getex(call: &mut Call<'_>) -> Result<(), Refusal> {
     match expires {
         Some(at) if at <= call.now => {
             call.keyspace.remove(key, call.now);
+            call.say(Classes::GENERIC, "del", key);
             call.effects.push([b"DEL", key.bytes()]);
         }
         Some(at) => {
             call.keyspace.set_expiry(key, Some(at), call.now);
+            call.say(Classes::GENERIC, "expire", key);
             args::push_pexpireat(call.effects, key.bytes(), at);
         }
         None if options.persist && call.keyspace.expiry_of(key, call.now).flatten().is_some() => {
             call.keyspace.set_expiry(key, None, call.now);
+            call.say(Classes::GENERIC, "persist", key);
             call.effects.push([b"PERSIST", key.bytes()]);
         }
         None => {}
@@ -245,6 +256,7 @@ pub fn append(call: &mut Call<'_>) -> Result<(), Refusal> {
             tail.len()
         }
     };
+    call.say(Classes::STRING, "append", key);
     call.effects.verbatim();
     call.reply.int(len as i64);
     Ok(())
@@ -272,6 +284,7 @@ pub fn setrange(call: &mut Call<'_>) -> Result<(), Refusal> {
     let put = |bytes: &mut [u8]| bytes[offset..offset + patch.len()].copy_from_slice(patch);
     match call.keyspace.edit_string(key, call.now, grow, put)? {
         Some(len) => {
+            call.say(Classes::STRING, "setrange", key);
             call.effects.verbatim();
             call.reply.int(len as i64);
         }
@@ -347,6 +360,7 @@ fn add(call: &mut Call<'_>, by: i64) -> Result<(), Refusal> {
         };
         before.checked_add(by).ok_or(Refusal::INCREMENT_OVERFLOW)
     })?;
+    call.say(Classes::STRING, "incrby", key);
     call.effects.verbatim();
     call.reply.int(sum);
     Ok(())
@@ -367,6 +381,7 @@ pub fn incrbyfloat(call: &mut Call<'_>) -> Result<(), Refusal> {
     let text = text.as_bytes();
     call.keyspace
         .set_string(key, text, Store::Plain, SetExpiry::Keep, call.now);
+    call.say(Classes::STRING, "incrbyfloat", key);
     call.effects
         .push([&b"SET"[..], key.bytes(), text, b"KEEPTTL"]);
     call.reply.bulk(text);
@@ -423,6 +438,7 @@ fn set_pairs(call: &mut Call<'_>) {
         let (key, value) = (call.key(index), call.request.arg(index + 1));
         call.keyspace
             .set_string(key, value, Store::Encoded, SetExpiry::Clear, call.now);
+        call.say(Classes::STRING, "set", key);
         if !one_slot {
             call.effects.push([&b"SET"[..], key.bytes(), value]);
         }

@@ -10,6 +10,7 @@ use super::number_args::is;
 use super::sample;
 use crate::call::Call;
 use crate::collection::{CollectionSettings, Item, Zset, packed_score};
+use crate::events::Classes;
 use crate::float::parse_double;
 
 type Done = Result<(), Refusal>;
@@ -162,6 +163,8 @@ pub(super) fn add_members<'a>(
     };
     call.keyspace.modify_or_create(key, call.now, change)??;
     if added + updated > 0 {
+        let event = if options.increment { "zincr" } else { "zadd" };
+        call.say(Classes::ZSET, event, key);
         call.effects.verbatim();
     }
     match (options.increment, last) {
@@ -184,6 +187,7 @@ pub fn zrem(call: &mut Call<'_>) -> Done {
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
+        call.say_taken(Classes::ZSET, "zrem", key);
         call.effects.verbatim();
     }
     call.reply.int(removed as i64);

@@ -124,7 +124,13 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
             let pairs = result
                 .iter()
                 .map(|(member, score)| (member.as_slice(), *score));
-            replace(call, call.key(1), Zset::from_pairs(pairs, &settings))
+            let event = match operation {
+                Operation::Union => "zunionstore",
+                Operation::Inter => "zinterstore",
+                Operation::Diff => "zdiffstore",
+            };
+            let result = Zset::from_pairs(pairs, &settings);
+            replace(call, call.key(1), result, event)
         }
         Outcome::Answered | Outcome::Counted => {
             result.sort_unstable_by(|(one, a), (other, b)| {

@@ -8,6 +8,7 @@ use super::zset::put_members;
 use crate::call::Call;
 use crate::collection::either::Either;
 use crate::collection::{Item, Zset};
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -38,6 +39,14 @@ impl Extreme {
                 zset.iter_back_from(zset.len().saturating_sub(1))
                     .take(count),
             ),
+        }
+    }
+
+    /// What a pop at this end is called.
+    fn event(self) -> &'static str {
+        match self {
+            Extreme::Min => "zpopmin",
+            Extreme::Max => "zpopmax",
         }
     }
 
@@ -83,7 +92,10 @@ fn pop(call: &mut Call<'_>, end: Extreme) -> Done {
     match popped {
         None => call.reply.array(0),
         Some(0) => {}
-        Some(_) => call.effects.verbatim(),
+        Some(_) => {
+            call.say_taken(Classes::ZSET, end.event(), key);
+            call.effects.verbatim();
+        }
     }
     Ok(())
 }
@@ -151,6 +163,7 @@ pub(super) fn pop_first(call: &mut Call<'_>, args: &PopArgs) -> Result<bool, Ref
             taken
         })?;
         let Some(taken) = popped else { continue };
+        call.say_taken(Classes::ZSET, args.end.event(), key);
         let name: &[u8] = match args.end {
             Extreme::Min => b"ZPOPMIN",
             Extreme::Max => b"ZPOPMAX",

@@ -8,6 +8,7 @@ use super::zset::put_members;
 use crate::call::Call;
 use crate::collection::either::Either;
 use crate::collection::{Item, Zset};
+use crate::events::Classes;
 use crate::float::parse_bound;
 
 type Done = Result<(), Refusal>;
@@ -323,11 +324,16 @@ pub fn zrangestore(call: &mut Call<'_>) -> Done {
             result.set(member.text(&mut [0; 20]), score, &settings);
         }
     }
-    replace(call, target, result)
+    replace(call, target, result, "zrangestore")
 }
 
-/// Puts `result` under `target`, or nothing when it is empty, and answers its length.
-pub(super) fn replace(call: &mut Call<'_>, target: crate::Key<'_>, result: Zset) -> Done {
+/// Puts `result` under `target`, or nothing when it is empty, and answers its length. `event` is what that is called.
+pub(super) fn replace(
+    call: &mut Call<'_>,
+    target: crate::Key<'_>,
+    result: Zset,
+    event: &'static str,
+) -> Done {
     let len = result.len();
     let changed = if len == 0 {
         call.keyspace.remove(target, call.now)
@@ -335,6 +341,11 @@ pub(super) fn replace(call: &mut Call<'_>, target: crate::Key<'_>, result: Zset)
         call.keyspace.insert_collection(target, result, call.now);
         true
     };
+    if changed && len == 0 {
+        call.say(Classes::GENERIC, "del", target);
+    } else if changed {
+        call.say(Classes::ZSET, event, target);
+    }
     if changed {
         call.effects.verbatim();
     }
@@ -362,20 +373,20 @@ fn count(call: &mut Call<'_>, range: Range<'_>) -> Done {
 
 pub fn zremrangebyrank(call: &mut Call<'_>) -> Done {
     let range = Range::by_rank(call.request.arg(2), call.request.arg(3))?;
-    remove(call, range)
+    remove(call, range, "zremrangebyrank")
 }
 
 pub fn zremrangebyscore(call: &mut Call<'_>) -> Done {
     let range = Range::by_score(call.request.arg(2), call.request.arg(3))?;
-    remove(call, range)
+    remove(call, range, "zremrangebyscore")
 }
 
 pub fn zremrangebylex(call: &mut Call<'_>) -> Done {
     let range = Range::by_lex(call.request.arg(2), call.request.arg(3))?;
-    remove(call, range)
+    remove(call, range, "zremrangebylex")
 }
 
-fn remove(call: &mut Call<'_>, range: Range<'_>) -> Done {
+fn remove(call: &mut Call<'_>, range: Range<'_>, event: &'static str) -> Done {
     let (key, now): (_, UnixMillis) = (call.key(1), call.now);
     let removed = call.keyspace.modify(key, now, |zset: &mut Zset| {
         let (first, count) = range.ranks(zset, false);
@@ -384,6 +395,7 @@ fn remove(call: &mut Call<'_>, range: Range<'_>) -> Done {
     })?;
     let removed = removed.unwrap_or(0);
     if removed > 0 {
+        call.say_taken(Classes::ZSET, event, key);
         call.effects.verbatim();
     }
     call.reply.int(removed as i64);
