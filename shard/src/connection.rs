@@ -16,11 +16,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use larder_engine::ahead::Look;
 use larder_engine::{Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
 use larder_wire::Attempt;
 use larder_wire::control::FeedAsk;
-use larder_wire::resp::{RequestScanner, Scanned};
+use larder_wire::resp::RequestScanner;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -271,59 +272,66 @@ impl Connection {
         let mut node = self.shared.node.borrow_mut();
         let (clock, started) = self.shared.clocks.read();
         node.stats.net_input_bytes.add(arrived as u64);
+        let mut ahead = node.take_ahead();
         let mut at = 0;
-        let mut warm_to = 1;
+        let mut looked_from = 0;
         let after = loop {
-            // With one request alone there is nothing to look ahead to.
-            if at >= warm_to && at < input.len() {
-                warm_to = at + node.warm(self.session.db, &input[at..]);
+            let (outcome, end) = if let Some((request, known, end)) =
+                ahead.next(&input[looked_from..])
+            {
+                let outcome = if request.is_empty() {
+                    Outcome::Done
+                } else {
+                    node.call_known(&mut self.session, request, known, clock, out)
+                };
+                (outcome, looked_from + end)
+            } else {
+                looked_from = at;
+                match node.look_ahead(self.session.db, &mut self.scanner, &input[at..], &mut ahead)
+                {
+                    Look::Requests => continue,
+                    Look::Inline { consumed } => {
+                        let request = self.scanner.request(&input[at..]);
+                        let outcome = node.call(&mut self.session, request, clock, out);
+                        (outcome, at + consumed)
+                    }
+                    Look::Incomplete { more } => {
+                        self.wanted = more;
+                        break After::Read;
+                    }
+                    Look::Wrong(error) => {
+                        out.extend_from_slice(format!("-{error}\r\n").as_bytes());
+                        break After::Close;
+                    }
+                }
+            };
+            if outcome == Outcome::Held {
+                break After::Held;
             }
-            match self.scanner.scan(&input[at..]) {
-                Ok(Scanned::Request { consumed }) => {
-                    let request = self.scanner.request(&input[at..]);
-                    let outcome = if request.is_empty() {
-                        Outcome::Done
-                    } else {
-                        node.call(&mut self.session, request, clock, out)
-                    };
-                    if outcome == Outcome::Held {
-                        break After::Held;
-                    }
-                    at += consumed;
-                    if self.session.client.has_post() {
-                        self.session.client.take_post(out);
-                    }
-                    match outcome {
-                        Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
-                        Outcome::Done | Outcome::Held => {}
-                        Outcome::Close => break After::Close,
-                        // What it waits for may have come by the time it is asked for.
-                        Outcome::Blocked if self.session.client.is_blocked() => {
-                            break After::Blocked;
-                        }
-                        Outcome::Blocked => {}
-                        // The whole node stands still, as a server that is busy does.
-                        Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
-                        Outcome::Feed(ask) => {
-                            self.feed = Some(ask.attempt);
-                            break After::Feed(ask);
-                        }
-                        Outcome::Import(import) => {
-                            let shared = Rc::clone(&self.shared);
-                            tokio::task::spawn_local(feed_target::run(shared, import));
-                        }
-                    }
+            at = end;
+            if self.session.client.has_post() {
+                self.session.client.take_post(out);
+            }
+            match outcome {
+                Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
+                Outcome::Done | Outcome::Held => {}
+                Outcome::Close => break After::Close,
+                // What it waits for may have come by the time it is asked for.
+                Outcome::Blocked if self.session.client.is_blocked() => break After::Blocked,
+                Outcome::Blocked => {}
+                // The whole node stands still, as a server that is busy does.
+                Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
+                Outcome::Feed(ask) => {
+                    self.feed = Some(ask.attempt);
+                    break After::Feed(ask);
                 }
-                Ok(Scanned::Incomplete { more }) => {
-                    self.wanted = more;
-                    break After::Read;
-                }
-                Err(error) => {
-                    out.extend_from_slice(format!("-{error}\r\n").as_bytes());
-                    break After::Close;
+                Outcome::Import(import) => {
+                    let shared = Rc::clone(&self.shared);
+                    tokio::task::spawn_local(feed_target::run(shared, import));
                 }
             }
         };
+        node.put_ahead(ahead);
         let took = started.elapsed().as_nanos() as u64;
         node.batch_took(took);
         node.end_batch();

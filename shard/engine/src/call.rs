@@ -6,12 +6,13 @@
 //!
 //! A refusal takes back what was written of the reply. Nothing here knows how a command works.
 
-use larder_store::{Call, Db, Room};
+use larder_store::{Call, Db, KeyPlace, Room};
 use larder_wire::command::{self, CommandId, Flags, Found, Home, KeyFlags, Route, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
-use larder_wire::{Refusal, Slot, slot_of};
+use larder_wire::{Refusal, slot_of};
 
+use crate::ahead::Known;
 use crate::clock::Clock;
 use crate::dispatch::{Run, run_of};
 use crate::node::Node;
@@ -28,8 +29,8 @@ pub const MULTI_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most keys that one write evicts before it runs; the timer goes on with the rest.
 const EVICTIONS_PER_WRITE_MAX: usize = 64;
 
-/// The first key of a request: its argument, and its slot.
-pub(crate) type FirstKey = Option<(usize, Slot)>;
+/// The first key of a request: its argument, and its place.
+pub(crate) type FirstKey = Option<(usize, KeyPlace)>;
 
 /// What the checks before a command's execution say.
 enum Admitted {
@@ -47,6 +48,19 @@ impl Node {
         clock: Clock,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        let known = Known::of(&request);
+        self.call_known(session, request, known, clock, out)
+    }
+
+    /// As [`Node::call`], of a request that was looked at before.
+    pub fn call_known(
+        &mut self,
+        session: &mut Session,
+        request: Request<'_>,
+        known: Known,
+        clock: Clock,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         let observed = self.is_observed();
         if observed {
             self.before_observed(session, out);
@@ -54,7 +68,7 @@ impl Node {
         let mark = out.len();
         let skip = session.reply_mode == ReplyMode::SkipNext;
         session.client.active_ms.set(clock.mono_ms);
-        let outcome = match self.admit(session, &request, clock) {
+        let outcome = match self.admit(session, &request, known, clock) {
             Ok(Admitted::Run(id, first_key)) => {
                 self.run(session, id, request, first_key, clock, out)
             }
@@ -99,9 +113,10 @@ impl Node {
         &mut self,
         session: &mut Session,
         request: &Request<'_>,
+        known: Known,
         clock: Clock,
     ) -> Result<Admitted, Refusal> {
-        let id = match command::lookup(request.name(), request.get(1)) {
+        let id = match known.found {
             Found::Command(id) => id,
             Found::UnknownSubcommand(container) => {
                 if is_control(container) && !session.trust.has_control() {
@@ -112,7 +127,7 @@ impl Node {
             Found::Unknown => return Err(unknown_command(request)),
         };
         session.client.last_command.set(Some(id));
-        let admitted = self.admit_command(session, id, request, clock);
+        let admitted = self.admit_command(session, id, request, known.key, clock);
         let admitted = match admitted {
             Ok(Admitted::Run(..) | Admitted::Queue(_)) if needs_memory(id) => {
                 self.make_room(clock).and(admitted)
@@ -164,6 +179,7 @@ impl Node {
         session: &Session,
         id: CommandId,
         request: &Request<'_>,
+        key: FirstKey,
         clock: Clock,
     ) -> Result<Admitted, Refusal> {
         let spec = command::spec(id);
@@ -196,7 +212,10 @@ impl Node {
             ));
         }
         self.admit_user(session, id, request, clock)?;
-        let (verdict, first_key) = self.judge(session, id, request)?;
+        let (verdict, first_key) = match key {
+            Some(_) => (self.judge_one(session, id, key), key),
+            None => self.judge(session, id, request)?,
+        };
         match verdict {
             Verdict::Go => {}
             Verdict::Hold if self.may_wait(session, first_key, clock) => return Ok(Admitted::Hold),
@@ -223,6 +242,22 @@ impl Node {
         Ok(Admitted::Run(id, first_key))
     }
 
+    /// What ownership says to a request with one key.
+    #[inline]
+    fn judge_one(&self, session: &Session, id: CommandId, key: FirstKey) -> Verdict {
+        match key {
+            Some((_, place)) if !self.ownership.is_standalone() => {
+                let writes = command::spec(id).is_write();
+                admit(
+                    self.ownership.standing(place.slot),
+                    writes,
+                    session.readonly,
+                )
+            }
+            Some(_) | None => Verdict::Go,
+        }
+    }
+
     /// What ownership says to a request. The slot is that of the first key, or of the first that must not be served here.
     pub(crate) fn judge(
         &self,
@@ -241,8 +276,9 @@ impl Node {
             }
             return Ok((self.judge_keyless(id), None));
         };
-        let slot = slot_of(request.arg(first.at));
-        let first_key = Some((first.at, slot));
+        let place = self.databases.place_of(request.arg(first.at));
+        let slot = place.slot;
+        let first_key = Some((first.at, place));
         if self.ownership.is_standalone() {
             return Ok((Verdict::Go, first_key));
         }
@@ -252,7 +288,8 @@ impl Node {
             first_key,
         );
         for key in positions {
-            let other = slot_of(request.arg(key.at));
+            let bytes = request.arg(key.at);
+            let other = slot_of(bytes);
             if other == slot {
                 continue;
             }
@@ -261,7 +298,7 @@ impl Node {
             }
             let verdict = admit(self.ownership.standing(other), writes, session.readonly);
             if severity(verdict) > severity(worst.0) {
-                worst = (verdict, Some((key.at, other)));
+                worst = (verdict, Some((key.at, self.databases.place_of(bytes))));
             }
         }
         if worst.0 == Verdict::Go {
@@ -289,7 +326,7 @@ impl Node {
             return Err(Refusal::CROSS_SLOT);
         }
         let verdict = admit(self.ownership.standing(slot), false, true);
-        Ok((verdict, Some((1, slot))))
+        Ok((verdict, Some((1, self.databases.place_of(request.arg(1))))))
     }
 
     /// FLUSHALL and the like touch all slots: they wait for every hold, and no replica takes them.
@@ -323,12 +360,12 @@ impl Node {
         let waited = session
             .held_since
             .map_or(0, |since| clock.mono_ms.saturating_sub(since));
-        let owned = first_key.is_none_or(|(_, slot)| self.ownership.slots().contains(slot));
+        let owned = first_key.is_none_or(|(_, place)| self.ownership.slots().contains(place.slot));
         owned || waited < ARRIVAL_WAIT_MS_MAX
     }
 
     pub(crate) fn moved(&self, first_key: FirstKey) -> Refusal {
-        let Some((_, slot)) = first_key else {
+        let Some((_, KeyPlace { slot, .. })) = first_key else {
             return Refusal::CLUSTER_DOWN;
         };
         match self.ownership.map().primary_of(slot) {
@@ -409,8 +446,8 @@ impl Node {
             counts.failed.add(1);
         }
         self.stats.commands_processed.add(1);
-        if let Some((_, slot)) = first_key {
-            self.stats.of_slot(slot).add(1);
+        if let Some((_, place)) = first_key {
+            self.stats.of_slot(place.slot).add(1);
         }
     }
 

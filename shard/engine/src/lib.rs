@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod acl;
+pub mod ahead;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -32,7 +33,6 @@ mod take_map;
 mod timer;
 pub mod tracking;
 pub mod turn;
-mod warm;
 
 pub use client::Client;
 pub use clock::Clock;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use larder_store::{Databases, Db, Effects, EvictionPolicy, KeyspaceConfig, Random};
 use larder_wire::command::CommandId;
-use larder_wire::resp::RequestScanner;
 use larder_wire::trust::Secret;
 use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
+use crate::ahead::Ahead;
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
@@ -104,8 +104,8 @@ pub struct Node {
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
     pub(crate) batch: Vec<CommandId>,
-    /// Reads requests before it is their turn.
-    pub(crate) ahead: RequestScanner,
+    /// Requests that were read before it is their turn; with whoever executes them while it does.
+    pub(crate) ahead: Ahead,
     releases: u64,
 }
 
@@ -155,7 +155,7 @@ impl Node {
             notify: Notify::default(),
             memory_peak: 0,
             batch: Vec::new(),
-            ahead: RequestScanner::new(),
+            ahead: Ahead::default(),
             releases: 0,
             settings,
         }

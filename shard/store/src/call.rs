@@ -1,10 +1,10 @@
 //! What a command function is given, and what it leaves behind.
 
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
-use larder_wire::{Refusal, Slot, UnixMillis};
+use larder_wire::{Refusal, UnixMillis};
 
 use crate::events::Classes;
-use crate::key::Key;
+use crate::key::{Key, KeyPlace};
 use crate::keyspace::Keyspace;
 use crate::random::Random;
 
@@ -16,9 +16,9 @@ pub type Exec = fn(&mut Call<'_>) -> Result<(), Refusal>;
 pub struct Call<'a> {
     pub keyspace: &'a mut Keyspace,
     pub request: Request<'a>,
-    /// The slot of the command's first key, which argument `first_key` is; the caller has computed it to
-    /// admit the command. `None` for a command without keys.
-    pub first_key: Option<(usize, Slot)>,
+    /// The command's first key: its argument, and its place, which the caller has computed to admit the
+    /// command. `None` for a command without keys.
+    pub first_key: Option<(usize, KeyPlace)>,
     pub now: UnixMillis,
     pub reply: ReplyWriter<'a>,
     pub effects: &'a mut Effects,
@@ -31,7 +31,7 @@ impl<'a> Call<'a> {
     pub fn key(&self, index: usize) -> Key<'a> {
         let bytes = self.request.arg(index);
         match self.first_key {
-            Some((first, slot)) if first == index => Key::in_slot(bytes, slot),
+            Some((first, place)) if first == index => Key::placed(bytes, place),
             Some(_) | None => Key::from(bytes),
         }
     }

@@ -15,6 +15,8 @@ use crate::evict::Room;
 use crate::eviction::EvictionPolicy;
 use crate::expiry::Swept;
 use crate::field_expiry::GoneFields;
+use crate::key::KeyPlace;
+use crate::key_hash::KeyHash;
 use crate::keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
 use crate::random::Random;
 
@@ -27,6 +29,7 @@ pub struct Databases {
     spaces: [Option<Box<Keyspace>>; DB_COUNT as usize],
     /// A bit for each database that there is.
     live: u16,
+    hashes: KeyHash,
     /// What each database is made with.
     config: KeyspaceConfig,
     collections: Rc<CollectionSettings>,
@@ -52,6 +55,7 @@ impl Databases {
         let mut databases = Databases {
             spaces: [const { None }; DB_COUNT as usize],
             live: 0,
+            hashes: KeyHash::new(config.hash_seed),
             collections: first.collections(),
             visible: None,
             passive: false,
@@ -90,6 +94,12 @@ impl Databases {
             Some(space) => space,
             None => unreachable!("it was made a line before"),
         }
+    }
+
+    /// Where `key` belongs, in whichever database.
+    #[inline]
+    pub fn place_of(&self, key: &[u8]) -> KeyPlace {
+        KeyPlace::of(key, &self.hashes)
     }
 
     /// `None`: it has no keys.

@@ -6,14 +6,14 @@
 
 use std::rc::Rc;
 
-use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis, slot_of};
+use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
 use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
 use crate::events::{Classes, Events};
 use crate::eviction::{self, EvictionPolicy};
 use crate::field_expiry::FieldExpiry;
-use crate::key::Key;
+use crate::key::{Key, KeyPlace};
 use crate::key_hash::KeyHash;
 use crate::random::Random;
 use crate::table::{At, Table};
@@ -21,7 +21,7 @@ use crate::trash::Trash;
 use crate::value::{Kind, Value, ValueRef, ValueType};
 use crate::walk::{Captured, Hand};
 
-/// Most keys that [`Keyspace::warm`] looks at: what a core can wait for at once.
+/// Most keys to give [`Keyspace::warm`] at once: what a core can wait for.
 pub const WARM_KEYS_MAX: usize = 16;
 
 /// What a keyspace is made with.
@@ -506,22 +506,27 @@ impl Keyspace {
         }
     }
 
-    /// Reads what searches for these keys will read: first the table of each, then the bucket of each,
+    #[inline]
+    fn hash_of(&self, key: Key<'_>) -> u64 {
+        match key.place() {
+            Some(place) => place.hash,
+            None => self.hashes.of(key.bytes()),
+        }
+    }
+
+    /// Reads what searches for the keys of these places will read: first the table of each, then the bucket of each,
     /// then the entry of each. Within one of these rounds no read waits for another, so that the memory
     /// serves many at once; searches that come one after the other would wait for each.
-    pub fn warm(&self, keys: &[&[u8]]) {
-        let mut places = [(0, 0); WARM_KEYS_MAX];
-        let places = &mut places[..keys.len().min(WARM_KEYS_MAX)];
+    pub fn warm(&self, places: &[KeyPlace]) {
         let mut seen = 0;
-        for (place, key) in places.iter_mut().zip(keys) {
-            *place = (slot_of(key).index(), self.hashes.of(key));
-            seen ^= self.tables[place.0].touch();
+        for place in places {
+            seen ^= self.tables[place.slot.index()].touch();
         }
-        for &(slot, hash) in &*places {
-            seen ^= self.tables[slot].touch_home(hash);
+        for place in places {
+            seen ^= self.tables[place.slot.index()].touch_home(place.hash);
         }
-        for &(slot, hash) in &*places {
-            seen ^= self.tables[slot].touch_entry(hash);
+        for place in places {
+            seen ^= self.tables[place.slot.index()].touch_entry(place.hash);
         }
         // Reads whose outcome nobody wants must not be left out.
         std::hint::black_box(seen);
@@ -544,7 +549,7 @@ impl Keyspace {
     #[inline]
     pub(crate) fn locate(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
         let slot = key.slot();
-        let hash = self.hashes.of(key.bytes());
+        let hash = self.hash_of(key);
         let table = &self.tables[slot.index()];
         let at = table.find(hash, key.bytes())?;
         let found = Found { slot, hash, at };
@@ -613,7 +618,7 @@ impl Keyspace {
         expires: Option<UnixMillis>,
         now: UnixMillis,
     ) {
-        let (slot, hash) = (key.slot(), self.hashes.of(key.bytes()));
+        let (slot, hash) = (key.slot(), self.hash_of(key));
         if self.events.is_on() {
             // One that has expired does so before it is replaced.
             self.locate(key, now);
@@ -665,7 +670,7 @@ impl Keyspace {
         expires: Option<UnixMillis>,
         now: UnixMillis,
     ) {
-        let hash = self.hashes.of(key.bytes());
+        let hash = self.hash_of(key);
         self.insert_hashed(key.slot(), hash, key.bytes(), content, expires, now);
     }
 

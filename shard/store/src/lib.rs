@@ -43,7 +43,7 @@ pub use evict::Room;
 pub use eviction::EvictionPolicy;
 pub use expiry::Swept;
 pub use field_expiry::GoneFields;
-pub use key::Key;
+pub use key::{Key, KeyPlace};
 pub use keyspace::{Gone, Keyspace, KeyspaceConfig, Stats, WARM_KEYS_MAX};
 pub use random::Random;
 pub use reload::{Chunks, Description};

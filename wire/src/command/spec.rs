@@ -214,6 +214,8 @@ pub struct CommandSpec {
     pub keys: &'static [KeySpec],
     /// First key, last key and step where a plain range tells them, as the `COMMAND` reply has them.
     pub plain_keys: PlainKeys,
+    /// The command has exactly one key, whatever its arguments, at `plain_keys.first`.
+    pub one_key: bool,
     pub route: Route,
     pub home: Home,
 }
@@ -243,6 +245,7 @@ impl CommandSpec {
             categories: implied_categories(flags, categories),
             keys,
             plain_keys,
+            one_key: one_key(keys),
             route,
             home,
         }
@@ -291,6 +294,19 @@ const fn implied_categories(flags: Flags, listed: Categories) -> Categories {
     } else {
         Categories::SLOW
     })
+}
+
+/// Whether the keys are one argument at a fixed place.
+const fn one_key(keys: &[KeySpec]) -> bool {
+    match keys {
+        [only] => {
+            matches!(
+                (&only.begin, &only.find),
+                (BeginSearch::Index(_), FindKeys::Range { last: 0, .. })
+            ) && !only.flags.has(KeyFlags::NOT_KEY)
+        }
+        _ => false,
+    }
 }
 
 /// The plain range of a command's keys, and whether it leaves keys out. Ranges with a step of 1 that
