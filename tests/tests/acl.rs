@@ -4,7 +4,8 @@
 //! that came after 7.0 are left out of our texts.
 
 use larder_tests::chance::{Chance, seeds};
-use larder_tests::{Client, RedisServer, Reply, Standalone};
+use larder_tests::standalone::Standalone;
+use larder_tests::{Client, RedisServer, Reply};
 use larder_wire::command::{CommandId, docs, spec};
 
 struct Pair {
@@ -305,7 +306,7 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn pattern(&mut self) -> &'static str {
-        self.chance.pick(&[
+        *self.chance.pick(&[
             "a", "b", "a*", "*", "n*", "ch", "[ab]", "?", "w_*", "", "news",
         ])
     }
