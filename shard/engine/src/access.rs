@@ -56,10 +56,7 @@ impl Node {
         clock: Clock,
     ) -> Result<(), Refusal> {
         if let Err(denied) = self.check_acl(&session.user, id, request) {
-            let context = match session.multi {
-                Some(_) => Context::Multi,
-                None => Context::TopLevel,
-            };
+            let context = context_of(session);
             self.note_denied(session, denied, context, id, request, clock);
             return Err(denied.refusal(id));
         }
@@ -166,10 +163,7 @@ impl Node {
             },
         };
         judged.inspect_err(|_| {
-            let context = match session.multi {
-                Some(_) => Context::Multi,
-                None => Context::TopLevel,
-            };
+            let context = context_of(session);
             self.note(session, Reason::Auth, context, command, name, clock);
         })
     }
@@ -219,6 +213,14 @@ impl Node {
             }
         }
         outcome
+    }
+}
+
+fn context_of(session: &Session) -> Context {
+    if session.multi.is_some() || session.in_exec {
+        Context::Multi
+    } else {
+        Context::TopLevel
     }
 }
 

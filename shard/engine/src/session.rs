@@ -50,6 +50,8 @@ pub struct Session {
     pub readonly: bool,
     pub reply_mode: ReplyMode,
     pub multi: Option<Multi>,
+    /// EXEC is running what was queued.
+    pub in_exec: bool,
     /// Watched keys, and whether each existed when WATCH came.
     pub watches: Vec<(Db, Box<[u8]>, bool)>,
     /// When the request at hand was first held, in monotonic milliseconds.
@@ -70,6 +72,7 @@ impl Session {
             readonly: false,
             reply_mode: ReplyMode::On,
             multi: None,
+            in_exec: false,
             watches: Vec::new(),
             held_since: None,
         }

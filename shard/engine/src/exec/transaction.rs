@@ -90,6 +90,7 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     end(turn);
     turn.reply.array(multi.queue.len());
     let mut outcome = Outcome::Done;
+    turn.session.in_exec = true;
     for (id, request) in &multi.queue {
         match run_queued(turn, *id, request.view()) {
             Outcome::Done | Outcome::Held => {}
@@ -100,6 +101,7 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             }
         }
     }
+    turn.session.in_exec = false;
     Ok(outcome)
 }
 
