@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::mem;
-use super::tree::{Leaf, Side, Tree};
+use super::tree::{First, Leaf, Side, Tree};
 
 /// Most elements of a leaf.
 const ELEMENTS_MAX: usize = 128;
@@ -59,8 +59,17 @@ impl<K: Key> Sorted<K> {
     /// Where the element is, or else where it would go.
     pub fn find(&self, key: &K, name: &[u8]) -> Result<usize, usize> {
         let first = self.keys.partition_point(|k| k.order(key).is_lt());
-        let ties = &self.starts[first..];
-        let ties = &ties[..self.keys[first..].partition_point(|k| k.order(key).is_eq())];
+        let is_tie = |at: usize| self.keys.get(at).is_some_and(|k| k.order(key).is_eq());
+        if !is_tie(first) {
+            return Err(first);
+        }
+        // One tie is what hashes have, many are what scores have.
+        let ties = if is_tie(first + 1) {
+            self.keys[first..].partition_point(|k| k.order(key).is_eq())
+        } else {
+            1
+        };
+        let ties = &self.starts[first..first + ties];
         ties.binary_search_by(|start| self.log[self.spans_at(*start).0].cmp(name))
             .map(|tie| first + tie)
             .map_err(|tie| first + tie)
@@ -261,16 +270,48 @@ impl<K: Key> Tree<Sorted<K>> {
 
     /// The tail of the element.
     pub fn tail(&self, key: K, name: &[u8]) -> Option<&[u8]> {
-        let (_, leaf) = self.descend_to(key, name);
+        let leaf = self.leaf_of(starts_at_most(key, name));
         Some(leaf.get(leaf.find(&key, name).ok()?).tail)
     }
 
     fn descend_to(&self, key: K, name: &[u8]) -> (usize, &Sorted<K>) {
-        self.descend(|first| match first.mark.order(&key) {
-            Ordering::Less => true,
-            Ordering::Greater => false,
-            Ordering::Equal => first.leaf().get(0).name <= name,
+        self.descend(starts_at_most(key, name))
+    }
+
+    /// Puts the element in, or gives it this tail; `old` looks at the tail that it had.
+    pub fn put<R>(
+        &mut self,
+        key: K,
+        name: &[u8],
+        tail: &[u8],
+        old: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> R {
+        self.edit_leaf_of(starts_at_most(key, name), |leaf| {
+            match leaf.find(&key, name) {
+                Ok(at) => {
+                    let result = old(Some(leaf.get(at).tail));
+                    leaf.set_tail(at, tail);
+                    (result, at)
+                }
+                Err(at) => {
+                    leaf.insert(at, key, name, tail);
+                    (old(None), at)
+                }
+            }
         })
+    }
+
+    /// Takes the element out; false when it was not there.
+    pub fn take_out(&mut self, key: K, name: &[u8]) -> bool {
+        // An absent one must not make a writer copy what a capture holds.
+        self.tail(key, name).is_some()
+            && self.edit_leaf_of(starts_at_most(key, name), |leaf| {
+                let found = leaf.find(&key, name);
+                if let Ok(at) = found {
+                    leaf.remove(at, 1);
+                }
+                (found.is_ok(), found.unwrap_or(0))
+            })
     }
 
     pub fn get(&self, at: usize) -> Record<'_, K> {
@@ -322,6 +363,15 @@ impl<K: Key> Tree<Sorted<K>> {
     pub fn iter_back_from(&self, from: usize) -> impl Iterator<Item = Record<'_, K>> {
         self.leaves_back_from(from)
             .flat_map(|(leaf, last)| (0..=last).rev().map(move |index| leaf.get(index)))
+    }
+}
+
+/// Is true of leaves whose first element is not past this one.
+fn starts_at_most<K: Key>(key: K, name: &[u8]) -> impl Fn(First<'_, Sorted<K>>) -> bool {
+    move |first| match first.mark.order(&key) {
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => first.leaf().get(0).name <= name,
     }
 }
 

@@ -58,26 +58,17 @@ impl Table {
 
     /// Gives `name` this tail; true when the name was not there.
     pub fn set(&mut self, name: &[u8], tail: &[u8]) -> bool {
-        let place = self.place(name);
-        match self.tree.find(place, name) {
-            Ok(at) => {
-                self.tree.set_tail(at, tail);
-                false
-            }
-            Err(at) => {
-                self.tree.insert(at, place, name, tail);
-                true
-            }
-        }
+        self.put(name, tail, |old| old.is_none())
+    }
+
+    /// Gives `name` this tail; `old` looks at the tail that it had.
+    pub fn put<R>(&mut self, name: &[u8], tail: &[u8], old: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        self.tree.put(self.place(name), name, tail, old)
     }
 
     /// Takes `name` out; false when it was not there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        let found = self.tree.find(self.place(name), name);
-        if let Ok(at) = found {
-            self.tree.remove(at, 1);
-        }
-        found.is_ok()
+        self.tree.take_out(self.place(name), name)
     }
 
     /// Element `at` in hash order.

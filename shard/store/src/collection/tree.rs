@@ -120,21 +120,26 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Goes down to the last leaf whose first element `keeps`, or to the first leaf: the number of elements
-    /// before that leaf, and the leaf. `keeps` is true of some first elements, then false of all after them.
+    /// Goes down to the last leaf whose first element `keeps`, or to the first leaf. `keeps` is true of some first
+    /// elements, then false of all after them.
+    pub fn leaf_of(&self, keeps: impl Fn(First<'_, L>) -> bool) -> &L {
+        let mut node = &*self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf,
+                Node::Inner(children) => node = &children[last_kept(children, &keeps)].node,
+            }
+        }
+    }
+
+    /// As [`Tree::leaf_of`], with the number of elements before that leaf.
     pub fn descend(&self, keeps: impl Fn(First<'_, L>) -> bool) -> (usize, &L) {
         let (mut before, mut node) = (0, &*self.root);
         loop {
             match node {
                 Node::Leaf(leaf) => return (before, leaf),
                 Node::Inner(children) => {
-                    let kept = children.partition_point(|child| {
-                        keeps(First {
-                            mark: child.mark,
-                            node: &child.node,
-                        })
-                    });
-                    let child = kept.saturating_sub(1);
+                    let child = last_kept(children, &keeps);
                     before += children[..child].iter().map(|c| c.len).sum::<usize>();
                     node = &children[child].node;
                 }
@@ -145,9 +150,29 @@ impl<L: Leaf> Tree<L> {
     /// Lets `change` edit the leaf of position `at`, given which of the leaf's elements that is. A leaf that grew
     /// too large is split, one that became small joined with a neighbour, an empty one taken out.
     pub fn edit<R>(&mut self, at: usize, side: Side, change: impl FnOnce(&mut L, usize) -> R) -> R {
+        self.edit_on(Position { at, side }, |leaf, way| {
+            (change(leaf, way.at), way.at)
+        })
+    }
+
+    /// As [`Tree::edit`], of the leaf that [`Tree::leaf_of`] finds. With its result `change` says which of the leaf's
+    /// elements it edited.
+    pub fn edit_leaf_of<R>(
+        &mut self,
+        keeps: impl Fn(First<'_, L>) -> bool,
+        change: impl FnOnce(&mut L) -> (R, usize),
+    ) -> R {
+        self.edit_on(Marks(keeps), |leaf, _| change(leaf))
+    }
+
+    fn edit_on<W: Way<L>, R>(
+        &mut self,
+        mut way: W,
+        change: impl FnOnce(&mut L, &W) -> (R, usize),
+    ) -> R {
         let heap_before = self.root.heap_bytes();
         let root = Rc::make_mut(&mut self.root);
-        let edited = edit_node(root, heap_before, at, side, change);
+        let edited = edit_node(root, heap_before, &mut way, change);
         let mut delta = edited.heap_delta;
         if let Some(right) = edited.right {
             let left = std::mem::replace(root, Node::Inner(Vec::with_capacity(2)));
@@ -309,23 +334,62 @@ fn child_at<L: Leaf>(children: &[Child<L>], mut at: usize, side: Side) -> (usize
     (last, at)
 }
 
-/// `heap_before` is what the node took before it was made the writer's own: a copy may take less.
-fn edit_node<L: Leaf, R>(
-    node: &mut Node<L>,
-    heap_before: usize,
+/// The last child whose first element `keeps`, or the first child.
+fn last_kept<L: Leaf>(children: &[Child<L>], keeps: impl Fn(First<'_, L>) -> bool) -> usize {
+    let kept = children.partition_point(|child| {
+        keeps(First {
+            mark: child.mark,
+            node: &child.node,
+        })
+    });
+    kept.saturating_sub(1)
+}
+
+/// How an edit finds its leaf.
+trait Way<L: Leaf> {
+    /// Which child the way goes on to.
+    fn child(&mut self, children: &[Child<L>]) -> usize;
+}
+
+/// By position; `at` becomes the position within the child.
+struct Position {
     at: usize,
     side: Side,
-    change: impl FnOnce(&mut L, usize) -> R,
+}
+
+impl<L: Leaf> Way<L> for Position {
+    fn child(&mut self, children: &[Child<L>]) -> usize {
+        let (child, within) = child_at(children, self.at, self.side);
+        self.at = within;
+        child
+    }
+}
+
+/// By the first elements of leaves.
+struct Marks<F>(F);
+
+impl<L: Leaf, F: Fn(First<'_, L>) -> bool> Way<L> for Marks<F> {
+    fn child(&mut self, children: &[Child<L>]) -> usize {
+        last_kept(children, &self.0)
+    }
+}
+
+/// `heap_before` is what the node took before it was made the writer's own: a copy may take less.
+fn edit_node<L: Leaf, W: Way<L>, R>(
+    node: &mut Node<L>,
+    heap_before: usize,
+    way: &mut W,
+    change: impl FnOnce(&mut L, &W) -> (R, usize),
 ) -> Edited<L, R> {
     let heap_before = heap_before as isize;
     let children = match node {
         Node::Leaf(leaf) => {
             let len_before = leaf.len() as isize;
-            let result = change(leaf, at);
+            let (result, edited) = change(leaf, way);
             let len_delta = leaf.len() as isize - len_before;
             let right = leaf
                 .is_overfull()
-                .then(|| Child::new(Node::Leaf(leaf.split(at))));
+                .then(|| Child::new(Node::Leaf(leaf.split(edited))));
             return Edited {
                 result,
                 len_delta,
@@ -335,18 +399,13 @@ fn edit_node<L: Leaf, R>(
         }
         Node::Inner(children) => children,
     };
-    let (index, within) = child_at(children, at, side);
+    let index = way.child(children);
     let child = &mut children[index];
     let child_heap = child.node.heap_bytes();
-    let below = edit_node(
-        Rc::make_mut(&mut child.node),
-        child_heap,
-        within,
-        side,
-        change,
-    );
+    let below = edit_node(Rc::make_mut(&mut child.node), child_heap, way, change);
     let mut heap_delta = below.heap_delta;
-    child.len = child.node.len();
+    let gone_right = below.right.as_ref().map_or(0, |right| right.len);
+    child.len = child.len.wrapping_add_signed(below.len_delta) - gone_right;
     if child.len > 0 {
         child.mark = child.node.mark();
     }

@@ -323,17 +323,20 @@ impl Ranked {
     }
 
     fn set(&mut self, member: &[u8], score: f64) -> bool {
-        let old = self.score(member);
+        let old = self
+            .scores
+            .put(member, &score.to_le_bytes(), |old| old.map(score_of));
         if let Some(old) = old {
             if old == score {
+                if score == 0.0 {
+                    // It keeps the sign that it has in the other half.
+                    self.scores.set(member, &old.to_le_bytes());
+                }
                 return false;
             }
             self.take_out_of_order(member, old);
         }
-        self.scores.set(member, &score.to_le_bytes());
-        let place = self.order.find(Score(score), member);
-        let at = place.expect_err("the member was taken out of order, or never in it");
-        self.order.insert(at, Score(score), member, &[]);
+        self.order.put(Score(score), member, &[], |_| ());
         old.is_none()
     }
 
@@ -345,9 +348,8 @@ impl Ranked {
     }
 
     fn take_out_of_order(&mut self, member: &[u8], score: f64) {
-        let place = self.order.find(Score(score), member);
-        self.order
-            .remove(place.expect("every scored member is in order"), 1);
+        let found = self.order.take_out(Score(score), member);
+        debug_assert!(found, "every scored member is in order");
     }
 }
 
