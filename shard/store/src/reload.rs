@@ -71,12 +71,13 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Option<Description> {
+        let names = self.collections().names;
         let entry = self.inspect(key.into(), now)?;
         let mut payload = Vec::new();
         rdb::to_payload(entry.value(), &mut payload);
         Some(Description {
             address: std::ptr::from_ref(entry).addr(),
-            encoding: encoding_of(entry),
+            encoding: encoding_of(entry, names),
             serialized_bytes: payload.len() - FRAME_BYTES,
             access: entry.access(),
             idle_seconds: eviction::idle_seconds(entry.access(), now),

@@ -157,6 +157,7 @@ parameters! {
     HllSparseMaxBytes       "hll-sparse-max-bytes" ""            memory(0, i64::MAX as u64),     "3000"        Live;
     StreamNodeMaxBytes      "stream-node-max-bytes" ""           memory(0, i64::MAX as u64),     "4096"        Kept;
     StreamNodeMaxEntries    "stream-node-max-entries" ""         LONG,                           "100"         Live;
+    EncodingNames           "encoding-names" ""                  Kind::OneOf(&["7.0", "7.2"]),   "7.0"         Live;
     SanitizeDumpPayload     "sanitize-dump-payload" ""           Kind::OneOf(&["no", "yes", "clients"]), "yes" Kept;
     // Scripts, logs and what is measured
     BusyReplyThreshold      "busy-reply-threshold" "lua-time-limit" LONG,                        "5000"        Live;
@@ -267,7 +268,7 @@ parameters! {
     ClusterAnnounceTlsPort  "cluster-announce-tls-port" ""       int(0, 65535),                  "0"           Kept;
     ClusterAnnounceBusPort  "cluster-announce-bus-port" ""       int(0, 65535),                  "0"           Kept;
     ClusterEndpointType     "cluster-preferred-endpoint-type" "" Kind::OneOf(&["ip", "hostname", "unknown-endpoint"]), "ip" Kept;
-    // Not of Redis: DEBUG SET-ACTIVE-EXPIRE
+    // What DEBUG SET-ACTIVE-EXPIRE switches
     ActiveExpire            "active-expire" ""                   BOOL,                           "yes"         Live;
 }
 

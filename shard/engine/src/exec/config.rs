@@ -1,7 +1,7 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE.
 
 use larder_store::EvictionPolicy;
-use larder_store::collection::{CollectionSettings, ListPackedMax};
+use larder_store::collection::{CollectionSettings, EncodingNames, ListPackedMax};
 use larder_wire::Refusal;
 
 use crate::config::Parameter;
@@ -99,6 +99,10 @@ impl Node {
             list_packed_max: ListPackedMax::from_setting(list_size as i32),
             hll_sparse_bytes_max: size(Parameter::HllSparseMaxBytes),
             stream_node_entries: size(Parameter::StreamNodeMaxEntries),
+            names: match self.config.get(Parameter::EncodingNames) {
+                "7.2" => EncodingNames::Redis72,
+                _ => EncodingNames::Redis70,
+            },
         }
     }
 }

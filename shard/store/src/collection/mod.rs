@@ -30,7 +30,7 @@ pub use packed::Packed;
 pub use pieces::Budget;
 pub use score::packed_score;
 pub use set::Set;
-pub use settings::{CollectionSettings, ListPackedMax};
+pub use settings::{CollectionSettings, EncodingNames, ListPackedMax};
 pub use stream::Stream;
 pub use zset::Zset;
 

@@ -45,6 +45,16 @@ impl ListPackedMax {
     }
 }
 
+/// How OBJECT ENCODING calls the packed forms that Redis has had for lists and sets since 7.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodingNames {
+    /// As the forms that Redis 7.0 has in their place: `quicklist`, `hashtable`.
+    #[default]
+    Redis70,
+    /// `listpack`
+    Redis72,
+}
+
 /// Sizes up to which collections are packed: Redis' settings with its defaults.
 #[derive(Clone, Debug)]
 pub struct CollectionSettings {
@@ -65,6 +75,8 @@ pub struct CollectionSettings {
     pub hll_sparse_bytes_max: usize,
     /// `stream-node-max-entries`; 0 is no limit.
     pub stream_node_entries: usize,
+    /// `encoding-names`
+    pub names: EncodingNames,
 }
 
 impl CollectionSettings {
@@ -81,6 +93,7 @@ impl CollectionSettings {
             list_packed_max: ListPackedMax::from_setting(-2),
             hll_sparse_bytes_max: 3000,
             stream_node_entries: 100,
+            names: EncodingNames::default(),
         }
     }
 }

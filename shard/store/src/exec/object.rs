@@ -3,9 +3,10 @@
 use larder_wire::Refusal;
 
 use crate::call::Call;
+use crate::collection::EncodingNames;
 use crate::entry::Entry;
 use crate::eviction;
-use crate::value::{StringRef, ValueRef};
+use crate::value::{Collection, StringRef, ValueRef};
 
 /// Longest string that Redis keeps in one block with its object.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -15,18 +16,25 @@ const SHARED_REFERENCES: i64 = i32::MAX as i64;
 
 pub fn encoding(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(2);
+    let names = call.keyspace.collections().names;
     match call.keyspace.inspect(key, call.now) {
-        Some(entry) => call.reply.bulk(encoding_of(entry).as_bytes()),
+        Some(entry) => call.reply.bulk(encoding_of(entry, names).as_bytes()),
         None => call.reply.null(),
     }
     Ok(())
 }
 
-pub(crate) fn encoding_of(entry: &Entry) -> &'static str {
-    match entry.value() {
-        ValueRef::Collection(collection) => collection.encoding(),
-        ValueRef::String(StringRef::Int(_)) => "int",
-        ValueRef::String(StringRef::Bytes(bytes)) => {
+pub(crate) fn encoding_of(entry: &Entry, names: EncodingNames) -> &'static str {
+    match (entry.value(), names) {
+        (ValueRef::Collection(Collection::List(_)), EncodingNames::Redis70) => "quicklist",
+        (ValueRef::Collection(Collection::Set(set)), EncodingNames::Redis70)
+            if set.encoding() == "listpack" =>
+        {
+            "hashtable"
+        }
+        (ValueRef::Collection(collection), _) => collection.encoding(),
+        (ValueRef::String(StringRef::Int(_)), _) => "int",
+        (ValueRef::String(StringRef::Bytes(bytes)), _) => {
             if bytes.len() <= EMBEDDED_BYTES_MAX && !entry.is_changed() {
                 "embstr"
             } else {
