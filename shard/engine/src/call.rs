@@ -168,6 +168,7 @@ impl Node {
             .databases
             .make_room(clock.now(), EVICTIONS_PER_WRITE_MAX);
         self.settle_gone(clock);
+        self.follow_singly();
         match room {
             Room::Enough | Room::More => Ok(()),
             Room::None => Err(Refusal::OUT_OF_MEMORY),
@@ -418,6 +419,9 @@ impl Node {
             Run::Container | Run::Nobody => Err(unknown(id, &request)),
         };
         self.count_call(id, first_key, &result);
+        if observed && result.is_ok() && self.followers.any() {
+            self.follow_command(session.db, id, &request, &out[mark..]);
+        }
         if observed {
             self.observe(session, id, &request, clock, &result);
         }
@@ -495,6 +499,9 @@ impl Node {
             if !self.feeds.is_empty() {
                 self.feed_effects(session.db, request, clock);
             }
+            if self.followers.any() {
+                self.follow_effects(session.db, request);
+            }
             self.touch_effects(session.db, request);
         }
         result.map(|()| Outcome::Done)
@@ -507,12 +514,18 @@ impl Node {
             for gone in gone {
                 self.touch_key(db, &gone.key);
                 self.feed_gone_fields(db, &gone, clock);
+                if self.followers.any() {
+                    self.follow_gone_fields(db, &gone);
+                }
             }
         }
         while let Some((db, gone)) = self.databases.take_gone() {
             for (_, key) in gone {
                 self.touch_key(db, &key);
                 self.feed_gone(db, &key, clock);
+                if self.followers.any() {
+                    self.follow_gone(db, &key);
+                }
             }
         }
         self.tell_events();

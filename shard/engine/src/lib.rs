@@ -20,6 +20,7 @@ pub mod config;
 pub mod dispatch;
 pub mod exec;
 pub mod feed;
+pub mod follow;
 mod monitor;
 pub mod node;
 mod notify;

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
 use crate::feed::{Attempts, Feed, Incoming};
+use crate::follow::Followers;
 use crate::monitor::Monitors;
 use crate::notify::Notify;
 use crate::ownership::Ownership;
@@ -100,6 +101,7 @@ pub struct Node {
     pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
     pub(crate) debug: DebugSwitches,
+    pub(crate) followers: Followers,
     pub(crate) notify: Notify,
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
@@ -152,6 +154,7 @@ impl Node {
             waste: Vec::new(),
             pause: None,
             debug: DebugSwitches::default(),
+            followers: Followers::default(),
             notify: Notify::default(),
             memory_peak: 0,
             batch: Vec::new(),
@@ -175,6 +178,7 @@ impl Node {
         self.pubsub.forget(&session.client);
         self.tracking.disable(&session.client);
         self.monitors.remove(&session.client);
+        self.followers.forget(&session.client);
         self.clients.remove(session.client.id);
     }
 
@@ -219,7 +223,7 @@ impl Node {
     /// Somebody wants to hear of changes to keys, by [`Node::touch_key`].
     #[inline]
     pub(crate) fn keys_are_heard(&self) -> bool {
-        !self.watched.is_empty() || self.tracking.hears()
+        !self.watched.is_empty() || self.tracking.hears() || self.followers.any()
     }
 
     /// Somebody changed `key`, or it went by itself: whoever waits for that is told.

@@ -17,7 +17,7 @@ use crate::turn::Outcome;
 impl Node {
     #[inline]
     pub(crate) fn is_observed(&self) -> bool {
-        self.tracking.hears() || !self.monitors.is_empty()
+        self.tracking.hears() || !self.monitors.is_empty() || self.followers.any()
     }
 
     /// Before a request is looked at. What a full table of tracked keys forgets is told before the reply.
@@ -34,6 +34,7 @@ impl Node {
     #[cold]
     pub(crate) fn after_observed(&mut self, session: &Session) {
         self.current = 0;
+        self.follow_unit(session);
         let client = &session.client;
         let mode = client.tracking.get();
         let about_clients = client
@@ -79,5 +80,6 @@ impl Node {
     #[inline]
     pub fn end_batch(&mut self) {
         self.tracking.broadcast(&self.clients);
+        self.follow_singly();
     }
 }

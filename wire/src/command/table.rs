@@ -415,7 +415,7 @@ macro_rules! command_table {
             SlowlogLen             "slowlog|len"              2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_len);
             SlowlogReset           "slowlog|reset"            2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(server::slowlog_reset);
             Swapdb                 "swapdb"                   3 [WRITE FAST]                                   [DANGEROUS KEYSPACE] []                  Refused          engine(databases::swapdb);
-            Sync                   "sync"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
+            Sync                   "sync"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          engine(follow::sync);
             Time                   "time"                     1 [LOADING STALE FAST]                           []                   []                  Local            engine(server::time);
 
             // The cluster

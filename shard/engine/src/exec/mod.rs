@@ -13,3 +13,5 @@ pub mod pubsub;
 pub mod server;
 pub mod tracking;
 pub mod transaction;
+
+pub use crate::follow;

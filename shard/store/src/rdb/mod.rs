@@ -5,11 +5,13 @@
 //! Source: Redis' rdb.c, ziplist.c, zipmap.c, and <https://rdb.fnordig.de/file_format.html>.
 
 pub mod crc64;
+mod file;
 pub mod read;
 mod read_stream;
 pub mod write;
 mod ziplist;
 
+pub use file::snapshot;
 pub use read::{Malformed, from_payload};
 pub use write::to_payload;
 

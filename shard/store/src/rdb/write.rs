@@ -28,13 +28,13 @@ pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
 }
 
 /// Appends the type byte and the value.
-fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
+pub(super) fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
     match value {
         ValueRef::String(string) => {
             out.push(Type::String as u8);
             match string {
                 StringRef::Int(int) => write_int(int, out),
-                StringRef::Bytes(bytes) => write_string(bytes, out),
+                StringRef::Bytes(bytes) => write_text(bytes, out),
             }
         }
         ValueRef::Collection(Collection::Hash(hash)) => write_hash(hash, out),
@@ -117,7 +117,7 @@ fn write_stream(stream: &Stream, out: &mut Vec<u8>) {
     write_length(stream.entries_added(), out);
     write_length(stream.groups().len() as u64, out);
     for (name, group) in stream.groups().iter() {
-        write_string(name, out);
+        write_text(name, out);
         write_id(group.last_delivered, out);
         write_length(group.entries_read.unwrap_or(u64::MAX), out);
         write_length(group.pending_len() as u64, out);
@@ -128,7 +128,7 @@ fn write_stream(stream: &Stream, out: &mut Vec<u8>) {
         }
         write_length(group.consumers().len() as u64, out);
         for (name, consumer) in group.consumers().iter() {
-            write_string(name, out);
+            write_text(name, out);
             out.extend_from_slice(&consumer.seen.0.to_le_bytes());
             write_length(consumer.pending_len() as u64, out);
             for id in consumer.pending_from(StreamId::MIN) {
@@ -185,11 +185,11 @@ fn write_blob(packed: &Packed, out: &mut Vec<u8>) {
 fn write_item(item: Item<'_>, out: &mut Vec<u8>) {
     match item {
         Item::Int(int) => write_int(int, out),
-        Item::Bytes(bytes) => write_string(bytes, out),
+        Item::Bytes(bytes) => write_text(bytes, out),
     }
 }
 
-fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
     if bytes.len() <= INT_TEXT_BYTES_MAX
         && let Some(int) = parse_i64(bytes)
     {
@@ -219,7 +219,7 @@ fn write_int(int: i64, out: &mut Vec<u8>) {
 }
 
 /// 6 bits, 14 bits, or a marker with 32 or 64 bits, big-endian.
-fn write_length(len: u64, out: &mut Vec<u8>) {
+pub(super) fn write_length(len: u64, out: &mut Vec<u8>) {
     if len < 1 << 6 {
         out.push(len as u8);
     } else if len < 1 << 14 {
