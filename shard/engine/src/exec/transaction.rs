@@ -44,11 +44,10 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         {
             continue;
         }
-        let exists = turn
-            .node
-            .databases
-            .get(db)
-            .is_some_and(|space| space.peek_value(key, turn.clock.now()).is_some());
+        // A key that has expired goes before it is watched: that it goes is no change to whoever never saw it.
+        let now = turn.clock.now();
+        let exists = turn.node.databases.at(db).is_there(key, now);
+        turn.node.settle_gone(turn.clock);
         turn.session.watches.push((db, key.into(), exists));
         let watchers = turn.node.watched.entry((db, key.into())).or_default();
         watchers.push(Rc::clone(&turn.session.client));

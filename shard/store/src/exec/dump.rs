@@ -109,18 +109,23 @@ pub fn restore(call: &mut Call<'_>) -> Result<(), Refusal> {
         }
     }
     call.say(Classes::GENERIC, "restore", key);
-    leave_effect(call, expires);
+    leave_effect(call, expires, options.absolute);
     call.reply.ok();
     Ok(())
 }
 
 /// The span in the request becomes a moment.
-fn leave_effect(call: &mut Call<'_>, expires: Option<UnixMillis>) {
-    let (key, payload) = (call.request.arg(1), call.request.arg(3));
+fn leave_effect(call: &mut Call<'_>, expires: Option<UnixMillis>, absolute: bool) {
+    let Some(expires) = expires.filter(|_| !absolute) else {
+        return call.effects.verbatim();
+    };
+    let request = call.request;
     let mut digits = [0; 20];
-    let at = decimal(&mut digits, expires.map_or(0, |at| at.0));
-    call.effects
-        .push([&b"RESTORE"[..], key, at, payload, b"REPLACE", b"ABSTTL"]);
+    let at = decimal(&mut digits, expires.0);
+    let mut args = vec![&b"RESTORE"[..], request.arg(1), at];
+    args.extend(request.args_from(3));
+    args.push(b"ABSTTL");
+    call.effects.push(args);
 }
 
 /// RESTORE by the name that MIGRATE uses.

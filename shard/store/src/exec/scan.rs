@@ -58,10 +58,13 @@ impl<'a> Options<'a> {
     }
 
     fn wants(&self, item: &Item<'_>, now: UnixMillis) -> bool {
-        !item.is_due(now)
-            && self
-                .pattern
-                .is_none_or(|pattern| glob::matches(pattern, item.key()))
+        !item.is_due(now) && self.matches(item)
+    }
+
+    /// Whether the walk is about this key, be it due or not.
+    fn matches(&self, item: &Item<'_>) -> bool {
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, item.key()))
             && self.kind.is_none_or(|kind| {
                 kind.eq_ignore_ascii_case(item.value().value_type().name().as_bytes())
             })
@@ -77,11 +80,22 @@ pub fn scan(call: &mut Call<'_>) -> Result<(), Refusal> {
         return Err(Refusal::TRY_AGAIN);
     }
     let mut keys: Vec<Box<[u8]>> = Vec::new();
+    let mut due: Vec<Box<[u8]>> = Vec::new();
     let next = scan_keyspace(call.keyspace, cursor, &options, |item| {
-        if options.wants(&item, call.now) {
-            keys.push(item.key().into());
+        if options.matches(&item) {
+            let list = if item.is_due(call.now) {
+                &mut due
+            } else {
+                &mut keys
+            };
+            list.push(item.key().into());
         }
     });
+    // Whoever looks at a key that has expired removes it.
+    for key in due {
+        let there = call.keyspace.is_there(&*key, call.now);
+        debug_assert!(!there, "a key that is due is not there");
+    }
     call.reply.array(2);
     call.reply.bulk(next.to_string().as_bytes());
     call.reply.array(keys.len());
