@@ -81,7 +81,7 @@ fn compatibility() -> String {
          This page follows from the command table (`wire/src/command/table.rs`); a test keeps it up to date. `larder commands` shows the same for the binary at hand.\n\n\
          Names, arity, flags and key positions are those of Redis 7.2; behaviour is held against a real redis-server by a differential test. \
          Of {} commands and subcommands {served} are carried out; the others answer `ERR unknown command`, as Redis does for a command that it does not have.\n\n\
-         Clients speak RESP2 or RESP3 (`HELLO 3`). There is one database: `SELECT 0`. Through the proxy a command on keys of several shards is split where that \
+         Clients speak RESP2 or RESP3 (`HELLO 3`). A node has the databases 0 to 15, of which the proxy shows the first. Through the proxy a command on keys of several shards is split where that \
          gives the same answer; where it cannot be, the answer is `CROSSSLOT`, as in Redis Cluster: use a `{{tag}}` in such keys. A node that is addressed directly answers \
          as a node of a Redis Cluster does, `MOVED` included; `larder shard --standalone` answers as one Redis without cluster mode.\n",
         rows.len(),

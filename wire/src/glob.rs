@@ -101,7 +101,7 @@ fn match_class(pattern: &[u8], byte: u8, same: impl Fn(u8, u8) -> bool) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use super::{matches, matches_ignore_case};
+    use super::{STARS_MAX, matches, matches_ignore_case};
 
     #[test]
     fn a_pattern_of_too_many_stars_matches_nothing() {

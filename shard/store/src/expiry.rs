@@ -23,6 +23,15 @@ impl Swept {
     }
 }
 
+/// A running mean, in which what was met last has the weight that it has in Redis' `avg_ttl`.
+fn blend(mean_ms: u64, met_ms: u64) -> u64 {
+    const WEIGHT: u64 = 50;
+    match mean_ms {
+        0 => met_ms,
+        _ => mean_ms / WEIGHT * (WEIGHT - 1) + met_ms / WEIGHT,
+    }
+}
+
 impl Keyspace {
     /// Looks at about `limit` expiring keys and removes those that are due; each is reported by [`Keyspace::take_gone`].
     pub fn expire_due(&mut self, now: UnixMillis, limit: usize) -> Swept {
@@ -31,6 +40,7 @@ impl Keyspace {
             return swept;
         }
         let mut due = Vec::new();
+        let (mut staying, mut left_ms) = (0, 0);
         let mut slots_left = self.expiring_slots.len();
         while swept.examined < limit && slots_left > 0 {
             let first = self
@@ -56,8 +66,15 @@ impl Keyspace {
                 true,
                 |_, entry| {
                     swept.examined += 1;
-                    if entry.expires().is_some_and(|at| at <= now) {
-                        due.push((slot, self.hashes.of(entry.key()), Box::from(entry.key())));
+                    match entry.expires() {
+                        Some(at) if at <= now => {
+                            due.push((slot, self.hashes.of(entry.key()), Box::from(entry.key())));
+                        }
+                        Some(at) => {
+                            staying += 1;
+                            left_ms += i128::from(at.0) - i128::from(now.0);
+                        }
+                        None => {}
                     }
                 },
             );
@@ -71,7 +88,17 @@ impl Keyspace {
             swept.expired += due.len();
             self.expire_all(&mut due);
         }
+        if self.expiring == 0 {
+            self.mean_ttl_ms = 0;
+        } else if staying > 0 {
+            self.mean_ttl_ms = blend(self.mean_ttl_ms, (left_ms / staying) as u64);
+        }
         swept
+    }
+
+    /// How long expiring keys have yet to live, as the cycle has met them lately, in milliseconds; 0 without any.
+    pub fn mean_ttl_ms(&self) -> u64 {
+        self.mean_ttl_ms
     }
 
     fn expire_all(&mut self, due: &mut Vec<(larder_wire::Slot, u64, Box<[u8]>)>) {

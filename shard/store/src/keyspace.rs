@@ -93,6 +93,7 @@ pub struct Keyspace {
     pub(crate) expiry_hand: Hand,
     /// Hashes with fields that expire.
     pub(crate) fields: FieldExpiry,
+    pub(crate) mean_ttl_ms: u64,
     pub(crate) eviction_hand: Hand,
     /// Slots whose table is on its way into another array.
     growing: Vec<Slot>,
@@ -137,6 +138,7 @@ impl Keyspace {
             expiring_slots: SlotSet::new(),
             expiry_hand: Hand::default(),
             fields: FieldExpiry::default(),
+            mean_ttl_ms: 0,
             eviction_hand: Hand::default(),
             growing: Vec::new(),
             group_keys: [0; GROUPS],

@@ -165,6 +165,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
         "lon" => degrees(180, chance),
         "lat" => degrees(85, chance),
         "len" => length(chance),
+        "db" => database(chance),
         "unit" => chance
             .pick(&["m", "km", "ft", "mi", "KM"])
             .as_bytes()
@@ -318,6 +319,15 @@ fn degrees(most: i64, chance: &mut Chance) -> Vec<u8> {
         _ => format!("{}.{:03}", chance.between(10, 15), chance.below(1000)),
     }
     .into_bytes()
+}
+
+/// Databases that requests name.
+pub const DATABASES: &[&str] = &["0", "1", "2"];
+
+fn database(chance: &mut Chance) -> Vec<u8> {
+    const NONE: &[&str] = &["16", "-1", "x", "99999999999"];
+    let from = if chance.one_in(8) { NONE } else { DATABASES };
+    chance.pick(from).as_bytes().to_vec()
 }
 
 fn length(chance: &mut Chance) -> Vec<u8> {

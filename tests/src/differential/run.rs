@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::Args;
 use super::case::{CONNECTIONS, Step, line};
 use super::compare::{difference, sorted, sorted_pairs};
-use super::grammar::all_keys;
+use super::grammar::{DATABASES, all_keys};
 use crate::client::Client;
 use crate::reply::Reply;
 
@@ -232,14 +232,24 @@ impl Run {
             // A transaction that was left open would only queue.
             let _ = self.request(connection, &vec![b"DISCARD".to_vec()]);
         }
-        if let Some(found) = all_keys().find_map(|key| self.compare_key(key.as_bytes())) {
-            return Some(found);
-        }
-        // Each key was looked at: none that is over is left to be counted.
-        let dbsize = [b"DBSIZE"];
-        let redis = self.redis[0].client.ask(&dbsize).unwrap_or_else(broken);
-        let larder = self.larder[0].client.ask(&dbsize).unwrap_or_else(broken);
-        (redis != larder).then(|| differ("DBSIZE".to_owned(), redis, larder))
+        DATABASES.iter().find_map(|db| {
+            let select = ["SELECT", db];
+            self.ask_both(&select)
+                .or_else(|| all_keys().find_map(|key| self.compare_key(key.as_bytes())))
+                // Each key was looked at: none that is over is left to be counted.
+                .or_else(|| self.ask_both(&["DBSIZE"]))
+                .map(|found| Difference {
+                    request: format!("{} in database {db}", found.request),
+                    ..found
+                })
+        })
+    }
+
+    /// Demands the very same reply.
+    fn ask_both(&mut self, args: &[&str]) -> Option<Difference> {
+        let redis = self.redis[0].client.ask(args).unwrap_or_else(broken);
+        let larder = self.larder[0].client.ask(args).unwrap_or_else(broken);
+        (redis != larder).then(|| differ(args.join(" "), redis, larder))
     }
 
     /// The type, the value and the time to live.

@@ -185,6 +185,8 @@ pub const TEMPLATES: &[&str] = &[
     "GEOSEARCHSTORE g g (FROMMEMBER m|FROMLONLAT lon lat) (BYRADIUS len unit|BYBOX len len unit) [COUNT n|COUNT n ANY] [ASC|DESC] [STOREDIST]",
     // Keys of any type
     "COPY k k [REPLACE]",
+    "COPY k k DB db [REPLACE]",
+    "MOVE k db",
     "DEL k+",
     "EXISTS k+",
     "EXPIRE k sec [flags]",
@@ -215,7 +217,8 @@ pub const TEMPLATES: &[&str] = &[
     // Connections and the server
     "PING [v]",
     "ECHO v",
-    "SELECT (0|x|-1|99)",
+    "SELECT db",
+    "SWAPDB db db",
     "DISCARD",
     "EXEC",
     "UNWATCH",

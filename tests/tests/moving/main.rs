@@ -1,5 +1,6 @@
 //! What clients and operators see while slots move: scans, commands over many slots, transactions, huge values, expiry, full nodes, faults.
 
+mod databases;
 mod expiry;
 mod faults;
 mod large;

@@ -284,8 +284,11 @@ fn keyspace(node: &Node, _: Clock, text: &mut String) {
     for (db, space) in node.databases.iter() {
         let keys = space.visible_len();
         if keys > 0 {
-            let expires = space.expiring_len();
-            let _ = write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n");
+            let (expires, mean) = (space.expiring_len(), space.mean_ttl_ms());
+            let _ = write!(
+                text,
+                "db{db}:keys={keys},expires={expires},avg_ttl={mean}\r\n"
+            );
         }
     }
 }

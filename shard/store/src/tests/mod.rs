@@ -1,5 +1,6 @@
 //! The keyspace and its parts against plain models.
 
+mod databases;
 mod dump;
 mod effects;
 mod entry;
