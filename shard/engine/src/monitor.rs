@@ -9,6 +9,7 @@ use std::rc::Rc;
 use larder_wire::command::{self, CommandId, Flags};
 use larder_wire::resp::Request;
 
+use crate::acl::is_secret;
 use crate::call::is_control;
 use crate::client::Client;
 use crate::clock::Clock;
@@ -69,10 +70,9 @@ fn line_of(session: &Session, id: CommandId, request: &Request<'_>, clock: Clock
         "+{seconds}.{micros:06} [{} {}]",
         session.db, session.client.addr
     );
-    let secret = secrets(id, request);
     for (at, arg) in request.args_from(0).enumerate() {
         line.push(' ');
-        if secret(at) {
+        if is_secret(id, request, at) {
             line.push_str("\"(redacted)\"");
         } else {
             quote(arg, &mut line);
@@ -80,20 +80,6 @@ fn line_of(session: &Session, id: CommandId, request: &Request<'_>, clock: Clock
     }
     line.push_str("\r\n");
     line
-}
-
-/// Which arguments nobody else may read.
-fn secrets<'a>(id: CommandId, request: &'a Request<'_>) -> impl Fn(usize) -> bool + 'a {
-    let hello_auth = (id == CommandId::Hello)
-        .then(|| {
-            (2..request.len().saturating_sub(2))
-                .find(|at| request.arg(*at).eq_ignore_ascii_case(b"auth"))
-        })
-        .flatten();
-    move |at| {
-        (id == CommandId::Auth && at > 0)
-            || hello_auth.is_some_and(|auth| at == auth + 1 || at == auth + 2)
-    }
 }
 
 /// In quotes, with what cannot be printed escaped as in C.
