@@ -37,6 +37,9 @@ const BUFFER_KEPT_BYTES_MAX: usize = 64 * 1024;
 /// The thread's own output buffer is given back when it has grown past this, in bytes.
 const SCRATCH_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Replies that a client which has yet to log in may leave unread, in bytes; with more it is let go.
+const STRANGER_OWED_BYTES_MAX: usize = 1024;
+
 /// Why a batch ended.
 enum After {
     /// All that arrived is answered.
@@ -287,6 +290,8 @@ impl Connection {
                 (outcome, looked_from + end)
             } else {
                 looked_from = at;
+                let may_be_large = !node.needs_login(&self.session);
+                self.scanner.set_authenticated(may_be_large);
                 match node.look_ahead(self.session.db, &mut self.scanner, &input[at..], &mut ahead)
                 {
                     Look::Requests => continue,
@@ -353,6 +358,11 @@ impl Connection {
             node.stats.net_output_bytes.add(sent as u64);
         }
         self.owed.extend_from_slice(&out[sent..]);
+        if self.owed.len() - self.owed_at > STRANGER_OWED_BYTES_MAX
+            && self.shared.node.borrow().needs_login(&self.session)
+        {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.session
             .client
             .output_bytes

@@ -632,6 +632,38 @@ fn logging_in_is_refused_and_noted_in_the_same_words() {
 }
 
 #[test]
+fn a_stranger_may_not_send_much() {
+    let pair = Pair::start();
+    let mut both = pair.both();
+    both.line("CONFIG SET requirepass foo");
+    for header in [
+        "*100\r\n",
+        "*1\r\n$100000000\r\n",
+        "*2\r\n$4\r\nECHO\r\n$16385\r\n",
+    ] {
+        let refused = |addr| {
+            let mut client = Client::to(addr);
+            client.send_raw(header.as_bytes()).unwrap();
+            let reply = client.read().unwrap();
+            assert!(client.read().is_err(), "still open after {header:?}");
+            reply
+        };
+        let theirs = refused(pair.redis.addr());
+        assert!(theirs.is_error());
+        assert_eq!(refused(pair.larder.addr()), theirs, "{header:?}");
+    }
+    // What stands behind AUTH in one packet is read by who has logged in.
+    let value = "x".repeat(50_000);
+    for mut client in [pair.redis.client(), pair.larder.client()] {
+        let requests = [vec!["AUTH", "foo"], vec!["SET", "a", &value]];
+        assert_eq!(
+            client.pipeline(&requests).unwrap(),
+            [Reply::ok(), Reply::ok()]
+        );
+    }
+}
+
+#[test]
 fn subscribers_go_when_a_channel_is_taken_from_them_and_users_when_they_are_deleted() {
     let pair = Pair::start();
     let mut admin = pair.both();

@@ -139,7 +139,8 @@ impl Node {
     }
 
     /// A connection that has not logged in may do nothing.
-    pub(crate) fn needs_login(&self, session: &Session) -> bool {
+    #[inline]
+    pub fn needs_login(&self, session: &Session) -> bool {
         !session.authenticated && self.acl.needs_login()
     }
 
