@@ -8,12 +8,16 @@ mod compare;
 mod connection;
 mod load;
 mod machine;
+mod memory;
 mod migrate;
+mod pipeline;
 
 mod process;
+mod replay;
 mod report;
 mod speed;
 mod systems;
+mod trace;
 mod workload;
 
 use std::process::ExitCode;
@@ -41,6 +45,10 @@ enum Verb {
     Speed(speed::SpeedArgs),
     /// Move slots between two idle nodes: larder beside Valkey
     Migrate(migrate::MigrateArgs),
+    /// Measure resident memory: bytes a key, collections, churn below a limit, stalls of growth
+    Memory(memory::MemoryArgs),
+    /// Send a trace through larder and redis-server with a memory limit, and compare their misses
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +86,8 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Compare(args) => compare::command(args).await,
         Verb::Speed(args) => speed::command(args).await,
         Verb::Migrate(args) => migrate::command(args).await,
+        Verb::Memory(args) => memory::command(args).await,
+        Verb::Replay(args) => replay::command(args).await,
     }
 }
 

@@ -86,6 +86,14 @@ impl Server {
             .map_err(|error| format!("{} is gone ({error}):\n{}", self.name, self.tail()).into())
     }
 
+    /// Memory that is in RAM, in bytes.
+    pub(crate) fn rss(&self) -> Result<u64, Failure> {
+        const PAGE_BYTES: u64 = 4096;
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages = text.split(' ').nth(1).and_then(|it| it.parse::<u64>().ok());
+        Ok(pages.ok_or("statm has no resident pages")? * PAGE_BYTES)
+    }
+
     fn tail(&self) -> String {
         const LINES_MAX: usize = 15;
         let text = std::fs::read(&self.log).unwrap_or_default();

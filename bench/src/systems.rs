@@ -63,6 +63,13 @@ impl System {
     }
 }
 
+impl System {
+    /// Resident memory of its nodes, in bytes.
+    pub(crate) fn rss(&self) -> Result<u64, Failure> {
+        self.nodes.iter().map(Server::rss).sum()
+    }
+}
+
 /// Nodes of a proxied system.
 const NODES: usize = 3;
 /// A question that fronts answer without an error only once the nodes behind can be reached.

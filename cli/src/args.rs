@@ -59,8 +59,10 @@ pub(crate) enum Verb {
     Commands(Commands),
 }
 
-const POLICIES: [&str; 8] = [
+const POLICIES: [&str; 10] = [
     "noeviction",
+    "allkeys-lrfu",
+    "volatile-lrfu",
     "allkeys-lru",
     "allkeys-lfu",
     "allkeys-random",
@@ -112,9 +114,9 @@ pub(crate) struct Up {
     /// A Unix socket for applications, beside the port
     #[arg(long, value_name = "PATH")]
     pub(crate) unix: Option<PathBuf>,
-    /// What goes when memory is full, with Redis' words
-    #[arg(long, default_value = "noeviction", value_name = "POLICY", value_parser = POLICIES)]
-    pub(crate) maxmemory_policy: String,
+    /// What goes when memory is full [default: allkeys-lrfu where there is a limit]
+    #[arg(long, value_name = "POLICY", value_parser = POLICIES)]
+    pub(crate) maxmemory_policy: Option<String>,
     /// The host name or address under which others reach this process [default: that of --bind]
     #[arg(long, value_name = "HOST")]
     pub(crate) announce: Option<String>,

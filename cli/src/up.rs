@@ -177,6 +177,17 @@ fn from_here(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// A cluster with a memory limit is a cache, unless it is told otherwise.
+fn policy(args: &args::Up) -> String {
+    let policy = args.maxmemory_policy.as_deref();
+    let default = if args.maxmemory == 0 {
+        "noeviction"
+    } else {
+        "allkeys-lrfu"
+    };
+    policy.unwrap_or(default).to_string()
+}
+
 fn node_template(
     args: &args::Up,
     data_dir: &std::path::Path,
@@ -188,7 +199,7 @@ fn node_template(
         advertise: args.announce.clone(),
         secret: Some(secret.clone()),
         maxmemory: args.maxmemory,
-        maxmemory_policy: args.maxmemory_policy.clone(),
+        maxmemory_policy: policy(args),
         data_dir: Some(data_dir.join("nodes")),
         // The topology's own port is this process's: it names that itself.
         http: None,

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use larder_store::{Databases, Db, Effects, EvictionPolicy, KeyspaceConfig, Random};
+use larder_store::{
+    Databases, Db, Effects, EvictionPolicy, EvictionTuning, KeyspaceConfig, Random,
+};
 use larder_wire::command::CommandId;
 use larder_wire::trust::Secret;
 use larder_wire::{NodeId, Refusal, SlotSet};
@@ -124,6 +126,7 @@ impl Node {
             random_seed: settings.random_seed,
             maxmemory: settings.maxmemory,
             eviction: EvictionPolicy::NoEviction,
+            tuning: EvictionTuning::default(),
         });
         let ownership = if settings.standalone {
             Ownership::standalone(settings.id)

@@ -12,7 +12,7 @@ use crate::collection::CollectionSettings;
 use crate::db::{DB_COUNT, Db};
 use crate::events::{Classes, Event};
 use crate::evict::Room;
-use crate::eviction::EvictionPolicy;
+use crate::eviction::{EvictionPolicy, EvictionTuning};
 use crate::expiry::Swept;
 use crate::field_expiry::GoneFields;
 use crate::key::KeyPlace;
@@ -177,9 +177,11 @@ impl Databases {
         self.iter_mut().for_each(|space| space.set_maxmemory(bytes));
     }
 
-    pub fn set_eviction(&mut self, policy: EvictionPolicy) {
+    pub fn set_eviction(&mut self, policy: EvictionPolicy, tuning: EvictionTuning) {
         self.config.eviction = policy;
-        self.iter_mut().for_each(|space| space.set_eviction(policy));
+        self.config.tuning = tuning;
+        self.iter_mut()
+            .for_each(|space| space.set_eviction(policy, tuning));
     }
 
     pub fn set_passive(&mut self, passive: bool) {

@@ -6,13 +6,15 @@
 //! then       key length (1 byte, or 4) · value length (1, 2 or 4 bytes; only for bytes) · expiry (8 bytes, when there is one)
 //! then       key · value (bytes, or an integer in 8 bytes, or padding to 8 and a `Collection`)
 //! ```
-//! The size of the allocation is not stored: it is always [`size_class`] of what the header says is used. So a value is
-//! overwritten in place while its class stays the same, and the count of memory is that of the allocator.
+//! The size of the allocation is not stored: it is always [`room`] for what the header says is used, a block of the slabs (slab.rs) or, when it is
+//! larger, a size class of the allocator. So a value is overwritten in place while its class stays the same, and the count of memory is that of the allocator.
 //!
 //! Invariants: (1) the header describes the bytes behind it at every return; (2) bytes up to `used()` are initialised;
 //! (3) a `Collection` in an entry is owned by it, moved when the entry moves, and dropped once, by `Drop` or by
 //! being taken.
 #![allow(unsafe_code)]
+
+mod slab;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
@@ -135,11 +137,58 @@ impl Plan {
     fn used(&self) -> usize {
         self.value_at() + self.value_len
     }
+}
 
-    #[inline]
-    fn layout(&self) -> Layout {
-        Layout::from_size_align(size_class(self.used()), ALIGN)
-            .expect("an entry is smaller than half the address space")
+/// Bytes that an entry of `used` bytes has at its disposal.
+#[inline]
+fn room(used: usize) -> usize {
+    if used <= slab::BLOCK_BYTES_MAX {
+        slab::block_bytes(used)
+    } else {
+        size_class(used)
+    }
+}
+
+/// Bytes of memory that it takes.
+#[inline]
+fn cost(used: usize) -> usize {
+    if used <= slab::BLOCK_BYTES_MAX {
+        slab::cost(used)
+    } else {
+        size_class(used)
+    }
+}
+
+fn large_layout(used: usize) -> Layout {
+    Layout::from_size_align(size_class(used), ALIGN)
+        .expect("an entry is smaller than half the address space")
+}
+
+/// Memory for an entry of `used` bytes; not initialised.
+#[inline]
+fn take_room(used: usize) -> NonNull<u8> {
+    if used <= slab::BLOCK_BYTES_MAX {
+        return slab::take(used);
+    }
+    let layout = large_layout(used);
+    // SAFETY: the layout is not empty.
+    match NonNull::new(unsafe { alloc(layout) }) {
+        Some(at) => at,
+        None => handle_alloc_error(layout),
+    }
+}
+
+/// # Safety
+/// `at` came from [`take_room`] for the same [`room`], and nobody uses it any more.
+#[inline]
+unsafe fn give_room(at: NonNull<u8>, used: usize) {
+    // SAFETY: the caller's promise; entries are not `Send`, so the thread is the same.
+    unsafe {
+        if used <= slab::BLOCK_BYTES_MAX {
+            slab::give(at);
+        } else {
+            dealloc(at.as_ptr(), large_layout(used));
+        }
     }
 }
 
@@ -223,12 +272,9 @@ impl Entry {
     unsafe fn allocate(plan: Plan, key: &[u8], expires: Option<UnixMillis>, access: u32) -> Entry {
         debug_assert_eq!(plan.key_len, key.len());
         debug_assert_eq!(plan.flags & EXPIRES != 0, expires.is_some());
-        let layout = plan.layout();
-        // SAFETY: the layout is never empty: the fixed header alone has 4 bytes. All offsets written lie below `used()`.
+        let at = take_room(plan.used());
+        // SAFETY: all offsets written lie below `used()`.
         unsafe {
-            let Some(at) = NonNull::new(alloc(layout)) else {
-                handle_alloc_error(layout)
-            };
             let mut entry = Entry { at };
             let base = at.as_ptr();
             base.write(plan.flags);
@@ -356,7 +402,7 @@ impl Entry {
         unsafe {
             let base = entry.at.as_ptr();
             let collection = base.add(plan.value_at()).cast::<Collection>().read();
-            dealloc(base, plan.layout());
+            give_room(entry.at, plan.used());
             Ok(collection)
         }
     }
@@ -400,14 +446,14 @@ impl Entry {
     /// Bytes of the allocation, without what a collection holds elsewhere.
     #[inline]
     pub(crate) fn allocated(&self) -> usize {
-        size_class(self.plan().used())
+        cost(self.plan().used())
     }
 
     /// Bytes in all.
     #[inline]
     pub(crate) fn footprint(&self) -> usize {
         let plan = self.plan();
-        let own = size_class(plan.used());
+        let own = cost(plan.used());
         if plan.kind() != COLLECTION {
             return own;
         }
@@ -429,7 +475,7 @@ impl Entry {
         let fits = kind != COLLECTION
             && plan.kind() != COLLECTION
             && next.key_at() == plan.key_at()
-            && size_class(next.used()) == size_class(plan.used());
+            && room(next.used()) == room(plan.used());
         if !fits {
             *self = Entry::new(self.key(), content, expires, self.access());
             return;
@@ -484,7 +530,7 @@ impl Entry {
                 .as_ptr()
                 .add(next.value_at())
                 .copy_from_nonoverlapping(base.add(plan.value_at()), plan.value_len);
-            dealloc(base, plan.layout());
+            give_room(self.at, plan.used());
             self.at = entry.at;
             std::mem::forget(entry);
         }
@@ -533,13 +579,21 @@ impl Entry {
 
     /// Grows or shrinks bytes whose header keeps its shape.
     fn resize_in_shape(&mut self, plan: Plan, next: Plan) {
-        let (before, after) = (plan.layout(), next.layout());
-        // SAFETY: the allocation has layout `before`. Bytes past the old length are zeroed up to the new one; header and class then agree.
+        let (before, after) = (plan.used(), next.used());
+        let both_large = before.min(after) > slab::BLOCK_BYTES_MAX;
+        // SAFETY: the allocation has `room(before)` bytes. Bytes past the old length are zeroed up to the new one; header and room then agree.
         unsafe {
-            if before.size() != after.size() {
-                let Some(at) = NonNull::new(realloc(self.at.as_ptr(), before, after.size())) else {
-                    handle_alloc_error(after)
+            if room(before) != room(after) && both_large {
+                let (old, new) = (large_layout(before), large_layout(after));
+                let Some(at) = NonNull::new(realloc(self.at.as_ptr(), old, new.size())) else {
+                    handle_alloc_error(new)
                 };
+                self.at = at;
+            } else if room(before) != room(after) {
+                let at = take_room(after);
+                at.as_ptr()
+                    .copy_from_nonoverlapping(self.at.as_ptr(), before.min(after));
+                give_room(self.at, before);
                 self.at = at;
             }
             let base = self.at.as_ptr();
@@ -564,7 +618,7 @@ impl Drop for Entry {
                     .cast::<Collection>()
                     .drop_in_place();
             }
-            dealloc(base, plan.layout());
+            give_room(self.at, plan.used());
         }
     }
 }

@@ -5,12 +5,19 @@
 
 use larder_wire::{SLOT_COUNT, Slot, UnixMillis};
 
+use crate::entry::Entry;
 use crate::eviction::{self, EvictionPolicy};
 use crate::keyspace::{Found, Keyspace};
+use crate::lrfu::Score;
 use crate::random::Random;
+use crate::table::At;
 
-/// Keys weighed for each that goes (`maxmemory-samples`, on the generous side).
-const SAMPLES: usize = 10;
+/// Keys weighed for each that goes, for one of `maxmemory-samples`: Redis remembers good candidates of earlier samples, which is worth as much.
+const SAMPLES_PER_SAMPLE: usize = 2;
+/// More of them gain nothing and cost time.
+const SAMPLES_MAX: usize = 64;
+/// Keys weighed for each that goes by LRFU.
+const LRFU_SAMPLES: usize = 32;
 
 /// What came of an attempt to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +66,68 @@ impl Keyspace {
         if eligible == 0 {
             return None;
         }
-        let wanted = SAMPLES.min(eligible);
-        let mut weighed = 0;
-        let mut best: Option<(u64, Slot, u64, Box<[u8]>)> = None;
+        let (slot, at) = if policy.is_lrfu() {
+            self.weigh_lrfu(LRFU_SAMPLES.min(eligible), volatile, now)?
+        } else {
+            let samples = self.config.tuning.samples.min(SAMPLES_MAX) * SAMPLES_PER_SAMPLE;
+            self.weigh(samples.min(eligible), volatile, now)?
+        };
+        let hash = self.hashes.of(self.tables[slot.index()].entry(at).key());
+        Some(Found { slot, hash, at })
+    }
+
+    /// The one of `wanted` keys that deserves it most by a policy of Redis'.
+    fn weigh(&mut self, wanted: usize, volatile: bool, now: UnixMillis) -> Option<(Slot, At)> {
+        let (policy, tuning) = (self.config.eviction, self.config.tuning);
         let mut random = Random::new(self.random.next_u64());
+        let mut best: Option<(u64, Slot, At)> = None;
+        self.sweep(wanted, volatile, |slot, at, entry| {
+            let score = eviction::score(
+                policy,
+                entry.access(),
+                entry.expires(),
+                now,
+                tuning,
+                &mut random,
+            );
+            if best.as_ref().is_none_or(|(most, ..)| score > *most) {
+                best = Some((score, slot, at));
+            }
+        });
+        best.map(|(_, slot, at)| (slot, at))
+    }
+
+    /// By LRFU: of the kind, young or known, that has more than its share. Whoever has expired goes before anybody.
+    fn weigh_lrfu(&mut self, wanted: usize, volatile: bool, now: UnixMillis) -> Option<(Slot, At)> {
+        let mut lrfu = std::mem::take(&mut self.lrfu);
+        let mut due = None;
+        let mut lowest: [Option<(Score, Slot, At)>; 2] = [None, None];
+        self.sweep(wanted, volatile, |slot, at, entry| {
+            if entry.expires().is_some_and(|expires| expires <= now) {
+                due = Some((slot, at));
+            }
+            let (young, score) = lrfu.weigh(entry.access(), entry.footprint());
+            let lowest = &mut lowest[usize::from(young)];
+            if lowest.is_none_or(|(least, ..)| score < least) {
+                *lowest = Some((score, slot, at));
+            }
+        });
+        let [known, young] = lowest;
+        let chosen = if lrfu.young_go_first() {
+            young.or(known)
+        } else {
+            known.or(young)
+        };
+        self.lrfu = lrfu;
+        due.or(chosen.map(|(_, slot, at)| (slot, at)))
+    }
+
+    /// Calls `f` with about the next `wanted` keys that the hand meets.
+    fn sweep(&mut self, wanted: usize, volatile: bool, mut f: impl FnMut(Slot, At, &Entry)) {
+        let mut met = 0;
         // Twice round is enough to meet every key from wherever the hand stands.
         let mut slots_left = 2 * usize::from(SLOT_COUNT);
-        while weighed < wanted && slots_left > 0 {
+        while met < wanted && slots_left > 0 {
             let mut hand = self.eviction_hand;
             if !self.is_visible(hand.slot) {
                 hand.next_slot();
@@ -74,14 +136,9 @@ impl Keyspace {
                 continue;
             }
             let table = &self.tables[hand.slot.index()];
-            let next = table.sample(hand.place, wanted - weighed, volatile, |_, entry| {
-                weighed += 1;
-                let score =
-                    eviction::score(policy, entry.access(), entry.expires(), now, &mut random);
-                if best.as_ref().is_none_or(|(most, ..)| score > *most) {
-                    let key = entry.key();
-                    best = Some((score, hand.slot, self.hashes.of(key), key.into()));
-                }
+            let next = table.sample(hand.place, wanted - met, volatile, |at, entry| {
+                met += 1;
+                f(hand.slot, at, entry);
             });
             match next {
                 Some(place) => hand.place = place,
@@ -92,8 +149,5 @@ impl Keyspace {
             }
             self.eviction_hand = hand;
         }
-        let (_, slot, hash, key) = best?;
-        let at = self.tables[slot.index()].find(hash, &key)?;
-        Some(Found { slot, hash, at })
     }
 }

@@ -1,7 +1,7 @@
 //! What eviction knows of a key: 24 bits in its entry, as Redis keeps them.
 //!
 //! Under an LRU policy (and without one) they are the time of the last access in seconds; under an LFU policy 16 bits of minutes
-//! and 8 bits of a logarithmic counter that decays by one a minute.
+//! and 8 bits of a logarithmic counter that decays by one a minute (`lfu-decay-time`). The LRFU policies keep a mark of their own (lrfu.rs).
 //! Source: Redis' evict.c, and "Using Redis as an LRU cache" of its documentation.
 
 use larder_wire::UnixMillis;
@@ -20,10 +20,13 @@ pub enum EvictionPolicy {
     VolatileLfu,
     VolatileRandom,
     VolatileTtl,
+    /// Frequency and recency in one, with probation: see lrfu.rs.
+    AllKeysLrfu,
+    VolatileLrfu,
 }
 
 impl EvictionPolicy {
-    pub const ALL: [EvictionPolicy; 8] = [
+    pub const ALL: [EvictionPolicy; 10] = [
         EvictionPolicy::NoEviction,
         EvictionPolicy::AllKeysLru,
         EvictionPolicy::AllKeysLfu,
@@ -32,6 +35,8 @@ impl EvictionPolicy {
         EvictionPolicy::VolatileLfu,
         EvictionPolicy::VolatileRandom,
         EvictionPolicy::VolatileTtl,
+        EvictionPolicy::AllKeysLrfu,
+        EvictionPolicy::VolatileLrfu,
     ];
 
     /// As CONFIG SET maxmemory-policy has it.
@@ -45,6 +50,8 @@ impl EvictionPolicy {
             EvictionPolicy::VolatileLfu => "volatile-lfu",
             EvictionPolicy::VolatileRandom => "volatile-random",
             EvictionPolicy::VolatileTtl => "volatile-ttl",
+            EvictionPolicy::AllKeysLrfu => "allkeys-lrfu",
+            EvictionPolicy::VolatileLrfu => "volatile-lrfu",
         }
     }
 
@@ -61,6 +68,19 @@ impl EvictionPolicy {
         )
     }
 
+    #[inline]
+    pub const fn is_lrfu(self) -> bool {
+        matches!(
+            self,
+            EvictionPolicy::AllKeysLrfu | EvictionPolicy::VolatileLrfu
+        )
+    }
+
+    /// True when entries say how long they have been idle.
+    pub const fn keeps_idle_time(self) -> bool {
+        !self.is_lfu() && !self.is_lrfu()
+    }
+
     /// True for the policies that weigh how a key was used.
     pub const fn looks_at_accesses(self) -> bool {
         matches!(
@@ -69,6 +89,8 @@ impl EvictionPolicy {
                 | EvictionPolicy::AllKeysLfu
                 | EvictionPolicy::VolatileLru
                 | EvictionPolicy::VolatileLfu
+                | EvictionPolicy::AllKeysLrfu
+                | EvictionPolicy::VolatileLrfu
         )
     }
 
@@ -80,6 +102,7 @@ impl EvictionPolicy {
                 | EvictionPolicy::VolatileLfu
                 | EvictionPolicy::VolatileRandom
                 | EvictionPolicy::VolatileTtl
+                | EvictionPolicy::VolatileLrfu
         )
     }
 }
@@ -88,8 +111,27 @@ const CLOCK_BITS: u32 = 0x00FF_FFFF;
 /// What a new key's counter starts with, so that it is not the first to go.
 const COUNTER_FRESH: u32 = 5;
 const COUNTER_MAX: u32 = 255;
-/// `lfu-log-factor`.
-const LOG_FACTOR: u64 = 10;
+
+/// The parameters of Redis' policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictionTuning {
+    /// `maxmemory-samples`.
+    pub samples: usize,
+    /// `lfu-log-factor`: the greater, the more accesses a counter takes to its end.
+    pub lfu_log_factor: u64,
+    /// `lfu-decay-time`: minutes in which a counter decays by one; 0 is never.
+    pub lfu_decay_minutes: u32,
+}
+
+impl Default for EvictionTuning {
+    fn default() -> EvictionTuning {
+        EvictionTuning {
+            samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+        }
+    }
+}
 
 fn seconds(now: UnixMillis) -> u32 {
     (now.0 / 1000) as u32 & CLOCK_BITS
@@ -114,24 +156,26 @@ pub(crate) fn touched(
     policy: EvictionPolicy,
     access: u32,
     now: UnixMillis,
+    tuning: EvictionTuning,
     random: &mut Random,
 ) -> u32 {
     if !policy.is_lfu() {
         return seconds(now);
     }
-    let counter = frequency(access, now);
+    let counter = frequency(access, now, tuning);
     let grows = counter < COUNTER_MAX && {
         let above = u64::from(counter.saturating_sub(COUNTER_FRESH));
         // With probability 1 / (above * factor + 1).
-        random.next_u64() < u64::MAX / (above * LOG_FACTOR + 1)
+        random.next_u64() < u64::MAX / (above * tuning.lfu_log_factor + 1)
     };
     minutes(now) << 8 | (counter + u32::from(grows))
 }
 
 /// The counter after decay, under an LFU policy.
-pub(crate) fn frequency(access: u32, now: UnixMillis) -> u32 {
+pub(crate) fn frequency(access: u32, now: UnixMillis, tuning: EvictionTuning) -> u32 {
     let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xFFFF;
-    (access & 0xFF).saturating_sub(elapsed)
+    let decay = elapsed.checked_div(tuning.lfu_decay_minutes).unwrap_or(0);
+    (access & 0xFF).saturating_sub(decay)
 }
 
 /// Seconds since the last access, under any other.
@@ -149,12 +193,13 @@ pub(crate) fn with_frequency(frequency: u8, now: UnixMillis) -> u32 {
     minutes(now) << 8 | u32::from(frequency)
 }
 
-/// How much a key deserves to go: the candidate with the greatest goes.
+/// How much a key deserves to go by Redis' policies: the candidate with the greatest goes.
 pub(crate) fn score(
     policy: EvictionPolicy,
     access: u32,
     expires: Option<UnixMillis>,
     now: UnixMillis,
+    tuning: EvictionTuning,
     random: &mut Random,
 ) -> u64 {
     match policy {
@@ -162,11 +207,13 @@ pub(crate) fn score(
             u64::from(idle_seconds(access, now))
         }
         EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu => {
-            u64::from(COUNTER_MAX - frequency(access, now))
+            u64::from(COUNTER_MAX - frequency(access, now, tuning))
         }
         EvictionPolicy::AllKeysRandom | EvictionPolicy::VolatileRandom => random.next_u64(),
         EvictionPolicy::VolatileTtl => expires.map_or(0, |at| u64::MAX - at.0.max(0) as u64),
-        EvictionPolicy::NoEviction => 0,
+        EvictionPolicy::NoEviction | EvictionPolicy::AllKeysLrfu | EvictionPolicy::VolatileLrfu => {
+            0
+        }
     }
 }
 
@@ -190,18 +237,25 @@ mod tests {
     #[test]
     fn a_frequency_counter_grows_with_accesses_and_decays_by_one_a_minute() {
         let (policy, mut random) = (EvictionPolicy::AllKeysLfu, Random::new(1));
+        let tuning = EvictionTuning::default();
         let now = UnixMillis(1_700_000_000_000);
         let mut access = fresh(policy, now);
         for _ in 0..10_000 {
-            access = touched(policy, access, now, &mut random);
+            access = touched(policy, access, now, tuning, &mut random);
         }
-        let counter = frequency(access, now);
+        let counter = frequency(access, now, tuning);
         assert!((20..200).contains(&counter), "{counter}");
         assert_eq!(
-            frequency(access, UnixMillis(now.0 + 10 * MINUTE)),
+            frequency(access, UnixMillis(now.0 + 10 * MINUTE), tuning),
             counter - 10
         );
-        assert_eq!(frequency(access, UnixMillis(now.0 + 300 * MINUTE)), 0);
+        let late = UnixMillis(now.0 + 300 * MINUTE);
+        assert_eq!(frequency(access, late, tuning), 0);
+        let never = EvictionTuning {
+            lfu_decay_minutes: 0,
+            ..tuning
+        };
+        assert_eq!(frequency(access, late, never), counter);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 use crate::collection::CollectionSettings;
 use crate::entry::{Content, Entry};
 use crate::events::{Classes, Events};
-use crate::eviction::{self, EvictionPolicy};
+use crate::eviction::{self, EvictionPolicy, EvictionTuning};
 use crate::field_expiry::FieldExpiry;
 use crate::key::{Key, KeyPlace};
 use crate::key_hash::KeyHash;
+use crate::lrfu::Lrfu;
 use crate::random::Random;
 use crate::table::{At, Table};
 use crate::trash::Trash;
@@ -34,6 +35,7 @@ pub struct KeyspaceConfig {
     /// Bytes; 0 is no limit.
     pub maxmemory: u64,
     pub eviction: EvictionPolicy,
+    pub tuning: EvictionTuning,
 }
 
 /// Why a key went without a command asking for it.
@@ -95,6 +97,7 @@ pub struct Keyspace {
     pub(crate) fields: FieldExpiry,
     pub(crate) mean_ttl_ms: u64,
     pub(crate) eviction_hand: Hand,
+    pub(crate) lrfu: Lrfu,
     /// Slots whose table is on its way into another array.
     growing: Vec<Slot>,
     group_keys: [u32; GROUPS],
@@ -140,6 +143,7 @@ impl Keyspace {
             fields: FieldExpiry::default(),
             mean_ttl_ms: 0,
             eviction_hand: Hand::default(),
+            lrfu: Lrfu::default(),
             growing: Vec::new(),
             group_keys: [0; GROUPS],
             passive: false,
@@ -163,11 +167,18 @@ impl Keyspace {
 
     /// Bytes; 0 is no limit.
     pub fn set_maxmemory(&mut self, bytes: u64) {
-        self.config.maxmemory = bytes;
+        if bytes != self.config.maxmemory {
+            self.config.maxmemory = bytes;
+            self.lrfu.forget();
+        }
     }
 
-    pub fn set_eviction(&mut self, policy: EvictionPolicy) {
-        self.config.eviction = policy;
+    pub fn set_eviction(&mut self, policy: EvictionPolicy, tuning: EvictionTuning) {
+        if policy != self.config.eviction {
+            self.config.eviction = policy;
+            self.lrfu.forget();
+        }
+        self.config.tuning = tuning;
     }
 
     /// A passive keyspace (a replica's) answers as if expired keys were gone, but leaves their removal to the effects that come in.
@@ -195,7 +206,7 @@ impl Keyspace {
 
     /// Bytes of all data: tables, entries and collections by the allocator's size classes, the trash included.
     pub fn used_memory(&self) -> u64 {
-        self.used as u64
+        (self.used + self.lrfu.bytes()) as u64
     }
 
     pub fn stats(&self) -> Stats {
@@ -578,6 +589,11 @@ impl Keyspace {
     }
 
     pub(crate) fn evict(&mut self, found: Found) {
+        if self.config.eviction.is_lrfu() {
+            self.lrfu.prepare(self.config.maxmemory);
+            let access = self.entry(found).access();
+            self.lrfu.remember(found.hash, access);
+        }
         let key: Box<[u8]> = self.entry(found).key().into();
         self.stats.evicted += 1;
         self.events.say(Classes::EVICTED, "evicted", &key);
@@ -592,7 +608,14 @@ impl Keyspace {
         }
         let entry = self.tables[found.slot.index()].entry_mut(found.at);
         let before = entry.access();
-        let after = eviction::touched(self.config.eviction, before, now, &mut self.random);
+        let after = if self.config.eviction.is_lrfu() {
+            self.lrfu.touched(before)
+        } else {
+            let KeyspaceConfig {
+                eviction, tuning, ..
+            } = self.config;
+            eviction::touched(eviction, before, now, tuning, &mut self.random)
+        };
         if after != before {
             entry.set_access(after);
         }
@@ -686,10 +709,14 @@ impl Keyspace {
         now: UnixMillis,
     ) {
         self.events.say(Classes::NEW, "new", key);
-        let access = eviction::fresh(self.config.eviction, now);
         if let Some(due) = content.next_due() {
             self.reindex(slot, key, None, Some(due));
         }
+        let access = if self.config.eviction.is_lrfu() {
+            self.lrfu.fresh(hash, self.keys)
+        } else {
+            eviction::fresh(self.config.eviction, now)
+        };
         let entry = Entry::new(key, content, expires, access);
         self.used += entry.footprint();
         let table = &mut self.tables[slot.index()];

@@ -97,6 +97,8 @@ pub const POLICIES: &[&str] = &[
     "allkeys-lfu",
     "allkeys-random",
     "noeviction",
+    "volatile-lrfu",
+    "allkeys-lrfu",
 ];
 const PROTECTED: &[&str] = &["no", "yes", "local"];
 const SHUTDOWN: &[&str] = &["default", "save", "nosave", "now", "force"];
@@ -109,8 +111,8 @@ parameters! {
     MaxmemorySamples        "maxmemory-samples" ""               int(1, INT_MAX),                "5"           Live;
     MaxmemoryTenacity       "maxmemory-eviction-tenacity" ""     int(0, 100),                    "10"          Kept;
     MaxmemoryClients        "maxmemory-clients" ""               Kind::Signed(Signed { min: -100, max: i64::MAX, memory: true, percent: true }), "0" Live;
-    LfuLogFactor            "lfu-log-factor" ""                  INT,                            "10"          Kept;
-    LfuDecayTime            "lfu-decay-time" ""                  INT,                            "1"           Kept;
+    LfuLogFactor            "lfu-log-factor" ""                  INT,                            "10"          Live;
+    LfuDecayTime            "lfu-decay-time" ""                  INT,                            "1"           Live;
     ActiveExpireEffort      "active-expire-effort" ""            int(1, 10),                     "1"           Kept;
     LazyfreeLazyEviction    "lazyfree-lazy-eviction" ""          BOOL,                           "yes"         Kept;
     LazyfreeLazyExpire      "lazyfree-lazy-expire" ""            BOOL,                           "yes"         Kept;

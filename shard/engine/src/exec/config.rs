@@ -1,7 +1,7 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE.
 
-use larder_store::EvictionPolicy;
 use larder_store::collection::{CollectionSettings, EncodingNames, ListPackedMax};
+use larder_store::{EvictionPolicy, EvictionTuning};
 use larder_wire::Refusal;
 
 use crate::config::Parameter;
@@ -79,7 +79,12 @@ impl Node {
         let policy = EvictionPolicy::from_word(word.as_bytes()).unwrap_or_else(|| {
             panic!("the table of parameters lets {word} pass, the store has no such policy")
         });
-        self.databases.set_eviction(policy);
+        let tuning = EvictionTuning {
+            samples: self.config.int(Parameter::MaxmemorySamples) as usize,
+            lfu_log_factor: self.config.int(Parameter::LfuLogFactor) as u64,
+            lfu_decay_minutes: self.config.int(Parameter::LfuDecayTime) as u32,
+        };
+        self.databases.set_eviction(policy, tuning);
         self.databases.set_collections(self.collection_settings());
         self.apply_notify();
     }

@@ -98,7 +98,7 @@ pub fn restore(call: &mut Call<'_>) -> Result<(), Refusal> {
     call.keyspace.insert(key, value, expires, call.now);
     if let Some(idle) = options.idle_seconds {
         let access = eviction::idle_since(idle, call.now);
-        if !call.keyspace.config().eviction.is_lfu() {
+        if call.keyspace.config().eviction.keeps_idle_time() {
             call.keyspace.set_access(key, access, call.now);
         }
     }

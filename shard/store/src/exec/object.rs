@@ -59,10 +59,15 @@ pub fn refcount(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 pub fn idletime(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let (key, lfu) = (call.key(2), call.keyspace.config().eviction.is_lfu());
+    let (key, policy) = (call.key(2), call.keyspace.config().eviction);
     match call.keyspace.inspect(key, call.now).map(Entry::access) {
         None => call.reply.null(),
-        Some(_) if lfu => {
+        Some(_) if policy.is_lrfu() => {
+            return Err(Refusal::fixed(
+                "ERR An LRFU maxmemory policy is selected, idle time not tracked.",
+            ));
+        }
+        Some(_) if policy.is_lfu() => {
             return Err(Refusal::fixed(
                 "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
             ));
@@ -76,11 +81,15 @@ pub fn idletime(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 pub fn freq(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let (key, lfu) = (call.key(2), call.keyspace.config().eviction.is_lfu());
+    let key = call.key(2);
+    let (policy, tuning) = (
+        call.keyspace.config().eviction,
+        call.keyspace.config().tuning,
+    );
     match call.keyspace.inspect(key, call.now).map(Entry::access) {
         None => call.reply.null(),
-        Some(access) if lfu => {
-            let frequency = eviction::frequency(access, call.now);
+        Some(access) if policy.is_lfu() => {
+            let frequency = eviction::frequency(access, call.now, tuning);
             call.reply.int(frequency.into());
         }
         Some(_) => {

@@ -1,0 +1,355 @@
+//! Small blocks in steps of 8 bytes: the allocator's own steps would waste 8 bytes of an entry on average.
+//!
+//! ```text
+//! chunk (256 KiB, from the allocator) = 64 pages of 4 KiB; a page = its header, then blocks of one size
+//! ```
+//! A page is found from a block's address; it is in the list of its size while it has a free block, and goes back to its chunk when it has no
+//! used one; any size may take it next. Chunks without a used page go back to the allocator, but for one.
+//!
+//! One set of slabs a thread. Invariants: (1) a block is freed on the thread that allocated it, which holds because its owner is not
+//! `Send`; (2) `Page::free` and what it leads to are free blocks of that page, each once; (3) a page is in the list of its size
+//! exactly while `0 < used < capacity`.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
+use std::ptr::{NonNull, null_mut};
+
+/// Largest block, in bytes.
+pub(super) const BLOCK_BYTES_MAX: usize = 256;
+const STEP_BYTES: usize = 8;
+const SIZES: usize = BLOCK_BYTES_MAX / STEP_BYTES;
+const PAGE_BYTES: usize = 4096;
+const CHUNK_PAGES: usize = 64;
+const HEADER_BYTES: usize = size_of::<Page>();
+
+const _: () = assert!(HEADER_BYTES == 32 && HEADER_BYTES.is_multiple_of(STEP_BYTES));
+
+#[repr(C)]
+struct Page {
+    previous: *mut Page,
+    next: *mut Page,
+    chunk: u32,
+    /// The first free block, in steps from the page's start; 0 is none. The first two bytes of a free block lead to the next one.
+    free: u16,
+    /// Where blocks begin that were never used, in steps.
+    untouched: u16,
+    used: u16,
+    /// Block size in steps.
+    steps: u16,
+}
+
+struct Chunk {
+    base: *mut u8,
+    /// One bit a page.
+    free: u64,
+    /// Where it stands in `Slabs::open`.
+    open_at: u32,
+}
+
+struct Slabs {
+    /// Pages with free blocks, by block size.
+    partial: [*mut Page; SIZES],
+    chunks: ManuallyDrop<Vec<Chunk>>,
+    /// Chunks with free pages.
+    open: ManuallyDrop<Vec<u32>>,
+    /// Places in `chunks` that are nobody's.
+    vacant: ManuallyDrop<Vec<u32>>,
+    /// Chunks in `open` with nothing but free pages.
+    idle: usize,
+}
+
+thread_local! {
+    // Nothing to drop: entries may outlive other thread-locals.
+    static SLABS: UnsafeCell<Slabs> = const { UnsafeCell::new(Slabs {
+        partial: [null_mut(); SIZES],
+        chunks: ManuallyDrop::new(Vec::new()),
+        open: ManuallyDrop::new(Vec::new()),
+        vacant: ManuallyDrop::new(Vec::new()),
+        idle: 0,
+    }) };
+}
+
+const fn capacity(steps: usize) -> usize {
+    (PAGE_BYTES - HEADER_BYTES) / (steps * STEP_BYTES)
+}
+
+/// Bytes that a block takes with its share of a full page, by block size in steps, less one.
+const COSTS: [u16; SIZES] = {
+    let mut costs = [0; SIZES];
+    let mut at = 0;
+    while at < SIZES {
+        costs[at] = PAGE_BYTES.div_ceil(capacity(at + 1)) as u16;
+        at += 1;
+    }
+    costs
+};
+
+fn chunk_layout() -> Layout {
+    Layout::from_size_align(CHUNK_PAGES * PAGE_BYTES, PAGE_BYTES)
+        .expect("the alignment is a power of two")
+}
+
+/// Bytes of the block that serves `size`, which is at most [`BLOCK_BYTES_MAX`].
+#[inline]
+pub(super) fn block_bytes(size: usize) -> usize {
+    size.max(1).next_multiple_of(STEP_BYTES)
+}
+
+/// What such a block costs.
+#[inline]
+pub(super) fn cost(size: usize) -> usize {
+    usize::from(COSTS[block_bytes(size) / STEP_BYTES - 1])
+}
+
+/// A block for `size` bytes (at most [`BLOCK_BYTES_MAX`]), aligned to 8; not initialised.
+#[inline]
+pub(super) fn take(size: usize) -> NonNull<u8> {
+    debug_assert!(size <= BLOCK_BYTES_MAX);
+    // SAFETY: the slabs are this thread's, and nothing that runs here comes back to them.
+    SLABS.with(|slabs| unsafe { (*slabs.get()).take(block_bytes(size) / STEP_BYTES) })
+}
+
+/// Gives a block back.
+///
+/// # Safety
+/// `block` came from [`take`] on this thread, and nobody uses it any more.
+#[inline]
+pub(super) unsafe fn give(block: NonNull<u8>) {
+    // SAFETY: as in `take`; the rest is the caller's promise.
+    SLABS.with(|slabs| unsafe { (*slabs.get()).give(block.as_ptr()) });
+}
+
+impl Slabs {
+    /// # Safety
+    /// `steps` is a block size in `1..=SIZES`.
+    #[inline]
+    unsafe fn take(&mut self, steps: usize) -> NonNull<u8> {
+        // SAFETY: a page in a list has a free block (invariant 3): on its free list or, when that is empty, untouched.
+        unsafe {
+            let mut page = self.partial[steps - 1];
+            if page.is_null() {
+                page = self.open_page(steps);
+            }
+            let block;
+            if (*page).free != 0 {
+                block = page
+                    .cast::<u8>()
+                    .add(usize::from((*page).free) * STEP_BYTES);
+                (*page).free = block.cast::<u16>().read();
+            } else {
+                let at = usize::from((*page).untouched);
+                block = page.cast::<u8>().add(at * STEP_BYTES);
+                (*page).untouched = (at + steps) as u16;
+            }
+            (*page).used += 1;
+            if usize::from((*page).used) == capacity(steps) {
+                self.unlink(page);
+            }
+            NonNull::new_unchecked(block)
+        }
+    }
+
+    /// # Safety
+    /// See [`give`].
+    #[inline]
+    unsafe fn give(&mut self, block: *mut u8) {
+        // SAFETY: blocks lie in pages that are aligned to their size, behind a header that is in place while a block is used.
+        unsafe {
+            let offset = block.addr() & (PAGE_BYTES - 1);
+            let page = block.sub(offset).cast::<Page>();
+            let steps = usize::from((*page).steps);
+            let was_full = usize::from((*page).used) == capacity(steps);
+            block.cast::<u16>().write((*page).free);
+            (*page).free = (offset / STEP_BYTES) as u16;
+            (*page).used -= 1;
+            if was_full {
+                self.link(page);
+            }
+            if (*page).used == 0 {
+                self.unlink(page);
+                self.close_page(page);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The page is in no list.
+    unsafe fn link(&mut self, page: *mut Page) {
+        // SAFETY: pages in lists are alive.
+        unsafe {
+            let first = &mut self.partial[usize::from((*page).steps) - 1];
+            (*page).previous = null_mut();
+            (*page).next = *first;
+            if !first.is_null() {
+                (**first).previous = page;
+            }
+            *first = page;
+        }
+    }
+
+    /// # Safety
+    /// The page is in the list of its size.
+    unsafe fn unlink(&mut self, page: *mut Page) {
+        // SAFETY: its neighbours are alive.
+        unsafe {
+            let (previous, next) = ((*page).previous, (*page).next);
+            if previous.is_null() {
+                self.partial[usize::from((*page).steps) - 1] = next;
+            } else {
+                (*previous).next = next;
+            }
+            if !next.is_null() {
+                (*next).previous = previous;
+            }
+        }
+    }
+
+    /// A page of a chunk, in the list of its size.
+    #[cold]
+    fn open_page(&mut self, steps: usize) -> *mut Page {
+        let id = match self.open.last() {
+            Some(&id) => id,
+            None => self.add_chunk(),
+        };
+        let chunk = &mut self.chunks[id as usize];
+        self.idle -= usize::from(chunk.free == u64::MAX);
+        let index = chunk.free.trailing_zeros() as usize;
+        chunk.free &= chunk.free - 1;
+        let base = chunk.base;
+        if chunk.free == 0 {
+            self.shut(id);
+        }
+        // SAFETY: the page lies in its chunk, and was free.
+        unsafe {
+            let page = base.add(index * PAGE_BYTES).cast::<Page>();
+            page.write(Page {
+                previous: null_mut(),
+                next: null_mut(),
+                chunk: id,
+                free: 0,
+                untouched: (HEADER_BYTES / STEP_BYTES) as u16,
+                used: 0,
+                steps: steps as u16,
+            });
+            self.link(page);
+            page
+        }
+    }
+
+    /// # Safety
+    /// The page has no used block and is in no list.
+    #[cold]
+    unsafe fn close_page(&mut self, page: *mut Page) {
+        // SAFETY: the header is in place.
+        let id = unsafe { (*page).chunk };
+        let chunk = &mut self.chunks[id as usize];
+        let index = (page.addr() - chunk.base.addr()) / PAGE_BYTES;
+        if chunk.free == 0 {
+            chunk.open_at = self.open.len() as u32;
+            self.open.push(id);
+        }
+        chunk.free |= 1 << index;
+        if chunk.free == u64::MAX {
+            if self.idle == 0 {
+                self.idle = 1;
+            } else {
+                self.remove_chunk(id);
+            }
+        }
+    }
+
+    fn add_chunk(&mut self) -> u32 {
+        let layout = chunk_layout();
+        // SAFETY: the layout is not empty.
+        let base = unsafe { alloc(layout) };
+        if base.is_null() {
+            handle_alloc_error(layout)
+        }
+        let chunk = Chunk {
+            base,
+            free: u64::MAX,
+            open_at: self.open.len() as u32,
+        };
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.chunks[id as usize] = chunk;
+                id
+            }
+            None => {
+                self.chunks.push(chunk);
+                (self.chunks.len() - 1) as u32
+            }
+        };
+        self.open.push(id);
+        self.idle += 1;
+        id
+    }
+
+    fn remove_chunk(&mut self, id: u32) {
+        self.shut(id);
+        let base = self.chunks[id as usize].base;
+        self.chunks[id as usize].base = null_mut();
+        self.vacant.push(id);
+        // SAFETY: it came from `add_chunk` with this layout, and all of its pages are free.
+        unsafe { dealloc(base, chunk_layout()) };
+    }
+
+    /// Takes a chunk out of those that have free pages.
+    fn shut(&mut self, id: u32) {
+        let at = self.chunks[id as usize].open_at;
+        self.open.swap_remove(at as usize);
+        if let Some(&moved) = self.open.get(at as usize) {
+            self.chunks[moved as usize].open_at = at;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn blocks_never_overlap_and_chunks_go_back() {
+        let mut random = Random::new(7);
+        let mut held: Vec<(NonNull<u8>, usize, u8)> = Vec::new();
+        for round in 0..200_000_usize {
+            let grows = round < 100_000;
+            if held.is_empty() || random.below(10) < if grows { 6 } else { 3 } {
+                let size = 1 + random.below(BLOCK_BYTES_MAX);
+                let (block, mark) = (take(size), round as u8);
+                // SAFETY: the block has `size` bytes.
+                unsafe { block.as_ptr().write_bytes(mark, size) };
+                assert!(block.addr().get().is_multiple_of(STEP_BYTES));
+                held.push((block, size, mark));
+            } else {
+                let at = random.below(held.len());
+                let (block, size, mark) = held.swap_remove(at);
+                // SAFETY: the block is held, and its bytes were written.
+                unsafe {
+                    let bytes = std::slice::from_raw_parts(block.as_ptr(), size);
+                    assert!(bytes.iter().all(|byte| *byte == mark));
+                    give(block);
+                }
+            }
+        }
+        for (block, ..) in held {
+            // SAFETY: each was taken once.
+            unsafe { give(block) };
+        }
+        // SAFETY: nothing else uses the slabs of this thread now.
+        SLABS.with(|slabs| unsafe {
+            let slabs = &*slabs.get();
+            assert!(slabs.partial.iter().all(|page| page.is_null()));
+            assert_eq!((slabs.open.len(), slabs.idle), (1, 1));
+        });
+    }
+
+    #[test]
+    fn a_block_costs_its_share_of_the_page() {
+        assert_eq!((cost(54), cost(56), cost(57)), (57, 57, 66));
+        assert_eq!(cost(1), 9);
+        assert_eq!(cost(BLOCK_BYTES_MAX), 274);
+    }
+}
