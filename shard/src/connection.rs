@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use larder_engine::ahead::Look;
+use larder_engine::limits::REPLY_BUFFER_BYTES;
 use larder_engine::{Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
 use larder_wire::Attempt;
@@ -162,12 +163,22 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         loop {
             self.session.client.set_bell(cx.waker());
+            if self.session.client.is_killed() {
+                // Who is let go may have stopped reading: it gets what the socket takes at once.
+                if !self.session.client.is_overrun()
+                    && let Poll::Ready(written) = self.poll_write_owed(cx)
+                {
+                    written?;
+                }
+                return Poll::Ready(Ok(Next::Close));
+            }
             ready!(self.poll_write_owed(cx))?;
             if self.session.client.has_post() {
                 self.session.client.take_post(&mut self.owed);
+                self.count_owed();
                 continue;
             }
-            if self.closing || self.session.client.is_killed() {
+            if self.closing {
                 return Poll::Ready(Ok(Next::Close));
             }
             let after = if self.session.client.is_blocked() {
@@ -276,6 +287,8 @@ impl Connection {
         let (clock, started) = self.shared.clocks.read();
         node.stats.net_input_bytes.add(arrived as u64);
         let mut ahead = node.take_ahead();
+        let bulk_bytes_max = node.clients.limits().bulk_bytes_max.get();
+        self.scanner.set_bulk_bytes_max(bulk_bytes_max);
         let mut at = 0;
         let mut looked_from = 0;
         let after = loop {
@@ -317,6 +330,10 @@ impl Connection {
             if self.session.client.has_post() {
                 self.session.client.take_post(out);
             }
+            if out.len() > REPLY_BUFFER_BYTES && self.session.client.is_beyond_limit(out.len()) {
+                self.session.client.overrun();
+                break After::Close;
+            }
             match outcome {
                 Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
                 Outcome::Done | Outcome::Held => {}
@@ -339,9 +356,19 @@ impl Connection {
         node.put_ahead(ahead);
         let took = started.elapsed().as_nanos() as u64;
         node.batch_took(took);
-        node.end_batch();
         self.session.client.query_bytes.set(input.len() - at);
+        node.end_batch(&self.session);
         self.shared.pass_releases_on(&node);
+        let queued = self.session.multi.as_ref().map_or(0, |multi| multi.bytes);
+        if input.len() - at + queued > node.clients.limits().query_bytes_max.get() {
+            return (at, After::Close);
+        }
+        if self.session.client.is_overrun() {
+            out.clear();
+            self.owed.clear();
+            self.owed_at = 0;
+            return (at, After::Close);
+        }
         (at, after)
     }
 
@@ -363,15 +390,17 @@ impl Connection {
         {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.session
-            .client
-            .output_bytes
-            .set(self.owed.len() - self.owed_at);
+        self.count_owed();
         out.clear();
         if out.capacity() > SCRATCH_KEPT_BYTES_MAX {
             *out = Vec::new();
         }
         Ok(())
+    }
+
+    fn count_owed(&self) {
+        let owed = self.owed.len() - self.owed_at;
+        self.session.client.output_bytes.set(owed);
     }
 
     fn poll_write_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -382,6 +411,7 @@ impl Connection {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.owed_at += written;
+            self.count_owed();
             let node = self.shared.node.borrow();
             node.stats.net_output_bytes.add(written as u64);
         }

@@ -40,8 +40,22 @@ fn a_node_answers_random_commands_as_redis_does() {
     let pair = Pair {
         redis: redis.addr(),
         larder: node.addr(),
+        hears_events: false,
     };
     compare(&pair, &Commands::executed(), seeds(SEEDS));
+}
+
+/// Other than the first, this finds the same cases with somebody listening, on fewer seeds.
+#[test]
+fn a_node_tells_of_random_commands_what_redis_tells() {
+    let redis = RedisServer::start_with(REDIS_ARGS);
+    let node = Standalone::start();
+    let pair = Pair {
+        redis: redis.addr(),
+        larder: node.addr(),
+        hears_events: true,
+    };
+    compare(&pair, &Commands::executed(), seeds(SEEDS / 3));
 }
 
 /// What the test itself takes for a difference must not be one between two Redis servers.
@@ -54,6 +68,7 @@ fn two_redis_servers_never_differ() {
     let pair = Pair {
         redis: one.addr(),
         larder: other.addr(),
+        hears_events: false,
     };
     compare(&pair, &Commands::those(|_| true), 1..=5);
 }

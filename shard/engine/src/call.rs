@@ -65,10 +65,15 @@ impl Node {
         if observed {
             self.before_observed(session, out);
         }
-        let mark = out.len();
         let skip = session.reply_mode == ReplyMode::SkipNext;
         session.client.active_ms.set(clock.mono_ms);
-        let outcome = match self.admit(session, &request, known, clock) {
+        let admitted = self.admit(session, &request, known, clock);
+        if observed {
+            // What was evicted to make room is told before the reply.
+            session.client.take_post(out);
+        }
+        let mark = out.len();
+        let outcome = match admitted {
             Ok(Admitted::Run(id, first_key)) => {
                 self.run(session, id, request, first_key, clock, out)
             }

@@ -16,6 +16,7 @@ use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
 
 use crate::acl::User;
+use crate::limits::{Limits, REPLY_BUFFER_BYTES};
 use crate::pubsub::{Subscriptions, Topic};
 use crate::tracking::Mode;
 
@@ -52,7 +53,18 @@ pub struct Client {
     /// Bytes of half-arrived requests and of replies not yet taken.
     pub query_bytes: Cell<usize>,
     pub output_bytes: Cell<usize>,
+    /// What its session holds beside: a queued transaction, watched keys, in bytes.
+    pub session_bytes: Cell<usize>,
+    /// What it may leave unread beside its class's limit, in bytes.
+    pub(crate) allowed_bytes: Cell<usize>,
+    /// Since when it leaves more unread than its soft limit, in monotonic milliseconds.
+    pub(crate) soft_since_ms: Cell<Option<u64>>,
+    /// What it was last counted for, in bytes.
+    pub(crate) counted_bytes: Cell<usize>,
+    pub(crate) limits: Rc<Limits>,
     killed: Cell<bool>,
+    /// It has left too much unread: what there is for it is dropped.
+    overrun: Cell<bool>,
     /// A command of the client waits for something to happen: no further one is executed.
     blocked: Cell<bool>,
     /// What it listens to; [`PubSub`](crate::pubsub::PubSub) alone changes them.
@@ -69,7 +81,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// To be closed as soon as its present batch is answered.
+    /// To be closed as soon as its present batch is answered; what the other end does not take then is lost.
     pub fn kill(&self) {
         self.killed.set(true);
         self.ring();
@@ -77,6 +89,9 @@ impl Client {
 
     /// Writes to the outbox, in the client's protocol, and wakes whoever serves it.
     pub fn post(&self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        if self.overrun.get() {
+            return;
+        }
         let protocol = if self.resp3.get() {
             Protocol::Resp3
         } else {
@@ -86,13 +101,33 @@ impl Client {
             &mut self.outbox.borrow_mut(),
             protocol,
         ));
+        self.limit_post();
         self.ring();
     }
 
     /// The same with bytes that are written already, in the client's protocol.
     pub fn post_bytes(&self, bytes: &[u8]) {
+        if self.overrun.get() {
+            return;
+        }
         self.outbox.borrow_mut().extend_from_slice(bytes);
+        self.limit_post();
         self.ring();
+    }
+
+    pub(crate) fn posted_bytes(&self) -> usize {
+        self.outbox.borrow().len()
+    }
+
+    /// To be closed at once: whatever it was to get is dropped.
+    pub fn overrun(&self) {
+        self.overrun.set(true);
+        self.outbox.replace(Vec::new());
+        self.kill();
+    }
+
+    pub fn is_overrun(&self) -> bool {
+        self.overrun.get()
     }
 
     pub fn has_post(&self) -> bool {
@@ -192,10 +227,12 @@ impl Client {
             .get()
             .map_or("NULL", |id| command::spec(id).name);
         let subscribed = |topic| self.subscriptions.borrow().len(topic);
+        let unread = self.unread_bytes();
+        let backlog = unread.saturating_sub(REPLY_BUFFER_BYTES);
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -210,8 +247,10 @@ impl Client {
             self.watched.get(),
             self.query_bytes.get(),
             self.queued.get().map_or(0, |_| self.queued_bytes.get()),
-            self.output_bytes.get(),
-            self.query_bytes.get() + self.output_bytes.get() + size_of::<Client>(),
+            unread - backlog,
+            backlog.div_ceil(REPLY_BUFFER_BYTES),
+            backlog,
+            self.memory(),
             String::from_utf8_lossy(self.user().name()),
             self.redirect(),
             if self.resp3.get() { 3 } else { 2 },
@@ -225,6 +264,7 @@ impl Client {
 #[derive(Debug, Default)]
 pub struct Clients {
     by_id: BTreeMap<u64, Rc<Client>>,
+    pub(crate) limits: Rc<Limits>,
     last_id: u64,
 }
 
@@ -261,7 +301,13 @@ impl Clients {
             feeding: Cell::new(false),
             query_bytes: Cell::new(0),
             output_bytes: Cell::new(0),
+            session_bytes: Cell::new(0),
+            allowed_bytes: Cell::new(0),
+            soft_since_ms: Cell::new(None),
+            counted_bytes: Cell::new(0),
+            limits: Rc::clone(&self.limits),
             killed: Cell::new(false),
+            overrun: Cell::new(false),
             blocked: Cell::new(false),
             subscriptions: RefCell::default(),
             subscriber: Cell::new(false),
@@ -276,16 +322,23 @@ impl Clients {
     }
 
     pub fn remove(&mut self, id: u64) {
-        self.by_id.remove(&id);
+        if let Some(client) = self.by_id.remove(&id) {
+            client.uncount_memory();
+        }
+    }
+
+    /// The limits that all of them share.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub fn get(&self, id: u64) -> Option<&Rc<Client>> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).filter(|client| !client.is_killed())
     }
 
-    /// By ascending id.
+    /// By ascending id; those that were killed are left out.
     pub fn iter(&self) -> impl Iterator<Item = &Rc<Client>> {
-        self.by_id.values()
+        self.by_id.values().filter(|client| !client.is_killed())
     }
 
     pub fn len(&self) -> usize {

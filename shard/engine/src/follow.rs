@@ -94,6 +94,8 @@ pub fn sync(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     out.extend_from_slice(&snapshot);
     let client = Rc::clone(&turn.session.client);
     client.feeding.set(true);
+    // The snapshot is no backlog.
+    client.allowed_bytes.set(snapshot.len());
     let followers = &mut turn.node.followers;
     followers.forget(&client);
     followers.clients.push(client);

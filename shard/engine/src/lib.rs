@@ -21,6 +21,7 @@ pub mod dispatch;
 pub mod exec;
 pub mod feed;
 pub mod follow;
+pub mod limits;
 mod monitor;
 pub mod node;
 mod notify;

@@ -219,6 +219,7 @@ impl Node {
                 }
             }
         }
+        session.watched_key_bytes = 0;
         session.client.watched.set(0);
         session.client.watch_broken.set(false);
     }

@@ -76,10 +76,11 @@ impl Node {
         }
     }
 
-    /// At the end of a batch of requests, and of a step of background work.
+    /// At the end of a batch of requests.
     #[inline]
-    pub fn end_batch(&mut self) {
+    pub fn end_batch(&mut self, session: &Session) {
         self.tracking.broadcast(&self.clients);
         self.follow_singly();
+        self.settle_memory(session);
     }
 }

@@ -44,6 +44,9 @@ impl Topic {
 }
 
 type Name = Rc<[u8]>;
+
+/// What a subscription takes beside its name, about.
+const NAME_BYTES: usize = 64;
 /// The clients of one topic, by id.
 type Listeners = BTreeMap<u64, Rc<Client>>;
 
@@ -52,6 +55,7 @@ type Listeners = BTreeMap<u64, Rc<Client>>;
 pub struct Subscriptions {
     names: [BTreeMap<Name, u64>; 3],
     last: u64,
+    bytes: usize,
 }
 
 impl Subscriptions {
@@ -80,9 +84,7 @@ impl Subscriptions {
 
     /// Bytes that they hold, about.
     pub fn bytes(&self) -> usize {
-        let each = size_of::<Name>() + 3 * size_of::<u64>();
-        let names = self.names.iter().flat_map(BTreeMap::keys);
-        names.map(|name| name.len() + each).sum()
+        self.bytes
     }
 
     fn add(&mut self, topic: Topic, name: &[u8]) -> Option<Name> {
@@ -92,12 +94,17 @@ impl Subscriptions {
         }
         let name: Name = name.into();
         self.last += 1;
+        self.bytes += name.len() + NAME_BYTES;
         names.insert(Rc::clone(&name), self.last);
         Some(name)
     }
 
     fn remove(&mut self, topic: Topic, name: &[u8]) -> bool {
-        self.names[topic as usize].remove(name).is_some()
+        let removed = self.names[topic as usize].remove(name).is_some();
+        if removed {
+            self.bytes -= name.len() + NAME_BYTES;
+        }
+        removed
     }
 }
 

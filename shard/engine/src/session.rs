@@ -54,6 +54,8 @@ pub struct Session {
     pub in_exec: bool,
     /// Watched keys, and whether each existed when WATCH came.
     pub watches: Vec<(Db, Box<[u8]>, bool)>,
+    /// Their names, in bytes.
+    pub(crate) watched_key_bytes: usize,
     /// When the request at hand was first held, in monotonic milliseconds.
     pub held_since: Option<u64>,
 }
@@ -74,6 +76,7 @@ impl Session {
             multi: None,
             in_exec: false,
             watches: Vec::new(),
+            watched_key_bytes: 0,
             held_since: None,
         }
     }
@@ -114,6 +117,12 @@ impl Session {
     pub fn set_readonly(&mut self, readonly: bool) {
         self.readonly = readonly;
         self.client.readonly.set(readonly);
+    }
+
+    /// What watched keys take, in bytes.
+    pub(crate) fn watched_bytes(&self) -> usize {
+        let each = size_of::<(Db, Box<[u8]>, bool)>();
+        self.watched_key_bytes + self.watches.len() * 2 * each
     }
 
     /// A command was refused before it ran or was queued: its transaction will not run.

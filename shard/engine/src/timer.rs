@@ -35,7 +35,8 @@ impl Node {
             more |= self.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
         }
         self.settle_gone(clock);
-        self.end_batch();
+        self.tracking.broadcast(&self.clients);
+        self.follow_singly();
         more
     }
 
@@ -49,6 +50,7 @@ impl Node {
             self.release();
         }
         self.let_go_of_feeds(clock);
+        self.limit_clients(clock);
         if self.ownership.any_waits() {
             // The waits for a map are bounded: whoever waits too long is told so when called again.
             self.release();
@@ -70,7 +72,12 @@ impl Node {
         }
         for client in self.clients.iter() {
             let idle_ms = clock.mono_ms.saturating_sub(client.active_ms.get());
-            if idle_ms > seconds * 1000 && !client.trust.get().has_control() {
+            let exempt = client.trust.get().has_control()
+                || client.feeding.get()
+                || client.monitor.get()
+                || client.subscriber.get()
+                || client.is_blocked();
+            if idle_ms > seconds * 1000 && !exempt {
                 client.kill();
             }
         }

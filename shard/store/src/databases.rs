@@ -36,6 +36,7 @@ pub struct Databases {
     visible: Option<SlotSet>,
     passive: bool,
     events: Classes,
+    string_bytes_max: usize,
     /// Counts of those that were given back.
     retired: Stats,
     /// Whose turn it is to expire first.
@@ -60,6 +61,7 @@ impl Databases {
             visible: None,
             passive: false,
             events: Classes::NONE,
+            string_bytes_max: first.string_bytes_max(),
             retired: Stats::default(),
             expiry_turn: Db::ZERO,
             random: Random::new(config.random_seed),
@@ -81,6 +83,7 @@ impl Databases {
         space.set_visible(self.visible.clone());
         space.set_passive(self.passive);
         space.events.set_wanted(self.events);
+        space.set_string_bytes_max(self.string_bytes_max);
         self.put(db, space);
     }
 
@@ -187,6 +190,13 @@ impl Databases {
     pub fn set_passive(&mut self, passive: bool) {
         self.passive = passive;
         self.iter_mut().for_each(|space| space.set_passive(passive));
+    }
+
+    /// Longest string that commands make, in bytes.
+    pub fn set_string_bytes_max(&mut self, bytes: usize) {
+        self.string_bytes_max = bytes;
+        self.iter_mut()
+            .for_each(|space| space.set_string_bytes_max(bytes));
     }
 
     /// Events of which classes are kept for [`Databases::take_events`].

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use larder_wire::resp::limits::BULK_BYTES_MAX;
 use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
 use crate::collection::CollectionSettings;
@@ -102,6 +103,8 @@ pub struct Keyspace {
     growing: Vec<Slot>,
     group_keys: [u32; GROUPS],
     passive: bool,
+    /// Longest string that commands make, in bytes.
+    string_bytes_max: usize,
     /// Reads are no accesses.
     quiet: bool,
     stats: Stats,
@@ -147,6 +150,7 @@ impl Keyspace {
             growing: Vec::new(),
             group_keys: [0; GROUPS],
             passive: false,
+            string_bytes_max: BULK_BYTES_MAX,
             quiet: false,
             stats: Stats::default(),
         }
@@ -184,6 +188,14 @@ impl Keyspace {
     /// A passive keyspace (a replica's) answers as if expired keys were gone, but leaves their removal to the effects that come in.
     pub fn set_passive(&mut self, passive: bool) {
         self.passive = passive;
+    }
+
+    pub fn set_string_bytes_max(&mut self, bytes: usize) {
+        self.string_bytes_max = bytes;
+    }
+
+    pub fn string_bytes_max(&self) -> usize {
+        self.string_bytes_max
     }
 
     pub fn is_passive(&self) -> bool {
@@ -241,6 +253,17 @@ impl Keyspace {
         }
         self.touch(found, now);
         expect_kind(self.entry(found).value()).map(Some)
+    }
+
+    /// As [`Keyspace::read`], for a command that writes: neither an access nor a hit or a miss.
+    pub fn look<'k, T: Kind>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        now: UnixMillis,
+    ) -> Result<Option<&T>, Refusal> {
+        let found = self.locate(key.into(), now);
+        let value = found.map(|found| self.entry(found).value());
+        value.map(expect_kind).transpose()
     }
 
     /// As [`Keyspace::read`], without touching the key (an expired one is absent, not removed): so that several can

@@ -29,6 +29,8 @@ pub struct Difference {
 pub struct Pair {
     pub redis: SocketAddr,
     pub larder: SocketAddr,
+    /// What is told of keys (`notify-keyspace-events`) is compared, too.
+    pub hears_events: bool,
 }
 
 impl Pair {
@@ -36,7 +38,7 @@ impl Pair {
     pub fn run(&self, steps: &[Step]) -> Option<Difference> {
         let mut run = Run::start(self).unwrap_or_else(|error| panic!("a case begins: {error}"));
         for (at, step) in steps.iter().enumerate() {
-            if let Some(difference) = run.step(step) {
+            if let Some(difference) = run.step(step).or_else(|| run.compare_events(step)) {
                 return Some(Difference {
                     step: at,
                     ..difference
@@ -95,6 +97,8 @@ pub fn report(seed: u64, steps: &[Step], found: &Difference) -> String {
 struct Run {
     redis: Vec<Side>,
     larder: Vec<Side>,
+    /// Who hears of events at each server.
+    ears: Option<[Client; 2]>,
 }
 
 /// One connection to one server.
@@ -134,9 +138,13 @@ impl Run {
         let mut run = Run {
             redis: open(pair.redis)?,
             larder: open(pair.larder)?,
+            ears: None,
         };
         run.redis[0].client.ask(&["FLUSHALL"])?;
         run.larder[0].client.ask(&["FLUSHALL"])?;
+        if pair.hears_events {
+            run.ears = Some([listen(pair.redis)?, listen(pair.larder)?]);
+        }
         Ok(run)
     }
 
@@ -196,6 +204,25 @@ impl Run {
             None => None,
         };
         found
+    }
+
+    /// What was told of keys during a step. When a key is found to have expired is each server's own affair, and so is what follows
+    /// from it.
+    fn compare_events(&mut self, step: &Step) -> Option<Difference> {
+        let [redis, larder] = self.ears.as_mut()?;
+        let (theirs, ours) = (hear(redis), hear(larder));
+        let expired = |events: &[String]| events.iter().any(|event| event.contains("expired"));
+        if theirs == ours || expired(&theirs) || expired(&ours) {
+            return None;
+        }
+        let told = |events: Vec<String>| {
+            Reply::Array(events.iter().map(|event| Reply::bulk(event)).collect())
+        };
+        Some(differ(
+            format!("events of {step}"),
+            told(theirs),
+            told(ours),
+        ))
     }
 
     fn cross(&mut self, from: &[u8], to: &[u8]) -> Option<Difference> {
@@ -271,6 +298,31 @@ impl Run {
         [request("TYPE", &[]), read, request("PTTL", &[])]
             .iter()
             .find_map(|args| self.request(0, args))
+    }
+}
+
+/// A client that hears of all events.
+fn listen(addr: SocketAddr) -> io::Result<Client> {
+    let mut client = Client::connect(addr)?;
+    client.ask(&["CONFIG", "SET", "notify-keyspace-events", "KEAnm"])?;
+    client.ask(&["PSUBSCRIBE", "__key*"])?;
+    Ok(client)
+}
+
+/// The messages up to now, channel and content.
+fn hear(client: &mut Client) -> Vec<String> {
+    let mut heard = Vec::new();
+    if let Err(error) = client.send(&["PING"]) {
+        return vec![format!("(connection broken: {})", error.kind())];
+    }
+    loop {
+        match client.read().map(|message| message.items()) {
+            Ok(items) => match items.as_slice() {
+                [_, _, channel, content] => heard.push(format!("{channel} {content}")),
+                _ => return heard,
+            },
+            Err(error) => return vec![format!("(connection broken: {})", error.kind())],
+        }
     }
 }
 

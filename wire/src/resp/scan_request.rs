@@ -100,6 +100,7 @@ pub struct RequestScanner {
     /// An inline request written as the array that it means; empty when the request was an array.
     array: Vec<u8>,
     authenticated: bool,
+    bulk_bytes_max: usize,
 }
 
 impl Default for RequestScanner {
@@ -113,6 +114,7 @@ impl Default for RequestScanner {
             args: Vec::new(),
             array: Vec::new(),
             authenticated: true,
+            bulk_bytes_max: BULK_BYTES_MAX,
         }
     }
 }
@@ -125,6 +127,12 @@ impl RequestScanner {
     /// A client that has to authenticate and has not yet may send small requests only.
     pub fn set_authenticated(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
+    }
+
+    /// The longest argument that is taken, in bytes; [`BULK_BYTES_MAX`] at first.
+    #[inline]
+    pub fn set_bulk_bytes_max(&mut self, max: usize) {
+        self.bulk_bytes_max = max;
     }
 
     /// Looks for the end of the request that starts at `buf[0]`. While it says `Incomplete`, the
@@ -261,7 +269,7 @@ impl RequestScanner {
                 None => return Ok(None),
             },
         };
-        if len > BULK_BYTES_MAX {
+        if len > self.bulk_bytes_max {
             return Err(ProtocolError::BulkLength);
         }
         if !self.authenticated && len > UNAUTHENTICATED_BULK_BYTES_MAX {

@@ -87,6 +87,7 @@ impl Node {
         self.databases.set_eviction(policy, tuning);
         self.databases.set_collections(self.collection_settings());
         self.apply_notify();
+        self.apply_limits();
     }
 
     fn collection_settings(&self) -> CollectionSettings {

@@ -49,6 +49,7 @@ pub fn watch(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         let exists = turn.node.databases.at(db).is_there(key, now);
         turn.node.settle_gone(turn.clock);
         turn.session.watches.push((db, key.into(), exists));
+        turn.session.watched_key_bytes += 2 * key.len();
         let watchers = turn.node.watched.entry((db, key.into())).or_default();
         watchers.push(Rc::clone(&turn.session.client));
     }

@@ -235,8 +235,8 @@ fn parse(call: &Call<'_>) -> Result<Vec<Step>, Refusal> {
         };
         let width = Width::parse(request.arg(at + 1))?;
         let offset = match request.arg(at + 2) {
-            [b'#', digits @ ..] => bit_offset(digits, i64::from(width.bits))?,
-            digits => bit_offset(digits, 1)?,
+            [b'#', digits @ ..] => bit_offset(call, digits, i64::from(width.bits))?,
+            digits => bit_offset(call, digits, 1)?,
         };
         let action = match words {
             2 => Action::Get,

@@ -1,7 +1,6 @@
 //! Strings as arrays of bits: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP. Bit 0 is the highest of the first byte.
 
 use larder_wire::Refusal;
-use larder_wire::resp::limits::BULK_BYTES_MAX;
 
 use super::args::int_arg;
 use crate::call::Call;
@@ -13,12 +12,13 @@ const NOT_AN_OFFSET: Refusal = Refusal::fixed("ERR bit offset is not an integer 
 const NOT_A_BIT: Refusal = Refusal::fixed("ERR bit is not an integer or out of range");
 
 /// The offset that `text` says, within the longest string.
-pub(super) fn bit_offset(text: &[u8], times: i64) -> Result<usize, Refusal> {
+pub(super) fn bit_offset(call: &Call<'_>, text: &[u8], times: i64) -> Result<usize, Refusal> {
+    let max = call.keyspace.string_bytes_max();
     let offset = parse_i64(text).ok_or(NOT_AN_OFFSET)?;
     offset
         .checked_mul(times)
         .and_then(|offset| usize::try_from(offset).ok())
-        .filter(|offset| offset / 8 < BULK_BYTES_MAX)
+        .filter(|offset| offset / 8 < max)
         .ok_or(NOT_AN_OFFSET)
 }
 
@@ -27,7 +27,7 @@ fn mask_of(offset: usize) -> u8 {
 }
 
 pub fn setbit(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let offset = bit_offset(call.request.arg(2), 1)?;
+    let offset = bit_offset(call, call.request.arg(2), 1)?;
     let on = match parse_i64(call.request.arg(3)) {
         Some(0) => false,
         Some(1) => true,
@@ -58,7 +58,7 @@ pub fn setbit(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 pub fn getbit(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let offset = bit_offset(call.request.arg(2), 1)?;
+    let offset = bit_offset(call, call.request.arg(2), 1)?;
     let mut digits = [0; 20];
     let key = call.key(1);
     let text = match call.keyspace.string(key, call.now)? {

@@ -38,7 +38,7 @@ pub fn rpoplpush(call: &mut Call<'_>) -> Done {
 pub(super) fn move_element(call: &mut Call<'_>, from: End, to: End) -> Result<bool, Refusal> {
     let (source, target) = (call.key(1), call.key(2));
     let settings = call.keyspace.collections();
-    let Some(list) = call.keyspace.read::<List>(source, call.now)? else {
+    let Some(list) = call.keyspace.look::<List>(source, call.now)? else {
         return Ok(false);
     };
     let mut element = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn move_element(call: &mut Call<'_>, from: End, to: End) -> Result<bo
         element.extend_from_slice(item.text(&mut [0; 20]))
     });
     let stays = source.bytes() == target.bytes() && (from == to || list.len() == 1);
-    call.keyspace.read::<List>(target, call.now)?;
+    call.keyspace.look::<List>(target, call.now)?;
     call.reply.bulk(&element);
     if stays {
         say_moved(call, (source, from), (target, to));

@@ -50,14 +50,14 @@ pub fn srem(call: &mut Call<'_>) -> Done {
 pub fn smove(call: &mut Call<'_>) -> Done {
     let (source, target, member) = (call.key(1), call.key(2), call.request.arg(3));
     let settings = call.keyspace.collections();
-    let holds = match call.keyspace.read::<Set>(source, call.now)? {
+    let holds = match call.keyspace.look::<Set>(source, call.now)? {
         None => {
             call.reply.int(0);
             return Ok(());
         }
         Some(set) => set.contains(member),
     };
-    call.keyspace.read::<Set>(target, call.now)?;
+    call.keyspace.look::<Set>(target, call.now)?;
     if holds && source.bytes() != target.bytes() {
         call.keyspace
             .modify(source, call.now, |set: &mut Set| set.remove(member))?;
@@ -182,7 +182,7 @@ fn pop_many(call: &mut Call<'_>) -> Done {
     let (key, count) = (call.key(1), pop_count(call.request.arg(2))?);
     let len = call
         .keyspace
-        .read::<Set>(key, call.now)?
+        .look::<Set>(key, call.now)?
         .map_or(0, Set::len);
     if count == 0 || len == 0 {
         call.reply.set(0);

@@ -1,7 +1,6 @@
 //! Strings: GET, SET and their like, counters, ranges.
 
 use larder_wire::long_double::{LongDouble, Parsed};
-use larder_wire::resp::limits::BULK_BYTES_MAX;
 use larder_wire::resp::write::decimal;
 use larder_wire::{Refusal, UnixMillis};
 
@@ -240,9 +239,10 @@ pub fn getex(call: &mut Call<'_>) -> Result<(), Refusal> {
 
 pub fn append(call: &mut Call<'_>) -> Result<(), Refusal> {
     let (key, tail) = (call.key(1), call.request.arg(2));
+    let max = call.keyspace.string_bytes_max();
     let grow = |len: Option<usize>| match len {
         None => Ok(None),
-        Some(len) => sum_of_lengths(len, tail.len()).map(Some),
+        Some(len) => sum_of_lengths(len, tail.len(), max).map(Some),
     };
     let put = |bytes: &mut [u8]| {
         let start = bytes.len() - tail.len();
@@ -262,9 +262,9 @@ pub fn append(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn sum_of_lengths(a: usize, b: usize) -> Result<usize, Refusal> {
+fn sum_of_lengths(a: usize, b: usize, max: usize) -> Result<usize, Refusal> {
     a.checked_add(b)
-        .filter(|&sum| sum <= BULK_BYTES_MAX)
+        .filter(|&sum| sum <= max)
         .ok_or(Refusal::TOO_LONG)
 }
 
@@ -273,13 +273,16 @@ pub fn setrange(call: &mut Call<'_>) -> Result<(), Refusal> {
     let offset =
         usize::try_from(offset).map_err(|_| Refusal::fixed("ERR offset is out of range"))?;
     let (key, patch) = (call.key(1), call.request.arg(3));
+    let max = call.keyspace.string_bytes_max();
     let mut len_before = 0;
     let grow = |len: Option<usize>| {
         len_before = len.unwrap_or(0);
         if patch.is_empty() {
             return Ok(None);
         }
-        Ok(Some(sum_of_lengths(offset, patch.len())?.max(len_before)))
+        Ok(Some(
+            sum_of_lengths(offset, patch.len(), max)?.max(len_before),
+        ))
     };
     let put = |bytes: &mut [u8]| bytes[offset..offset + patch.len()].copy_from_slice(patch);
     match call.keyspace.edit_string(key, call.now, grow, put)? {
@@ -368,7 +371,9 @@ fn add(call: &mut Call<'_>, by: i64) -> Result<(), Refusal> {
 
 pub fn incrbyfloat(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(1);
-    let before = match call.keyspace.string(key, call.now)? {
+    // No read: a key that is over goes, others are looked at where they are.
+    call.keyspace.is_there(key, call.now);
+    let before = match call.keyspace.peek_string(key, call.now)? {
         None => Parsed::Finite(LongDouble::ZERO),
         Some(string) => parse_float(string.text(&mut [0; 20]))?,
     };
