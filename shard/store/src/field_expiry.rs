@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_wire::{Slot, UnixMillis};
 
+use crate::events::Classes;
 use crate::expiry::Swept;
 use crate::keyspace::{Found, Keyspace};
 use crate::size_class::size_class;
@@ -138,6 +139,10 @@ impl Keyspace {
             self.remove_found(found);
         }
         self.count_expired_fields(count);
+        self.events.say(Classes::HASH, "hexpired", &key);
+        if emptied {
+            self.events.say(Classes::GENERIC, "del", &key);
+        }
         self.fields.gone.push(GoneFields {
             key,
             fields,

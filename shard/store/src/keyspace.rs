@@ -790,6 +790,12 @@ impl Keyspace {
         }
     }
 
+    /// Drops what was part of a collection and is counted no more, by way of the trash.
+    pub(crate) fn throw_away<T: Kind>(&mut self, part: T) {
+        self.used += part.heap_bytes();
+        self.trash.add(part.into_collection());
+    }
+
     /// Adjusts the sums after a table's count of expiring keys may have changed.
     #[inline]
     fn count_expiring(&mut self, slot: Slot, before: usize) {

@@ -8,6 +8,7 @@ use super::expire::Condition;
 use super::hash_args::{Fields, field_expiry};
 use crate::call::{Call, Effects};
 use crate::collection::Hash;
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -68,6 +69,7 @@ fn expire_at(call: &mut Call<'_>, base: UnixMillis, unit: TimeUnit, name: &str) 
     let (set, deleted) = (with(SET), with(DELETED));
     push_hpexpireat(call.effects, key.bytes(), at, &set);
     push_hdel(call.effects, key.bytes(), &deleted);
+    say_times(call, &set, &deleted);
     call.reply.array(answers.len());
     answers.iter().for_each(|answer| call.reply.int(*answer));
     Ok(())
@@ -141,10 +143,22 @@ pub fn hpersist(call: &mut Call<'_>) -> Done {
     };
     if answers.contains(&SET) {
         call.effects.verbatim();
+        call.say(Classes::HASH, "hpersist", key);
     }
     call.reply.array(answers.len());
     answers.iter().for_each(|answer| call.reply.int(*answer));
     Ok(())
+}
+
+/// Says which fields expire, and which did at once, as Valkey says it.
+pub(super) fn say_times(call: &mut Call<'_>, set: &[&[u8]], deleted: &[&[u8]]) {
+    let key = call.key(1);
+    if !set.is_empty() {
+        call.say(Classes::HASH, "hexpire", key);
+    }
+    if !deleted.is_empty() {
+        call.say_taken(Classes::HASH, "hexpired", key);
+    }
 }
 
 pub(super) fn push_hpexpireat(effects: &mut Effects, key: &[u8], at: UnixMillis, fields: &[&[u8]]) {

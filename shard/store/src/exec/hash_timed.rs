@@ -6,10 +6,11 @@ use larder_wire::{Refusal, UnixMillis};
 use super::args::TimeUnit;
 use super::element::put_or_null;
 use super::hash_args::{Fields, field_expiry, time_option};
-use super::hash_expire::{push_hdel, push_hpersist, push_hpexpireat};
+use super::hash_expire::{push_hdel, push_hpersist, push_hpexpireat, say_times};
 use super::number_args::is;
 use crate::call::Call;
 use crate::collection::{Hash, Item};
+use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
 
@@ -168,6 +169,10 @@ pub fn hgetex(call: &mut Call<'_>) -> Done {
     }
     push_hpersist(call.effects, key.bytes(), &cleared);
     push_hdel(call.effects, key.bytes(), &deleted);
+    say_times(call, &timed, &deleted);
+    if !cleared.is_empty() {
+        call.say(Classes::HASH, "hpersist", key);
+    }
     Ok(())
 }
 
@@ -194,6 +199,9 @@ pub fn hsetex(call: &mut Call<'_>) -> Done {
             deleted.extend(names.filter(|field| hash.remove(field)));
         })?;
         push_hdel(call.effects, key.bytes(), &deleted);
+        call.say(Classes::HASH, "hset", key);
+        call.say(Classes::HASH, "hexpire", key);
+        call.say_taken(Classes::HASH, "hexpired", key);
         return Ok(());
     }
     let mut args = call.request.args_from(fields.first);
@@ -213,6 +221,10 @@ pub fn hsetex(call: &mut Call<'_>) -> Done {
             }
         })?;
     push_set(call, options.time, at, fields);
+    call.say(Classes::HASH, "hset", key);
+    if at.is_some() {
+        call.say(Classes::HASH, "hexpire", key);
+    }
     Ok(())
 }
 
@@ -252,6 +264,9 @@ pub fn hgetdel(call: &mut Call<'_>) -> Done {
             }
         }
     })?;
-    push_hdel(call.effects, key.bytes(), &deleted);
+    if !deleted.is_empty() {
+        push_hdel(call.effects, key.bytes(), &deleted);
+        call.say_taken(Classes::HASH, "hdel", key);
+    }
     Ok(())
 }

@@ -69,8 +69,11 @@ pub fn smove(call: &mut Call<'_>) -> Done {
             })?;
         if added {
             call.say(Classes::SET, "sadd", target);
+            call.effects.verbatim();
+        } else {
+            // The target has not changed: who watches it is not disturbed.
+            call.effects.push([b"SREM", source.bytes(), member]);
         }
-        call.effects.verbatim();
     }
     call.reply.int(i64::from(holds));
     Ok(())

@@ -231,6 +231,9 @@ fn put_claimed(call: &mut Call<'_>, ids: &[StreamId], only_ids: bool) -> Done {
     Ok(())
 }
 
+/// Most entries that XAUTOCLAIM may be asked for: as many ids as Redis could address.
+const CLAIMS_MAX: usize = i64::MAX as usize / size_of::<StreamId>();
+
 pub fn xautoclaim(call: &mut Call<'_>) -> Done {
     let least_idle = least_idle(call.request.arg(4), "XAUTOCLAIM")?;
     let start = range_start(call.request.arg(5))?;
@@ -239,6 +242,9 @@ pub fn xautoclaim(call: &mut Call<'_>) -> Done {
         match call.request.get(at + 1) {
             Some(arg) if is(word, "COUNT") => {
                 count = at_least(1, arg, "ERR COUNT must be > 0")?;
+                if count > CLAIMS_MAX {
+                    return Err(Refusal::fixed("ERR COUNT must be > 0"));
+                }
                 at += 1;
             }
             _ if is(word, "JUSTID") => only_ids = true,

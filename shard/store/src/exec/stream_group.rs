@@ -157,10 +157,13 @@ pub fn setid(call: &mut Call<'_>) -> Done {
 pub fn destroy(call: &mut Call<'_>) -> Done {
     let (key, name) = (call.key(2), call.request.arg(3));
     let destroyed = call.keyspace.modify(key, call.now, |stream: &mut Stream| {
-        stream.groups_mut().remove(name).is_some()
+        stream.groups_mut().remove(name)
     })?;
-    let destroyed = destroyed.ok_or(NO_KEY)?;
-    if destroyed {
+    let group = destroyed.ok_or(NO_KEY)?;
+    let destroyed = group.is_some();
+    if let Some(group) = group {
+        // What was pending may be much: it is freed bit by bit.
+        call.keyspace.throw_away(Stream::of_group(group));
         call.say(Classes::STREAM, "xgroup-destroy", key);
         call.effects.verbatim();
     }

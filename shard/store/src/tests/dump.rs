@@ -15,7 +15,7 @@ const NOW: UnixMillis = UnixMillis(1000);
 /// Executes a request and returns its reply.
 fn run(keyspace: &mut Keyspace, request: Request<'_>) -> Vec<u8> {
     use larder_wire::command::{Found, lookup};
-    let Found::Command(id) = lookup(request.name(), None) else {
+    let Found::Command(id) = lookup(request.name(), request.get(1)) else {
         panic!("{request:?} is no command")
     };
     let mut out = Vec::new();
@@ -71,6 +71,38 @@ fn contents(value: ValueRef<'_>) -> Vec<Vec<u8>> {
     all
 }
 
+/// A stream with entries deleted, groups, consumers and what they have not acknowledged.
+fn stream(keyspace: &mut Keyspace, key: &[u8], entries: usize) {
+    let mut run = |line: &str| {
+        let mut words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        for word in &mut words {
+            if *word == b"KEY" {
+                *word = key;
+            }
+        }
+        run_words(keyspace, &words);
+    };
+    for at in 1..=entries {
+        run(&format!(
+            "XADD KEY {at}-{} field v{at} f{} {at}",
+            at % 3,
+            at % 7
+        ));
+    }
+    run("XDEL KEY 2-2");
+    run("XGROUP CREATE KEY g 0");
+    run("XGROUP CREATE KEY idle $ ENTRIESREAD 2");
+    run("XGROUP CREATECONSUMER KEY g nobody");
+    run("XCLAIM KEY g some 0 1-1 3-0 FORCE RETRYCOUNT 4 JUSTID");
+    for at in 4..entries / 2 {
+        run(&format!(
+            "XCLAIM KEY g other 0 {at}-{} FORCE LASTID 9-0",
+            at % 3
+        ));
+    }
+    run("XACK KEY g 5-2");
+}
+
 /// Keys of every kind, small and large.
 fn filled() -> (Keyspace, Vec<&'static [u8]>) {
     let mut keyspace = Keyspace::default();
@@ -110,6 +142,9 @@ fn filled() -> (Keyspace, Vec<&'static [u8]>) {
             }
         }
     }
+    for (key, entries) in [(&b"x1"[..], 3), (b"x2", 1500)] {
+        stream(&mut keyspace, key, entries);
+    }
     let long = vec![b'x'; 20_000];
     for (key, value) in [
         (&b"a"[..], &b"text"[..]),
@@ -138,6 +173,8 @@ fn filled() -> (Keyspace, Vec<&'static [u8]>) {
         b"z2",
         b"n1",
         b"n2",
+        b"x1",
+        b"x2",
     ];
     (keyspace, keys)
 }
@@ -217,6 +254,91 @@ fn payloads_of_old_and_new_servers_are_read() {
     assert_eq!(
         rdb::from_payload(&sealed(b"\x00\x01a", 99), &settings).err(),
         Some(Malformed::Footer)
+    );
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).expect("a digit") as u8;
+    let (pairs, _) = text.as_bytes().as_chunks::<2>();
+    pairs
+        .iter()
+        .map(|[high, low]| digit(high) << 4 | digit(low))
+        .collect()
+}
+
+#[test]
+fn streams_and_timed_hashes_of_other_servers_are_read() {
+    let settings = CollectionSettings::new(9);
+    let read = |body: &[u8]| {
+        let value = rdb::from_payload(body, &settings).expect("well-formed");
+        contents(value.view())
+    };
+    // The same stream of Redis 7.0 and of Redis 8.0, which knows when a consumer was last given something.
+    let seven = unhex(
+        "13011000000000000000010000000000000001c34057405f075f0000002200040140000781660200010201002001068276\
+         31030401032015400b0032200b00022001400b0033600b0003600b0034200b1d00010601dfff020201856f746865720681\
+         7802846d6f7265050c010801ff0407000101020105010167030181ffffffffffffffff0200000000000000010000000000\
+         000001e8030000000000000300000000000000030000000000000001d007000000000000010203626f62d2aef5fea10100\
+         000200000000000000010000000000000001000000000000000300000000000000010469646c65b4aef5fea1010000000a\
+         00b91c2b4217f8aee2",
+    );
+    let eight = unhex(
+        "15011000000000000000010000000000000001c34057405f075f0000002200040140000781660200010201002001068276\
+         31030401032015400b0032200b00022001400b0033600b0003600b0034200b1d00010601dfff020201856f746865720681\
+         7802846d6f7265050c010801ff0407000101020105010167030181ffffffffffffffff0200000000000000010000000000\
+         000001e8030000000000000300000000000000030000000000000001d007000000000000010203626f6258aff5fea10100\
+         0058aff5fea10100000200000000000000010000000000000001000000000000000300000000000000010469646c6558af\
+         f5fea1010000ffffffffffffffff000c00948255dd72fb09d2",
+    );
+    let expected = [
+        "XADD1-1fv1",
+        "XADD3-1fv3",
+        "XADD4-1fv4",
+        "XADD7-0otherxmore12",
+        "XSETID7-0ENTRIESADDED5MAXDELETEDID2-1",
+        "XGROUPCREATEg3-1ENTRIESREAD-1",
+        "XGROUPCREATECONSUMERgbob",
+        "XGROUPCREATECONSUMERgidle",
+        "XCLAIMgbob01-1TIME1000RETRYCOUNT3JUSTIDFORCE",
+        "XCLAIMgbob03-1TIME2000RETRYCOUNT1JUSTIDFORCE",
+    ];
+    assert_eq!(read(&seven), expected.map(|text| text.as_bytes().to_vec()));
+    assert_eq!(read(&eight), read(&seven));
+    // Redis 5's form has neither counters nor the first id: they follow from the entries.
+    let nodes = &seven[1..111];
+    let mut sealed = [&[15][..], nodes, &[4, 7, 0, 1, 1, b'g', 7, 0, 0, 0]].concat();
+    sealed.extend_from_slice(&9u16.to_le_bytes());
+    let crc = crc64(0, &sealed);
+    sealed.extend_from_slice(&crc.to_le_bytes());
+    assert_eq!(
+        read(&sealed)[4..],
+        [
+            b"XSETID7-0ENTRIESADDED4MAXDELETEDID0-0".to_vec(),
+            b"XGROUPCREATEg7-0ENTRIESREAD4".to_vec(),
+        ]
+    );
+    // Valkey 9 and Redis 8, packed and not: a=1 and ccc=xyz expire, b=2 stays.
+    let timed = [
+        &b"\x16\x03\x01a\xc0\x01\xfe\x9frN\x18\t\x00\x00\x01b\xc0\x02\xff\xff\xff\xff\xff\xff\xff\xff\x03ccc\x03xyz\xff\x9frN\x18\t\x00\x00P\x000Q\x95A\xff\x84\x16\xff"[..],
+        b"\x19\xff\x9frN\x18\t\x00\x0011\x00\x00\x00\t\x00\x81a\x02\x01\x01\xf4\xfe\x9frN\x18\t\x00\x00\t\x83ccc\x04\x83xyz\x04\xf4\xff\x9frN\x18\t\x00\x00\t\x81b\x02\x02\x01\x00\x01\xff\x0c\x00\xcd\x18\x83[\x8d\x0e\x1c\xff",
+    ];
+    for payload in timed {
+        assert_eq!(
+            read(payload),
+            [&b"a=1=9999999999998"[..], b"b=2=", b"ccc=xyz=9999999999999"]
+        );
+    }
+    let metadata = b"\x18\xfe\x9frN\x18\t\x00\x00\x04\x00\xc3\t@F\x01qq\xe09\x00\x01qq\xc0\x01\x00\x01b\xc0\x02\x02\x03ccc\x03xyz\x01\x01a\xc0\x01\x0c\x00\x95\xd6\xc3\x83\xc5\xbb\xd9e";
+    let long = [&[b'q'; 70][..], b"=1="].concat();
+    assert_eq!(
+        read(metadata),
+        [
+            &b"a=1=9999999999998"[..],
+            b"b=2=",
+            b"ccc=xyz=9999999999999",
+            &long
+        ]
     );
 }
 

@@ -189,7 +189,10 @@ impl Stream {
         };
         let count = match approximately {
             None => asked,
-            Some(nodes) => nodes.of(len, asked),
+            Some(nodes) => {
+                let gone = self.parts.entries_added.saturating_sub(len as u64);
+                nodes.of(len, asked, gone)
+            }
         };
         self.parts.entries.remove(0, count);
         count
@@ -221,6 +224,13 @@ impl Stream {
     pub fn has_gaps_from(&self, id: StreamId) -> bool {
         let deleted = self.parts.max_deleted_id;
         self.first().is_some() && deleted != StreamId::MIN && id <= deleted
+    }
+
+    /// A stream of nothing but a group, for throwing it away.
+    pub fn of_group(group: Group) -> Stream {
+        let mut stream = Stream::default();
+        stream.parts.groups.insert(b"", group);
+        stream
     }
 
     /// Throws away about `limit` elements; true once nothing is left.
@@ -269,8 +279,9 @@ impl<'a> Entry<'a> {
 }
 
 impl WholeNodes {
-    /// How many of `len` entries are in nodes that `asked` and the limit hold wholly; the last node may be short.
-    fn of(self, len: usize, asked: usize) -> usize {
+    /// How many of `len` entries are in nodes that `asked` and the limit hold wholly; the last node may be short, and the first is when
+    /// some of the entries that are `gone` were in it.
+    fn of(self, len: usize, asked: usize, gone: u64) -> usize {
         let most = match usize::try_from(self.limit) {
             Ok(0) | Err(_) => asked,
             Ok(limit) => asked.min(limit),
@@ -280,7 +291,11 @@ impl WholeNodes {
         }
         match self.node_entries {
             0 => 0,
-            entries => most - most % entries,
+            entries => {
+                let missing = (gone % entries as u64) as usize;
+                let with_missing = most + missing;
+                (with_missing - with_missing % entries).saturating_sub(missing)
+            }
         }
     }
 }
