@@ -288,3 +288,62 @@ fn random_request(id: CommandId, chance: &mut Chance) -> Vec<String> {
     }
     args
 }
+
+#[test]
+fn the_command_family_answers_in_the_same_words() {
+    let redis = RedisServer::start();
+    let larder = Standalone::start();
+    let (mut theirs, mut ours) = (redis.client(), larder.client());
+    for line in [
+        "COMMAND NOSUCH",
+        "COMMAND COUNT x",
+        "COMMAND HELP",
+        "COMMAND HELP x",
+        "COMMAND LIST FOO",
+        "COMMAND LIST FILTERBY",
+        "COMMAND LIST FILTERBY MODULE",
+        "COMMAND LIST FILTERBY x y",
+        "COMMAND LIST FILTERBY MODULE x",
+        "COMMAND LIST FILTERBY ACLCAT nosuch",
+        "COMMAND LIST FILTERBY ACLCAT @geo",
+        "COMMAND LIST FILTERBY ACLCAT geo x",
+        "COMMAND LIST FILTERBY ACLCAT GEO",
+        "COMMAND LIST FILTERBY ACLCAT transaction",
+        "COMMAND LIST FILTERBY PATTERN nosuch*",
+        "COMMAND LIST FILTERBY PATTERN geo*",
+        "COMMAND LIST FILTERBY PATTERN Config|[gs]et",
+        "COMMAND INFO nosuch",
+        "COMMAND INFO get|x",
+        "COMMAND INFO config|nosuch",
+        "COMMAND INFO config|get|x",
+        "COMMAND DOCS nosuch",
+        "COMMAND DOCS get|x",
+        "COMMAND GETKEYS",
+        "COMMAND GETKEYS get",
+        "COMMAND GETKEYSANDFLAGS",
+        "COMMAND GETKEYSANDFLAGS get",
+        "COMMAND GETKEYSANDFLAGS ping",
+        "COMMAND GETKEYSANDFLAGS nosuch x",
+        "COMMAND GETKEYSANDFLAGS set a b",
+        "COMMAND GETKEYSANDFLAGS set a b get",
+        "COMMAND GETKEYSANDFLAGS mset a 1 b 2",
+        "COMMAND GETKEYSANDFLAGS sort a store b",
+        "COMMAND GETKEYSANDFLAGS bitfield a get u8 0",
+        "COMMAND GETKEYSANDFLAGS bitfield a set u8 0 1",
+        "COMMAND GETKEYSANDFLAGS copy a b",
+        "COMMAND GETKEYSANDFLAGS georadius a 0 0 1 m store b",
+        "COMMAND GETKEYSANDFLAGS del a b",
+        "COMMAND GETKEYSANDFLAGS spublish a b",
+    ] {
+        // Redis lists names in the order of its own hash table.
+        let sorted = |reply: Reply| match reply {
+            Reply::Array(mut items) if line.contains("LIST") => {
+                items.sort_unstable();
+                Reply::Array(items)
+            }
+            other => other,
+        };
+        let (theirs, ours) = (sorted(theirs.run(line)), sorted(ours.run(line)));
+        assert_eq!(ours, theirs, "{line}\nredis  {theirs}\nlarder {ours}");
+    }
+}

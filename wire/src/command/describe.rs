@@ -17,22 +17,28 @@ const NO_KEY_ARGUMENTS: Refusal = Refusal::fixed("ERR The command has no key arg
 const BAD_ARITY: Refusal = Refusal::fixed("ERR Invalid number of arguments specified for command");
 const BAD_ARGUMENTS: Refusal = Refusal::fixed("ERR Invalid arguments specified for command");
 
-/// The lines of `COMMAND HELP` after its first.
-pub const HELP: &[(&str, &str)] = &[
-    ("(no subcommand)", "Describe all commands."),
-    ("COUNT", "Count the commands."),
-    ("DOCS [<command> ...]", "Describe commands for people."),
-    ("GETKEYS <request>", "Find the keys of a request."),
-    (
-        "GETKEYSANDFLAGS <request>",
-        "Find the keys of a request and what is done with them.",
-    ),
-    ("HELP", "Print this help."),
-    ("INFO [<command> ...]", "Describe commands for programs."),
-    (
-        "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
-        "List the names of commands.",
-    ),
+/// The lines of `COMMAND HELP` after its first: what Redis answers, to the letter.
+const HELP: &[&str] = &[
+    "(no subcommand)",
+    "    Return details about all Redis commands.",
+    "COUNT",
+    "    Return the total number of commands in this Redis server.",
+    "LIST",
+    "    Return a list of all commands in this Redis server.",
+    "INFO [<command-name> ...]",
+    "    Return details about multiple Redis commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "DOCS [<command-name> ...]",
+    "    Return documentation details about multiple Redis commands.",
+    "    If no command names are given, documentation details for all",
+    "    commands are returned.",
+    "GETKEYS <full-command>",
+    "    Return the keys from a full Redis command.",
+    "GETKEYSANDFLAGS <full-command>",
+    "    Return the keys and the access flags from a full Redis command.",
+    "HELP",
+    "    Prints this help.",
 ];
 
 /// `COMMAND`.
@@ -124,11 +130,10 @@ pub fn getkeysandflags(request: &Request<'_>, reply: &mut ReplyWriter<'_>) -> Re
 
 /// `COMMAND HELP`.
 pub fn help(reply: &mut ReplyWriter<'_>) {
-    reply.array(1 + 2 * HELP.len());
+    reply.array(1 + HELP.len());
     reply.simple("COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-    for (usage, meaning) in HELP {
-        reply.simple(usage);
-        reply.simple(&format!("    {meaning}"));
+    for line in HELP {
+        reply.simple(line);
     }
 }
 
@@ -184,9 +189,8 @@ fn names(keep: impl Fn(CommandId) -> bool) -> Vec<&'static str> {
         .collect()
 }
 
-/// `category` as clients write it: with `@` or without.
+/// `category` is named without its `@`, as Redis has it here.
 fn in_category(id: CommandId, category: &[u8]) -> bool {
-    let category = category.strip_prefix(b"@").unwrap_or(category);
     Categories::WORDS
         .iter()
         .find(|(_, word)| word.as_bytes()[1..].eq_ignore_ascii_case(category))
