@@ -333,7 +333,7 @@ impl Databases {
     }
 
     /// Frees memory until it is below `maxmemory`, by at most `limit` keys; each is reported by [`Databases::take_gone`]. A database
-    /// gives as many keys as it has bytes among all.
+    /// gives its share of the keys.
     pub fn make_room(&mut self, now: UnixMillis, limit: usize) -> Room {
         let mut left = limit;
         // Databases that still may have something to give.
@@ -365,19 +365,26 @@ impl Databases {
         Room::Enough
     }
 
-    /// One of `givers` by chance, each as likely as it takes memory.
+    /// One of `givers` by chance, each as likely as it has keys that may go: as if all were of one.
     fn choose_giver(&mut self, givers: u16) -> Option<Db> {
         if givers.count_ones() < 2 {
             return dbs(givers).next();
         }
-        let used =
-            |db: Db, all: &Databases| all.get(db).map_or(0, |space| space.used_memory() as usize);
-        let sum: usize = dbs(givers).map(|db| used(db, self)).sum();
-        let mut rest = self.random.below(sum.max(1));
+        let volatile = self.config.eviction.is_volatile();
+        let keys = |db: Db, all: &Databases| match all.get(db) {
+            Some(space) if volatile => space.expiring_len(),
+            Some(space) => space.len(),
+            None => 0,
+        };
+        let sum: usize = dbs(givers).map(|db| keys(db, self)).sum();
+        if sum == 0 {
+            return None;
+        }
+        let mut rest = self.random.below(sum);
         dbs(givers).find(|&db| {
-            let here = rest < used(db, self);
+            let here = rest < keys(db, self);
             if !here {
-                rest -= used(db, self);
+                rest -= keys(db, self);
             }
             here
         })
