@@ -109,7 +109,11 @@ pub(crate) async fn shard(
     let alone = nodes.nodes().len() == 1;
     let failed = tokio::select! {
         _ = signal => None,
-        (addr, how) = nodes.first_end() => Some(why(&addr, how)),
+        // A client's SHUTDOWN of the only node ends the process as a signal does.
+        (addr, how) = nodes.first_end() => match how {
+            NodeEnd::Stopped if alone => None,
+            how => Some(why(&addr, how)),
+        },
     };
     if let (Some(text), false) = (&failed, alone) {
         // The others hold keys: they go on until they are told to end.

@@ -1,6 +1,7 @@
 //! The clocks of a node's thread.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use larder_engine::Clock;
@@ -42,6 +43,12 @@ impl Clocks {
     pub(crate) fn clock(&self) -> Clock {
         self.read().0
     }
+}
+
+/// Nanoseconds since the first call: what the engine times commands with.
+pub(crate) fn stopwatch() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
 fn wall_us() -> i64 {

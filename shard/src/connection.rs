@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
+use crate::thread::NodeEnd;
 use crate::{feed_source, feed_target};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
@@ -338,6 +339,10 @@ impl Connection {
                 Outcome::Done if out.len() > OUTPUT_BATCH_BYTES_MAX => break After::Write,
                 Outcome::Done | Outcome::Held => {}
                 Outcome::Close => break After::Close,
+                Outcome::Shutdown => {
+                    self.shared.end_with(NodeEnd::Stopped);
+                    break After::Close;
+                }
                 // What it waits for may have come by the time it is asked for.
                 Outcome::Blocked if self.session.client.is_blocked() => break After::Blocked,
                 Outcome::Blocked => {}

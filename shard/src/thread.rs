@@ -20,7 +20,7 @@ use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
-use crate::{connection, identity, join, timers};
+use crate::{clocks, connection, identity, join, timers};
 
 /// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
 const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
@@ -291,6 +291,7 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
         hash_seed: HASH_SEED,
         random_seed: entropy::seed().unwrap_or(HASH_SEED),
     });
+    node.set_stopwatch(clocks::stopwatch);
     node.config
         .fix(Parameter::Bind, plan.info.listen.ip().to_string());
     if let Err(refusal) = node.set_config(&settings_pairs(config)) {

@@ -410,6 +410,7 @@ impl Node {
         if observed && command::spec(id).flags.has(Flags::SKIP_MONITOR) {
             self.show_to_monitors(session, id, &request, clock);
         }
+        let started = self.start_timing(id, &request);
         let mark = out.len();
         let result = match run_of(id) {
             Run::Store(exec) => self.run_store(exec, id, session, request, first_key, clock, out),
@@ -424,6 +425,10 @@ impl Node {
             Run::Container | Run::Nobody => Err(unknown(id, &request)),
         };
         self.count_call(id, first_key, &result);
+        match started {
+            Some(started) => self.end_timing(session, id, &request, started, clock, &result),
+            None => self.batch.push(id),
+        }
         if observed && result.is_ok() && self.followers.any() {
             self.follow_command(session.db, id, &request, &out[mark..]);
         }
@@ -448,7 +453,6 @@ impl Node {
         if matches!(result, Ok(Outcome::Held)) {
             return;
         }
-        self.batch.push(id);
         let counts = self.stats.of(id);
         counts.calls.add(1);
         if result.is_err() {

@@ -33,6 +33,7 @@ mod sha1;
 pub mod stats;
 mod take_map;
 mod timer;
+pub mod timing;
 pub mod tracking;
 pub mod turn;
 

@@ -27,6 +27,7 @@ use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
 use crate::session::Session;
 use crate::stats::Stats;
+use crate::timing::Timing;
 use crate::tracking::Tracking;
 
 /// Most kinds of error that `INFO errorstats` keeps apart, as Redis has it.
@@ -105,6 +106,7 @@ pub struct Node {
     pub(crate) debug: DebugSwitches,
     pub(crate) followers: Followers,
     pub(crate) notify: Notify,
+    pub timing: Timing,
     pub(crate) memory_peak: u64,
     /// Commands run since the batch's time was last shared out.
     pub(crate) batch: Vec<CommandId>,
@@ -159,6 +161,7 @@ impl Node {
             debug: DebugSwitches::default(),
             followers: Followers::default(),
             notify: Notify::default(),
+            timing: Timing::default(),
             memory_peak: 0,
             batch: Vec::new(),
             ahead: Ahead::default(),

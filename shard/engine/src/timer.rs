@@ -7,6 +7,7 @@ use larder_store::Room;
 use crate::clock::Clock;
 use crate::config::Parameter;
 use crate::node::Node;
+use crate::timing::Event;
 
 /// Expiring keys looked at in one step, and fields of hashes that are due taken out.
 const EXPIRY_KEYS_PER_STEP: usize = 200;
@@ -22,22 +23,27 @@ impl Node {
     pub fn background_step(&mut self, clock: Clock) -> bool {
         let mut more = false;
         if self.config.flag(Parameter::ActiveExpire) && !self.debug.cron_paused {
-            let swept = self.databases.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
-            more |= swept.examined > 0 && swept.is_rich();
-            let swept = self
-                .databases
-                .expire_fields(clock.now(), EXPIRY_KEYS_PER_STEP);
-            more |= swept.is_rich();
+            more |= self.timed_step(Event::ExpireCycle, clock, |node| node.expire_step(clock));
         }
         more |= self.databases.free_some(FREED_PER_STEP);
         more |= self.databases.tidy(BUCKETS_PER_STEP);
         if self.databases.is_over_limit() {
-            more |= self.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More;
+            more |= self.timed_step(Event::EvictionCycle, clock, |node| {
+                node.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More
+            });
         }
         self.settle_gone(clock);
         self.tracking.broadcast(&self.clients);
         self.follow_singly();
         more
+    }
+
+    fn expire_step(&mut self, clock: Clock) -> bool {
+        let keys = self.databases.expire_due(clock.now(), EXPIRY_KEYS_PER_STEP);
+        let fields = self
+            .databases
+            .expire_fields(clock.now(), EXPIRY_KEYS_PER_STEP);
+        (keys.examined > 0 && keys.is_rich()) || fields.is_rich()
     }
 
     /// What is due by the clock. To be called a few times a second, and every few milliseconds while requests are held.
@@ -80,17 +86,6 @@ impl Node {
             if idle_ms > seconds * 1000 && !exempt {
                 client.kill();
             }
-        }
-    }
-
-    /// The commands of the batch since the last call took `nanos` together: each is given an equal share.
-    pub fn batch_took(&mut self, nanos: u64) {
-        let count = self.batch.len() as u64;
-        if count == 0 {
-            return;
-        }
-        for id in self.batch.drain(..) {
-            self.stats.of(id).nanos.add(nanos / count);
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Outcome {
     Blocked,
     /// The reply is in the buffer; the node's thread is to stand still first (`DEBUG SLEEP`).
     Stall { us: u64 },
+    /// Nothing was written: the process is to end, as by a signal.
+    Shutdown,
     /// The connection becomes a feed, after what is in the buffer.
     Feed(FeedAsk),
     /// The reply is in the buffer; the source is to be asked for a feed.

@@ -216,6 +216,12 @@ impl Keyspace {
         self.expiring
     }
 
+    /// Bytes of the tables alone.
+    pub fn table_bytes(&self) -> u64 {
+        let arrays: usize = self.tables.iter().map(Table::bytes).sum();
+        (size_of_val(&*self.tables) + arrays) as u64
+    }
+
     /// Bytes of all data: tables, entries and collections by the allocator's size classes, the trash included.
     pub fn used_memory(&self) -> u64 {
         (self.used + self.lrfu.bytes()) as u64

@@ -33,6 +33,7 @@ pub fn resetstat(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.node.stats.reset();
     turn.node.databases.reset_stats();
     turn.node.errors.clear();
+    turn.node.timing.histograms.reset();
     turn.ok()
 }
 
@@ -88,6 +89,7 @@ impl Node {
         self.databases.set_collections(self.collection_settings());
         self.apply_notify();
         self.apply_limits();
+        self.apply_timing();
     }
 
     fn collection_settings(&self) -> CollectionSettings {

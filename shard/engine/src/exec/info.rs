@@ -26,7 +26,7 @@ const SECTIONS: &[(&str, bool, Write_)] = &[
     ("Modules", true, |_, _, _| {}),
     ("Commandstats", false, command_stats),
     ("Errorstats", true, error_stats),
-    ("Latencystats", false, |_, _, _| {}),
+    ("Latencystats", false, latency_stats),
     ("Cluster", true, cluster),
     ("Keyspace", true, keyspace),
 ];
@@ -265,6 +265,28 @@ fn command_stats(node: &Node, _: Clock, text: &mut String) {
             usec as f64 / calls.max(1) as f64,
             counts.rejected.get(),
             counts.failed.get(),
+        );
+    }
+}
+
+fn latency_stats(node: &Node, _: Clock, text: &mut String) {
+    let percents = node.config.get(Parameter::LatencyPercentiles);
+    for &id in CommandId::ALL {
+        let Some(histogram) = node.timing.histograms.get(id) else {
+            continue;
+        };
+        let shown: Vec<String> = percents
+            .split_whitespace()
+            .filter_map(|word| {
+                let nanos = histogram.percentile(word.parse().ok()?);
+                Some(format!("p{word}={:.3}", nanos as f64 / 1000.0))
+            })
+            .collect();
+        let name = command::spec(id).name;
+        let _ = write!(
+            text,
+            "latency_percentiles_usec_{name}:{}\r\n",
+            shown.join(",")
         );
     }
 }

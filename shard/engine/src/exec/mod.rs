@@ -9,8 +9,11 @@ pub mod control;
 pub mod databases;
 pub mod debug;
 pub mod info;
+pub mod latency;
+pub mod memory;
 pub mod pubsub;
 pub mod server;
+pub mod slowlog;
 pub mod tracking;
 pub mod transaction;
 

@@ -1,4 +1,4 @@
-//! TIME, LASTSAVE, ROLE, WAIT, SLOWLOG, LATENCY, COMMAND without persistence or replicas behind it: each says what is true here.
+//! TIME, LASTSAVE, ROLE, WAIT, COMMAND, SHUTDOWN, LOLWUT without persistence or replicas behind it: each says what is true here.
 
 use larder_wire::Refusal;
 use larder_wire::command::describe;
@@ -41,48 +41,6 @@ pub fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         return Err(Refusal::fixed("ERR timeout is negative"));
     }
     turn.int(0)
-}
-
-/// Nothing is logged (`slowlog-log-slower-than` is -1).
-pub fn slowlog_get(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    if turn.request.len() > 3 {
-        return Err(Refusal::fixed(
-            "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
-        ));
-    }
-    if turn.request.len() == 3 && turn.arg_int(2).unwrap_or(i64::MIN) < -1 {
-        return Err(Refusal::fixed(
-            "ERR count should be greater than or equal to -1",
-        ));
-    }
-    turn.reply.array(0);
-    Ok(Outcome::Done)
-}
-
-pub fn slowlog_len(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.int(0)
-}
-
-pub fn slowlog_reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.ok()
-}
-
-pub fn latency_latest(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.reply.array(0);
-    Ok(Outcome::Done)
-}
-
-pub fn latency_history(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.reply.array(0);
-    Ok(Outcome::Done)
-}
-
-pub fn latency_reset(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.int(0)
-}
-
-pub fn memory_purge(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.ok()
 }
 
 pub fn module_list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -130,36 +88,6 @@ pub fn command_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-pub fn slowlog_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    help(
-        turn,
-        "SLOWLOG",
-        &[
-            "GET [<count>]",
-            "    Return top <count> entries from the slowlog (none are kept here).",
-            "LEN",
-            "    Return the length of the slowlog.",
-            "RESET",
-            "    Reset the slowlog.",
-        ],
-    )
-}
-
-pub fn latency_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    help(
-        turn,
-        "LATENCY",
-        &[
-            "HISTORY <event>",
-            "    Return time-latency samples for the <event> class (none are kept here).",
-            "LATEST",
-            "    Return the latest latency samples for all events.",
-            "RESET [<event> ...]",
-            "    Reset latency data of one or more <event> classes.",
-        ],
-    )
-}
-
 pub fn module_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     help(
         turn,
@@ -171,35 +99,60 @@ pub fn module_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     )
 }
 
-pub fn memory_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    help(
-        turn,
-        "MEMORY",
-        &[
-            "PURGE",
-            "    Attempt to purge dirty pages for reclamation by the allocator.",
-            "USAGE <key> [SAMPLES <count>]",
-            "    Return memory in bytes used by <key> and its value.",
-        ],
-    )
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]. Nothing is kept on disk, so nothing is waited for.
+pub fn shutdown(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let says = |word: &str| (1..turn.request.len()).any(|index| turn.is_word(index, word));
+    let known = ["nosave", "save", "now", "force", "abort"];
+    let (save, nosave, abort) = (says("save"), says("nosave"), says("abort"));
+    let others = says("now") || says("force");
+    for index in 1..turn.request.len() {
+        if !known.iter().any(|word| turn.is_word(index, word)) {
+            return Err(Refusal::SYNTAX);
+        }
+    }
+    if (abort && (save || nosave || others)) || (save && nosave) {
+        return Err(Refusal::SYNTAX);
+    }
+    if abort {
+        return Err(Refusal::fixed("ERR No shutdown in progress."));
+    }
+    if save {
+        return Err(Refusal::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    Ok(Outcome::Shutdown)
 }
 
-/// SAMPLES is read and not needed: the count of bytes is kept, not estimated.
-pub fn memory_usage(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let request = turn.request;
-    match request.len() {
-        3 => {}
-        5 if turn.is_word(3, "samples") => {
-            if turn.arg_int(4)? < 0 {
-                return Err(Refusal::SYNTAX);
-            }
-        }
-        _ => return Err(Refusal::SYNTAX),
+/// A shelf, and the version that Redis' own answer ends with.
+pub fn lolwut(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    if turn.request.len() >= 3 && turn.is_word(1, "version") {
+        turn.arg_int(2)?;
     }
-    let keyspace = turn.node.databases.get(turn.session.db);
-    match keyspace.and_then(|space| space.footprint(request.arg(2), turn.clock.now())) {
-        Some(bytes) => turn.reply.int(bytes as i64),
-        None => turn.reply.null(),
+    let keys = turn.node.databases.len();
+    let jars = (keys as f64 + 1.0).log2() as usize;
+    let mut text = String::from(" ________________________________________\n");
+    for shelf in 0..3 {
+        let filled = jars.saturating_sub(shelf * 8).min(8);
+        let row = |jar: &str| format!("|{}{}|\n", jar.repeat(filled), "     ".repeat(8 - filled));
+        text.push_str(&row(" .-. "));
+        text.push_str(&row(" |_| "));
+        text.push_str("|________________________________________|\n");
     }
+    text.push_str(&format!(
+        "A larder with {keys} keys. Redis ver. {}\n",
+        super::connection::REDIS_VERSION
+    ));
+    turn.reply.verbatim("txt", text.as_bytes());
     Ok(Outcome::Done)
+}
+
+/// What HyperLogLogs are is tested when this is built.
+pub fn pfselftest(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.ok()
+}
+
+/// Modules are libraries for another program.
+pub fn no_modules(_turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    Err(Refusal::fixed(
+        "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+    ))
 }

@@ -96,8 +96,8 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             Outcome::Done | Outcome::Held => {}
             Outcome::Stall { us } => outcome = Outcome::Stall { us },
             Outcome::Close => outcome = Outcome::Close,
-            Outcome::Feed(_) | Outcome::Import(_) | Outcome::Blocked => {
-                unreachable!("control commands are not queued, and nothing blocks in a transaction")
+            Outcome::Feed(_) | Outcome::Import(_) | Outcome::Blocked | Outcome::Shutdown => {
+                unreachable!("these are not queued, and nothing blocks in a transaction")
             }
         }
     }
