@@ -17,7 +17,7 @@ use crate::expiry::Swept;
 use crate::field_expiry::GoneFields;
 use crate::key::KeyPlace;
 use crate::key_hash::KeyHash;
-use crate::keyspace::{Gone, Keyspace, KeyspaceConfig, Stats};
+use crate::keyspace::{GoneKey, Keyspace, KeyspaceConfig, Stats};
 use crate::random::Random;
 
 /// Keys that one database gives before another is asked, when several have some.
@@ -271,7 +271,7 @@ impl Databases {
     }
 
     /// Keys of one database that went by themselves, in order; `None` when there are none in any.
-    pub fn take_gone(&mut self) -> Option<(Db, Vec<(Gone, Box<[u8]>)>)> {
+    pub fn take_gone(&mut self) -> Option<(Db, Vec<GoneKey>)> {
         let (db, _) = self.iter().find(|(_, space)| space.has_gone())?;
         Some((db, self.at(db).take_gone()))
     }
@@ -293,14 +293,20 @@ impl Databases {
 
     /// Frees about `limit` entries or elements of what was dropped in each; true when there is more.
     pub fn free_some(&mut self, limit: usize) -> bool {
-        self.iter_mut()
-            .fold(false, |more, space| space.free_some(limit) || more)
+        let mut more = false;
+        for space in self.iter_mut() {
+            more |= space.free_some(limit);
+        }
+        more
     }
 
     /// Moves up to `buckets` buckets of growing tables in each; true when there are more.
     pub fn tidy(&mut self, buckets: usize) -> bool {
-        self.iter_mut()
-            .fold(false, |more, space| space.tidy(buckets) || more)
+        let mut more = false;
+        for space in self.iter_mut() {
+            more |= space.tidy(buckets);
+        }
+        more
     }
 
     /// Looks at about `limit` expiring keys, beginning with another database each time.

@@ -46,6 +46,9 @@ pub enum Gone {
     Evicted,
 }
 
+/// A key that went by itself, and why.
+pub type GoneKey = (Gone, Box<[u8]>);
+
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -86,7 +89,7 @@ pub struct Keyspace {
     /// Bytes of tables, entries and what collections hold, the trash included.
     pub(crate) used: usize,
     pub(crate) random: Random,
-    pub(crate) gone: Vec<(Gone, Box<[u8]>)>,
+    pub(crate) gone: Vec<GoneKey>,
     pub events: Events,
     pub(crate) trash: Trash,
     /// Slots that commands about the whole keyspace see; `None` is all.
@@ -241,7 +244,7 @@ impl Keyspace {
 
     /// Keys that went by themselves since this was last asked, in order: their DEL is an effect that comes before that of
     /// the command that met them.
-    pub fn take_gone(&mut self) -> Vec<(Gone, Box<[u8]>)> {
+    pub fn take_gone(&mut self) -> Vec<GoneKey> {
         std::mem::take(&mut self.gone)
     }
 
