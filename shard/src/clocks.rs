@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use larder_engine::Clock;
+
+/// Longest sleep until a moment of the clock; whoever sleeps looks at the clock again then.
+const FAR_AWAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Counts from the start of the node.
 #[derive(Clone, Debug)]
@@ -26,6 +29,13 @@ impl Clocks {
     /// Follows the wall clock where it was stepped. To be called a few times a second.
     pub(crate) fn set(&self) {
         self.set.set((Instant::now(), wall_us()));
+    }
+
+    /// When the monotonic clock shows so many milliseconds; what is too far away is in [`FAR_AWAY`].
+    pub(crate) fn instant(&self, mono_ms: u64) -> tokio::time::Instant {
+        let far = Instant::now() + FAR_AWAY;
+        let at = self.started.checked_add(Duration::from_millis(mono_ms));
+        at.map_or(far, |at| at.min(far)).into()
     }
 
     /// Read once a batch, by one look at one clock.

@@ -30,6 +30,10 @@ pub(crate) struct Shared {
     /// Rung when held requests may get further.
     pub(crate) released: Notify,
     seen_releases: Cell<u64>,
+    /// When the task of deadlines wakes next, in milliseconds of the node's monotonic clock.
+    pub(crate) deadline_ms: Cell<u64>,
+    /// Rung when a deadline is due before that.
+    pub(crate) deadline_set: Notify,
     /// Rung when the node has come to its end.
     pub(crate) ended: Notify,
     end: RefCell<Option<NodeEnd>>,
@@ -48,15 +52,23 @@ impl Shared {
             metrics,
             released: Notify::new(),
             seen_releases: Cell::new(0),
+            deadline_ms: Cell::new(u64::MAX),
+            deadline_set: Notify::new(),
             ended: Notify::new(),
             end: RefCell::new(None),
         }
     }
 
-    /// After every step that may have changed what requests wait for.
+    /// After every step that may have changed what requests wait for, or until when.
     pub(crate) fn pass_releases_on(&self, node: &Node) {
         if self.seen_releases.replace(node.releases()) != node.releases() {
             self.released.notify_waiters();
+        }
+        if let Some(deadline_ms) = node.next_deadline_ms()
+            && deadline_ms < self.deadline_ms.get()
+        {
+            self.deadline_ms.set(deadline_ms);
+            self.deadline_set.notify_one();
         }
     }
 

@@ -259,6 +259,7 @@ async fn node_main(plan: Plan) -> NodeEnd {
         Err(error) => return NodeEnd::Refused(format!("cannot accept connections: {error}")),
     };
     tokio::task::spawn_local(timers::run(Rc::clone(&shared)));
+    tokio::task::spawn_local(timers::give_up(Rc::clone(&shared)));
     if let Some(topology) = plan.config.topology.clone() {
         let join = NodeJoin {
             id: plan.info.id,

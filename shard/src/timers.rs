@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use larder_engine::Machine;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::machine;
 use crate::metrics::Heat;
@@ -48,6 +48,23 @@ pub(crate) async fn run(shared: Rc<Shared>) {
         }
         count = count.wrapping_add(1);
         work(&shared).await;
+    }
+}
+
+/// Answers blocked commands whose time is up. Sleeps until the next deadline, and while there is none.
+pub(crate) async fn give_up(shared: Rc<Shared>) {
+    let _guard = EndOnPanic(Rc::clone(&shared));
+    loop {
+        let wake = shared.clocks.instant(shared.deadline_ms.get());
+        tokio::select! {
+            () = sleep_until(wake) => {}
+            () = shared.deadline_set.notified() => continue,
+        }
+        let mut node = shared.node.borrow_mut();
+        node.give_up_due(shared.clocks.clock());
+        shared
+            .deadline_ms
+            .set(node.next_deadline_ms().unwrap_or(u64::MAX));
     }
 }
 

@@ -10,7 +10,7 @@ use larder_store::{Call, Db, KeyPlace, Room};
 use larder_wire::command::{self, CommandId, Flags, Found, Home, KeyFlags, Route, keys};
 use larder_wire::control::HOLD_MS_MAX;
 use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
-use larder_wire::{Refusal, slot_of};
+use larder_wire::{Refusal, Slot, slot_of};
 
 use crate::ahead::Known;
 use crate::clock::Clock;
@@ -97,7 +97,12 @@ impl Node {
             }
             return outcome;
         }
-        session.held_since = None;
+        if session.held_since.take().is_some() {
+            session.client.postponed.set(false);
+        }
+        if self.blocked.has_ready() {
+            self.serve_blocked(clock);
+        }
         if observed {
             self.after_observed(session);
         }
@@ -240,6 +245,7 @@ impl Node {
             ));
         }
         if self.paused(session, id, clock) {
+            session.client.postponed.set(true);
             return Ok(Admitted::Hold);
         }
         if session.multi.is_some() && !runs_in_multi(id) {
@@ -374,6 +380,10 @@ impl Node {
         let Some((_, KeyPlace { slot, .. })) = first_key else {
             return Refusal::CLUSTER_DOWN;
         };
+        self.moved_to(slot)
+    }
+
+    pub(crate) fn moved_to(&self, slot: Slot) -> Refusal {
         match self.ownership.map().primary_of(slot) {
             Some(primary) => Refusal::moved(slot, &primary.addr),
             None => Refusal::CLUSTER_DOWN,
@@ -466,7 +476,7 @@ impl Node {
 
     #[allow(clippy::too_many_arguments)]
     #[inline]
-    fn run_store(
+    pub(crate) fn run_store(
         &mut self,
         exec: larder_store::Exec,
         id: CommandId,
@@ -531,6 +541,7 @@ impl Node {
         while let Some((db, gone)) = self.databases.take_gone() {
             for (_, key) in gone {
                 self.touch_key(db, &key);
+                self.blocked.signal(db, &key);
                 self.feed_gone(db, &key, clock);
                 if self.followers.any() {
                     self.follow_gone(db, &key);
@@ -553,6 +564,7 @@ impl Node {
             for key in keys::positions(id, &effect).filter(written) {
                 self.touch_key(db, effect.arg(key.at));
             }
+            self.signal_effect(db, id, &effect);
         }
         self.effects = effects;
     }

@@ -76,6 +76,8 @@ pub struct Client {
     pub prefixes: RefCell<BTreeSet<Box<[u8]>>>,
     /// It is shown every command.
     pub monitor: Cell<bool>,
+    /// A request of the client waits for the end of a pause.
+    pub postponed: Cell<bool>,
     outbox: RefCell<Vec<u8>>,
     bell: RefCell<Option<Waker>>,
 }
@@ -87,16 +89,20 @@ impl Client {
         self.ring();
     }
 
+    pub(crate) fn protocol(&self) -> Protocol {
+        if self.resp3.get() {
+            Protocol::Resp3
+        } else {
+            Protocol::Resp2
+        }
+    }
+
     /// Writes to the outbox, in the client's protocol, and wakes whoever serves it.
     pub fn post(&self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
         if self.overrun.get() {
             return;
         }
-        let protocol = if self.resp3.get() {
-            Protocol::Resp3
-        } else {
-            Protocol::Resp2
-        };
+        let protocol = self.protocol();
         write(&mut ReplyWriter::new(
             &mut self.outbox.borrow_mut(),
             protocol,
@@ -141,6 +147,11 @@ impl Client {
 
     pub fn is_blocked(&self) -> bool {
         self.blocked.get()
+    }
+
+    /// As Redis counts blocked clients: those that wait for the end of a pause, too.
+    pub fn is_waiting(&self) -> bool {
+        (self.blocked.get() || self.postponed.get()) && !self.killed.get()
     }
 
     /// From a command's [`Outcome::Blocked`](crate::Outcome) to the reply that was posted for it.
@@ -206,6 +217,7 @@ impl Client {
             (self.monitor.get(), 'O'),
             (self.subscriber.get(), 'P'),
             (self.queued.get().is_some(), 'x'),
+            (self.is_waiting(), 'b'),
             (self.tracking.get().on, 't'),
             (self.tracking.get().broken, 'R'),
             (self.tracking.get().bcast, 'B'),
@@ -314,6 +326,7 @@ impl Clients {
             tracking: Cell::default(),
             prefixes: RefCell::default(),
             monitor: Cell::new(false),
+            postponed: Cell::new(false),
             outbox: RefCell::default(),
             bell: RefCell::default(),
         });

@@ -13,6 +13,7 @@
 pub mod access;
 pub mod acl;
 pub mod ahead;
+mod blocked;
 pub mod call;
 pub mod client;
 pub mod clock;

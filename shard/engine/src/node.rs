@@ -15,6 +15,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
 use crate::ahead::Ahead;
+use crate::blocked::Blocked;
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
@@ -94,6 +95,8 @@ pub struct Node {
     pub(crate) effects: Effects,
     /// Who watches which key.
     pub(crate) watched: HashMap<(Db, Box<[u8]>), Vec<Rc<Client>>>,
+    /// Whose command waits for what.
+    pub(crate) blocked: Blocked,
     /// Errors told to clients, by their code.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) feeds: Vec<Feed>,
@@ -151,6 +154,7 @@ impl Node {
             machine: Machine::default(),
             effects: Effects::default(),
             watched: HashMap::new(),
+            blocked: Blocked::default(),
             errors: BTreeMap::new(),
             feeds: Vec::new(),
             imports: Vec::new(),
@@ -185,6 +189,7 @@ impl Node {
         self.tracking.disable(&session.client);
         self.monitors.remove(&session.client);
         self.followers.forget(&session.client);
+        self.forget_blocked(session.client.id);
         self.clients.remove(session.client.id);
     }
 
@@ -230,7 +235,10 @@ impl Node {
     /// Somebody wants to hear of changes to keys, by [`Node::touch_key`].
     #[inline]
     pub(crate) fn keys_are_heard(&self) -> bool {
-        !self.watched.is_empty() || self.tracking.hears() || self.followers.any()
+        !self.watched.is_empty()
+            || self.tracking.hears()
+            || self.followers.any()
+            || self.blocked.waits_for_keys()
     }
 
     /// Somebody changed `key`, or it went by itself: whoever waits for that is told.

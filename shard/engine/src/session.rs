@@ -52,6 +52,8 @@ pub struct Session {
     pub multi: Option<Multi>,
     /// EXEC is running what was queued.
     pub in_exec: bool,
+    /// Its commands are those of a script.
+    pub in_script: bool,
     /// Watched keys, and whether each existed when WATCH came.
     pub watches: Vec<(Db, Box<[u8]>, bool)>,
     /// Their names, in bytes.
@@ -75,10 +77,16 @@ impl Session {
             reply_mode: ReplyMode::On,
             multi: None,
             in_exec: false,
+            in_script: false,
             watches: Vec::new(),
             watched_key_bytes: 0,
             held_since: None,
         }
+    }
+
+    /// False in a transaction and in a script: what would wait answers as if its time were up.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.in_exec && !self.in_script
     }
 
     /// SELECT.

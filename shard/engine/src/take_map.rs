@@ -33,6 +33,7 @@ impl Node {
         self.pubsub.drop_slots(&taken.lost);
         self.databases
             .set_visible(Some(self.ownership.slots().clone()));
+        self.redirect_blocked();
         self.release();
         Ok(())
     }

@@ -33,6 +33,9 @@ impl Node {
             });
         }
         self.settle_gone(clock);
+        if self.blocked.has_ready() {
+            self.serve_blocked(clock);
+        }
         self.tracking.broadcast(&self.clients);
         self.follow_singly();
         more

@@ -102,11 +102,11 @@ macro_rules! command_table {
             Hvals        "hvals"         2 [READONLY]           [HASH] [one(1, RO_ACCESS)]        Key store(hash::hvals);
 
             // Lists
-            Blmove     "blmove"      6 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
-            Blmpop     "blmpop"     -5 [WRITE BLOCKING]                  [LIST] [counted(2, RW_ACCESS_DELETE)]                Key nobody;
-            Blpop      "blpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key nobody;
-            Brpop      "brpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key nobody;
-            Brpoplpush "brpoplpush"  4 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key nobody;
+            Blmove     "blmove"      6 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key engine(blocking::blmove);
+            Blmpop     "blmpop"     -5 [WRITE BLOCKING]                  [LIST] [counted(2, RW_ACCESS_DELETE)]                Key engine(blocking::blmpop);
+            Blpop      "blpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key engine(blocking::blpop);
+            Brpop      "brpop"      -3 [WRITE NOSCRIPT BLOCKING]         [LIST] [range(1, -2, 1, RW_ACCESS_DELETE)]           Key engine(blocking::brpop);
+            Brpoplpush "brpoplpush"  4 [WRITE DENYOOM NOSCRIPT BLOCKING] [LIST] [one(1, RW_ACCESS_DELETE), one(2, RW_INSERT)] Key engine(blocking::brpoplpush);
             Lindex     "lindex"      3 [READONLY]                        [LIST] [one(1, RO_ACCESS)]                           Key store(list::lindex);
             Linsert    "linsert"     5 [WRITE DENYOOM]                   [LIST] [one(1, RW_INSERT)]                           Key store(list::linsert);
             Llen       "llen"        2 [READONLY FAST]                   [LIST] [one(1, RO)]                                  Key store(list::llen);
@@ -145,9 +145,9 @@ macro_rules! command_table {
             Sunionstore "sunionstore" -3 [WRITE DENYOOM]      [SET] [one(1, OW_UPDATE), range(2, -1, 1, RO_ACCESS)] Key store(set_algebra::sunionstore);
 
             // Sorted sets
-            Bzmpop           "bzmpop"           -5 [WRITE BLOCKING]               [SORTEDSET] [counted(2, RW_ACCESS_DELETE)]             Key nobody;
-            Bzpopmax         "bzpopmax"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key nobody;
-            Bzpopmin         "bzpopmin"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key nobody;
+            Bzmpop           "bzmpop"           -5 [WRITE BLOCKING]               [SORTEDSET] [counted(2, RW_ACCESS_DELETE)]             Key engine(blocking::bzmpop);
+            Bzpopmax         "bzpopmax"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key engine(blocking::bzpopmax);
+            Bzpopmin         "bzpopmin"         -3 [WRITE NOSCRIPT BLOCKING FAST] [SORTEDSET] [range(1, -2, 1, RW_ACCESS_DELETE)]        Key engine(blocking::bzpopmin);
             Zadd             "zadd"             -4 [WRITE DENYOOM FAST]           [SORTEDSET] [one(1, RW_UPDATE)]                        Key store(zset::zadd);
             Zcard            "zcard"             2 [READONLY FAST]                [SORTEDSET] [one(1, RO)]                               Key store(zset::zcard);
             Zcount           "zcount"            4 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zcount);
@@ -202,8 +202,8 @@ macro_rules! command_table {
             Xlen                 "xlen"                   2 [READONLY FAST]      [STREAM] [one(1, RO)]                            Key   store(stream::xlen);
             Xpending             "xpending"              -3 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   store(stream_group::xpending);
             Xrange               "xrange"                -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   store(stream::xrange);
-            Xread                "xread"                 -4 [READONLY BLOCKING]  [STREAM] [after("STREAMS", 1, -1, 2, RO_ACCESS)] Key   nobody;
-            Xreadgroup           "xreadgroup"            -7 [WRITE BLOCKING]     [STREAM] [after("STREAMS", 4, -1, 2, RO_ACCESS)] Key   store(stream_read::xreadgroup);
+            Xread                "xread"                 -4 [READONLY BLOCKING]  [STREAM] [after("STREAMS", 1, -1, 2, RO_ACCESS)] Key   engine(blocking::xread);
+            Xreadgroup           "xreadgroup"            -7 [WRITE BLOCKING]     [STREAM] [after("STREAMS", 4, -1, 2, RO_ACCESS)] Key   engine(blocking::xreadgroup);
             Xrevrange            "xrevrange"             -4 [READONLY]           [STREAM] [one(1, RO_ACCESS)]                     Key   store(stream::xrevrange);
             Xsetid               "xsetid"                -3 [WRITE DENYOOM FAST] [STREAM] [one(1, RW_UPDATE)]                     Key   store(stream::xsetid);
             Xtrim                "xtrim"                 -4 [WRITE]              [STREAM] [one(1, RW_DELETE)]                     Key   store(stream_add::xtrim);
@@ -260,8 +260,8 @@ macro_rules! command_table {
             Ttl            "ttl"              2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::ttl);
             Type           "type"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO)]                                   Key               store(generic::type_);
             Unlink         "unlink"          -2 [WRITE FAST]    [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        store(generic::unlink);
-            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           engine(server::wait);
-            Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           nobody;
+            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           engine(blocking::wait_for_replicas);
+            Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           engine(blocking::waitaof);
 
             // Scripts and functions
             Eval            "eval"             -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;

@@ -340,17 +340,23 @@ pub fn unpause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.ok()
 }
 
-/// No client ever blocks in a command here.
 pub fn unblock(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.arg_int(2)?;
-    if turn.request.len() > 4
-        || (turn.request.len() == 4 && !turn.is_word(3, "timeout") && !turn.is_word(3, "error"))
-    {
+    let len = turn.request.len();
+    if len > 4 {
+        return Err(Refusal::new(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLIENT HELP.",
+            String::from_utf8_lossy(turn.request.arg(1))
+        )));
+    }
+    let with_error = len == 4 && turn.is_word(3, "error");
+    if len == 4 && !with_error && !turn.is_word(3, "timeout") {
         return Err(Refusal::fixed(
             "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
         ));
     }
-    turn.int(0)
+    let id = turn.arg_int(2)?;
+    let unblocked = u64::try_from(id).is_ok_and(|id| turn.node.unblock(id, with_error));
+    turn.int(i64::from(unblocked))
 }
 
 pub fn help_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {

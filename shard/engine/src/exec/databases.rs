@@ -150,12 +150,14 @@ impl Node {
     fn key_went(&mut self, db: Db, key: &[u8], clock: Clock) {
         self.feed_gone(db, key, clock);
         self.touch_key(db, key);
+        self.blocked.signal(db, key);
     }
 
     /// A command that reaches across databases has put `key` into one, whatever was there.
     fn key_came(&mut self, db: Db, key: &[u8], clock: Clock) {
         self.feed_came(db, key, clock);
         self.touch_key(db, key);
+        self.blocked.signal(db, key);
     }
 
     /// Drops what clients see of one database, or of all.
@@ -189,5 +191,6 @@ impl Node {
         for key in heard {
             self.break_watches(db, &key);
         }
+        self.blocked.signal_all(db);
     }
 }

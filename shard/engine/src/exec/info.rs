@@ -97,11 +97,11 @@ fn clients(node: &Node, _: Clock, text: &mut String) {
         "maxclients": node.config.get(Parameter::Maxclients),
         "client_recent_max_input_buffer": node.clients.iter().map(|c| c.query_bytes.get()).max().unwrap_or(0),
         "client_recent_max_output_buffer": node.clients.iter().map(|c| c.output_bytes.get()).max().unwrap_or(0),
-        "blocked_clients": 0,
+        "blocked_clients": node.clients.iter().filter(|client| client.is_waiting()).count(),
         "tracking_clients": node.tracking.client_count(),
         "watching_clients": watching.count(),
         "total_watched_keys": node.watched.len(),
-        "clients_in_timeout_table": 0,
+        "clients_in_timeout_table": node.waiting_with_deadline(),
     }
 }
 

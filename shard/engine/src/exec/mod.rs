@@ -1,6 +1,7 @@
 //! The engine's command functions, one file a family.
 
 pub mod acl;
+pub mod blocking;
 pub mod client;
 pub mod cluster;
 pub mod config;

@@ -30,19 +30,6 @@ pub fn role(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-/// No replicas: none can have acknowledged.
-pub fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.arg_int(1)?;
-    if turn
-        .arg_int(2)
-        .map_err(|_| Refusal::fixed("ERR timeout is not an integer or out of range"))?
-        < 0
-    {
-        return Err(Refusal::fixed("ERR timeout is negative"));
-    }
-    turn.int(0)
-}
-
 pub fn module_list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.reply.array(0);
     Ok(Outcome::Done)

@@ -1,6 +1,7 @@
 //! Commands that take from one of several lists, or from one list to another. Their cores serve the blocking forms too.
 
 use larder_wire::Refusal;
+use larder_wire::resp::Request;
 
 use super::element::put;
 use super::list::{remove_end, say_pop, say_push, show_end};
@@ -11,7 +12,7 @@ use crate::key::Key;
 
 type Done = Result<(), Refusal>;
 
-fn end(arg: &[u8]) -> Result<End, Refusal> {
+pub(super) fn end(arg: &[u8]) -> Result<End, Refusal> {
     match arg {
         word if is(word, "LEFT") => Ok(End::Left),
         word if is(word, "RIGHT") => Ok(End::Right),
@@ -90,7 +91,7 @@ fn say_moved(call: &mut Call<'_>, from: (Key<'_>, End), to: (Key<'_>, End)) {
 }
 
 pub fn lmpop(call: &mut Call<'_>) -> Done {
-    let args = PopArgs::parse(call, 1)?;
+    let args = PopArgs::parse(call.request, 1)?;
     if !pop_first(call, &args)? {
         call.reply.null_array();
     }
@@ -100,15 +101,14 @@ pub fn lmpop(call: &mut Call<'_>) -> Done {
 /// `numkeys key … LEFT|RIGHT [COUNT count]`.
 pub(super) struct PopArgs {
     first_key: usize,
-    keys: usize,
+    pub(super) keys: usize,
     end: End,
     count: usize,
 }
 
 impl PopArgs {
     /// From argument `at` on.
-    pub(super) fn parse(call: &Call<'_>, at: usize) -> Result<PopArgs, Refusal> {
-        let request = call.request;
+    pub(super) fn parse(request: Request<'_>, at: usize) -> Result<PopArgs, Refusal> {
         let keys = key_count(request.arg(at))?;
         let where_at = keys.checked_add(at + 1).ok_or(Refusal::SYNTAX)?;
         let end = end(request.get(where_at).ok_or(Refusal::SYNTAX)?)?;

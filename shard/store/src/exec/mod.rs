@@ -3,6 +3,7 @@
 mod args;
 pub mod bitfield;
 pub mod bits;
+pub mod blocking;
 pub mod dispatch;
 pub mod dump;
 mod element;
@@ -18,6 +19,7 @@ pub mod hash_timed;
 pub mod hll;
 pub mod lcs;
 pub mod list;
+pub mod list_block;
 pub mod list_move;
 mod number_args;
 pub mod object;
@@ -37,6 +39,7 @@ pub mod stream_read;
 pub mod string;
 pub mod zset;
 pub mod zset_algebra;
+pub mod zset_block;
 pub mod zset_pop;
 pub mod zset_range;
 

@@ -1,10 +1,9 @@
-//! XREAD and XREADGROUP of several streams.
-//!
-//! A read that would have to wait is refused: nothing here can wait.
+//! XREAD and XREADGROUP of several streams, and what they wait for with BLOCK.
 
-use larder_wire::resp::{Protocol, ReplyWriter, Request};
+use larder_wire::resp::{OwnedRequest, Protocol, ReplyWriter, Request};
 use larder_wire::{Refusal, UnixMillis};
 
+use super::blocking::{Blocking, NEGATIVE_TIMEOUT, Wait};
 use super::number_args::{int, is};
 use super::stream::put_range;
 use super::stream_args::{put_entry, put_id, strict_id};
@@ -12,10 +11,25 @@ use super::stream_claim::push_claim;
 use super::stream_group::{push_consumer, push_group_state};
 use crate::call::Call;
 use crate::collection::Stream;
-use crate::collection::stream::{Group, Pending, StreamId};
+use crate::collection::stream::{Group, ID_TEXT_BYTES_MAX, Pending, StreamId};
 use crate::key::Key;
+use crate::keyspace::Keyspace;
+use crate::value::ValueType;
 
 type Done = Result<(), Refusal>;
+
+/// Most entries that a read is answered with that had to wait and stated no count.
+const WAITED_ENTRIES_MAX: usize = 1000;
+
+pub const XREAD: Blocking = Blocking {
+    attempt: xread,
+    wait: wait_for_entries,
+};
+
+pub const XREADGROUP: Blocking = Blocking {
+    attempt: xreadgroup,
+    wait: wait_as_consumer,
+};
 
 /// What one stream is read from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +44,8 @@ enum From {
 
 struct Options<'a> {
     count: usize,
-    waits: bool,
+    /// BLOCK, in milliseconds.
+    timeout_ms: Option<u64>,
     no_ack: bool,
     group: Option<(&'a [u8], &'a [u8])>,
     /// Where the keys start, and how many there are.
@@ -41,7 +56,7 @@ impl<'a> Options<'a> {
     fn parse(request: Request<'a>, with_group: bool) -> Result<Options<'a>, Refusal> {
         let mut options = Options {
             count: usize::MAX,
-            waits: false,
+            timeout_ms: None,
             no_ack: false,
             group: None,
             keys: (0, 0),
@@ -52,10 +67,7 @@ impl<'a> Options<'a> {
             if is(word, "BLOCK") && more > 0 {
                 let timeout = int(request.arg(at + 1))
                     .map_err(|_| Refusal::fixed("ERR timeout is not an integer or out of range"))?;
-                if timeout < 0 {
-                    return Err(Refusal::fixed("ERR timeout is negative"));
-                }
-                options.waits = true;
+                options.timeout_ms = Some(u64::try_from(timeout).map_err(|_| NEGATIVE_TIMEOUT)?);
                 at += 1;
             } else if is(word, "COUNT") && more > 0 {
                 options.count = match int(request.arg(at + 1))? {
@@ -101,12 +113,17 @@ impl<'a> Options<'a> {
     }
 
     /// Each stream's argument and where its reading starts, held against what is there.
-    fn sources(&self, call: &Call<'_>) -> Result<Vec<(usize, From)>, Refusal> {
+    fn sources(
+        &self,
+        request: Request<'_>,
+        keyspace: &Keyspace,
+        now: UnixMillis,
+    ) -> Result<Vec<(usize, From)>, Refusal> {
         let (first, count) = self.keys;
         let mut sources = Vec::with_capacity(count);
         for at in first..first + count {
-            let (key, arg) = (call.key(at), call.request.arg(at + count));
-            let stream = call.keyspace.peek::<Stream>(key, call.now)?;
+            let (key, arg) = (Key::from(request.arg(at)), request.arg(at + count));
+            let stream = keyspace.peek::<Stream>(key, now)?;
             if let Some((name, _)) = self.group
                 && stream.is_none_or(|stream| stream.groups().get(name).is_none())
             {
@@ -132,15 +149,19 @@ impl<'a> Options<'a> {
         Ok(sources)
     }
 
-    /// What is answered when there is nothing to read.
+    /// What is answered when there is nothing to read: with BLOCK that is not said yet.
     fn nothing(&self, reply: &mut ReplyWriter<'_>) -> Done {
-        if self.waits {
-            return Err(Refusal::fixed(
-                "ERR there is nothing to read, and BLOCK cannot wait on this server yet: read again without it",
-            ));
+        if self.timeout_ms.is_none() {
+            reply.null_array();
         }
-        reply.null_array();
         Ok(())
+    }
+
+    fn waited_count(&self) -> usize {
+        match self.count {
+            usize::MAX => WAITED_ENTRIES_MAX,
+            count => count,
+        }
     }
 }
 
@@ -170,10 +191,10 @@ fn put_key(reply: &mut ReplyWriter<'_>, key: Key<'_>) {
     reply.bulk(key.bytes());
 }
 
-pub fn xread(call: &mut Call<'_>) -> Done {
+fn xread(call: &mut Call<'_>) -> Done {
     let options = Options::parse(call.request, false)?;
     let mut found = Vec::new();
-    for (at, from) in options.sources(call)? {
+    for (at, from) in options.sources(call.request, call.keyspace, call.now)? {
         let stream = call.keyspace.read::<Stream>(call.key(at), call.now)?;
         let start = match from {
             From::After(id) => id.next(),
@@ -207,9 +228,9 @@ struct Delivery {
     ids: Vec<StreamId>,
 }
 
-pub fn xreadgroup(call: &mut Call<'_>) -> Done {
+fn xreadgroup(call: &mut Call<'_>) -> Done {
     let options = Options::parse(call.request, true)?;
-    let sources = options.sources(call)?;
+    let sources = options.sources(call.request, call.keyspace, call.now)?;
     let Some((name, consumer)) = options.group else {
         return Err(Refusal::SYNTAX);
     };
@@ -218,8 +239,8 @@ pub fn xreadgroup(call: &mut Call<'_>) -> Done {
         let stream = call.keyspace.peek::<Stream>(call.key(*at), call.now);
         is_history(from) || stream.ok().flatten().is_some_and(|it| has_more(it, name))
     });
-    if options.waits && !answers {
-        return options.nothing(&mut call.reply);
+    if options.timeout_ms.is_some() && !answers {
+        return Ok(());
     }
     let mut deliveries = Vec::new();
     for (at, from) in sources {
@@ -236,6 +257,10 @@ pub fn xreadgroup(call: &mut Call<'_>) -> Done {
     if deliveries.is_empty() {
         return options.nothing(&mut call.reply);
     }
+    put_deliveries(call, deliveries)
+}
+
+fn put_deliveries(call: &mut Call<'_>, deliveries: Vec<Delivery>) -> Done {
     put_streams(&mut call.reply, deliveries.len());
     for Delivery { at, ids } in deliveries {
         let key = call.key(at);
@@ -255,6 +280,113 @@ pub fn xreadgroup(call: &mut Call<'_>) -> Done {
         }
     }
     Ok(())
+}
+
+fn wait_for_entries(
+    request: Request<'_>,
+    keyspace: &Keyspace,
+    now: UnixMillis,
+) -> Result<Wait, Refusal> {
+    let options = Options::parse(request, false)?;
+    let sources = options.sources(request, keyspace, now)?;
+    let count = options.waited_count().to_string();
+    let keys = sources.iter().map(|(at, _)| request.arg(*at));
+    let wait = Wait::new(
+        options.timeout_ms.unwrap_or(0),
+        ValueType::Stream,
+        serve_reader,
+        keys,
+        |index, key| {
+            let after = match sources[index].1 {
+                From::After(id) => id,
+                From::Later | From::Undelivered => {
+                    let stream = keyspace.peek::<Stream>(key, now).ok().flatten();
+                    stream.map_or(StreamId::MIN, Stream::last_id)
+                }
+            };
+            let mut room = [0; ID_TEXT_BYTES_MAX];
+            OwnedRequest::from_args([
+                b"XREAD",
+                &b"COUNT"[..],
+                count.as_bytes(),
+                b"STREAMS",
+                key,
+                after.text(&mut room),
+            ])
+        },
+    );
+    Ok(wait)
+}
+
+/// `XREAD COUNT count STREAMS key id` for one that waited: the stream's last id decides, even if its entry is gone again.
+fn serve_reader(call: &mut Call<'_>) -> Done {
+    let (key, after) = (call.key(4), strict_id(call.request.arg(5), 0)?);
+    let count = int(call.request.arg(2))? as usize;
+    let Some(stream) = call.keyspace.peek::<Stream>(key, call.now)? else {
+        return Ok(());
+    };
+    let Some(start) = after.next().filter(|start| stream.last_id() >= *start) else {
+        return Ok(());
+    };
+    put_streams(&mut call.reply, 1);
+    put_key(&mut call.reply, key);
+    put_range(&mut call.reply, stream, start, StreamId::MAX, count, false);
+    Ok(())
+}
+
+fn wait_as_consumer(
+    request: Request<'_>,
+    keyspace: &Keyspace,
+    now: UnixMillis,
+) -> Result<Wait, Refusal> {
+    let options = Options::parse(request, true)?;
+    let sources = options.sources(request, keyspace, now)?;
+    let (name, consumer) = options.group.ok_or(Refusal::SYNTAX)?;
+    let count = options.waited_count().to_string();
+    let keys = sources.iter().map(|(at, _)| request.arg(*at));
+    let mut wait = Wait::new(
+        options.timeout_ms.unwrap_or(0),
+        ValueType::Stream,
+        serve_consumer,
+        keys,
+        |_, key| {
+            let mut args = vec![
+                &b"XREADGROUP"[..],
+                b"GROUP",
+                name,
+                consumer,
+                b"COUNT",
+                count.as_bytes(),
+            ];
+            if options.no_ack {
+                args.push(b"NOACK");
+            }
+            args.extend([&b"STREAMS"[..], key, b">"]);
+            OwnedRequest::from_args(args)
+        },
+    );
+    wait.of_group = true;
+    Ok(wait)
+}
+
+/// `XREADGROUP GROUP group consumer COUNT count [NOACK] STREAMS key >` for one that waited.
+fn serve_consumer(call: &mut Call<'_>) -> Done {
+    let options = Options::parse(call.request, true)?;
+    let (name, consumer) = options.group.ok_or(Refusal::SYNTAX)?;
+    let at = options.keys.0;
+    let Some(stream) = call.keyspace.peek::<Stream>(call.key(at), call.now)? else {
+        return Ok(());
+    };
+    let Some(group) = stream.groups().get(name) else {
+        return Err(Refusal::fixed(
+            "NOGROUP the consumer group this client was blocked on no longer exists",
+        ));
+    };
+    if stream.last_id() <= group.last_delivered {
+        return Ok(());
+    }
+    let ids = read_one(call, at, From::Undelivered, &options, name, consumer)?;
+    put_deliveries(call, vec![Delivery { at, ids }])
 }
 
 fn has_more(stream: &Stream, group: &[u8]) -> bool {

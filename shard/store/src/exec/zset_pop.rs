@@ -1,6 +1,7 @@
 //! Taking members off an end of a sorted set. The core serves the blocking forms too.
 
 use larder_wire::Refusal;
+use larder_wire::resp::Request;
 
 use super::element::put;
 use super::number_args::{at_least, is, key_count, pop_count};
@@ -28,7 +29,7 @@ impl Extreme {
         }
     }
 
-    fn members<'z>(
+    pub(super) fn members<'z>(
         self,
         zset: &'z Zset,
         count: usize,
@@ -43,15 +44,23 @@ impl Extreme {
     }
 
     /// What a pop at this end is called.
-    fn event(self) -> &'static str {
+    pub(super) fn event(self) -> &'static str {
         match self {
             Extreme::Min => "zpopmin",
             Extreme::Max => "zpopmax",
         }
     }
 
+    /// The command that pops from this end.
+    pub(super) fn pop_name(self) -> &'static [u8] {
+        match self {
+            Extreme::Min => b"ZPOPMIN",
+            Extreme::Max => b"ZPOPMAX",
+        }
+    }
+
     /// Takes out `count` members, of which the set must have so many.
-    fn remove(self, zset: &mut Zset, count: usize) {
+    pub(super) fn remove(self, zset: &mut Zset, count: usize) {
         let first = match self {
             Extreme::Min => 0,
             Extreme::Max => zset.len() - count,
@@ -101,7 +110,7 @@ fn pop(call: &mut Call<'_>, end: Extreme) -> Done {
 }
 
 pub fn zmpop(call: &mut Call<'_>) -> Done {
-    let args = PopArgs::parse(call, 1)?;
+    let args = PopArgs::parse(call.request, 1)?;
     if !pop_first(call, &args)? {
         call.reply.null_array();
     }
@@ -111,15 +120,14 @@ pub fn zmpop(call: &mut Call<'_>) -> Done {
 /// `numkeys key … MIN|MAX [COUNT count]`.
 pub(super) struct PopArgs {
     first_key: usize,
-    keys: usize,
+    pub(super) keys: usize,
     end: Extreme,
     count: usize,
 }
 
 impl PopArgs {
     /// From argument `at` on.
-    pub(super) fn parse(call: &Call<'_>, at: usize) -> Result<PopArgs, Refusal> {
-        let request = call.request;
+    pub(super) fn parse(request: Request<'_>, at: usize) -> Result<PopArgs, Refusal> {
         let keys = key_count(request.arg(at))?;
         let where_at = keys.checked_add(at + 1).ok_or(Refusal::SYNTAX)?;
         let end = Extreme::parse(request.get(where_at).ok_or(Refusal::SYNTAX)?)?;
@@ -164,12 +172,11 @@ pub(super) fn pop_first(call: &mut Call<'_>, args: &PopArgs) -> Result<bool, Ref
         })?;
         let Some(taken) = popped else { continue };
         call.say_taken(Classes::ZSET, args.end.event(), key);
-        let name: &[u8] = match args.end {
-            Extreme::Min => b"ZPOPMIN",
-            Extreme::Max => b"ZPOPMAX",
-        };
-        call.effects
-            .push([name, key.bytes(), taken.to_string().as_bytes()]);
+        call.effects.push([
+            args.end.pop_name(),
+            key.bytes(),
+            taken.to_string().as_bytes(),
+        ]);
         return Ok(true);
     }
     Ok(false)

@@ -1,0 +1,366 @@
+//! Clients whose command waits: for keys, by [`Wait`], or for replicas. Who waits for what, since when and until when.
+//!
+//! ```text
+//! command, nothing to take ─▶ block ─▶ by key, in order of arrival ◀── signal: a write, a key that went
+//!                               │             │
+//!                               ▼             ▼ after each command, transaction or script
+//!                           deadlines      serve: the reply is posted, the next command of the client may run
+//! ```
+//!
+//! Keys are served in the order in which they became ready, the clients of one in the order in which they came. What serving
+//! makes ready (BLMOVE) is served after that. Knows no clock: the shell calls when a deadline is due.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+
+use larder_store::Db;
+use larder_store::exec::blocking::{Wait, WaitKey, type_under};
+use larder_wire::command::{self, CommandId, keys};
+use larder_wire::resp::{ReplyWriter, Request};
+use larder_wire::{Refusal, slot_of};
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::node::Node;
+use crate::ownership::{Verdict, admit};
+use crate::session::{ReplyMode, Session};
+
+/// What a waiter is told when CLIENT UNBLOCK ends its wait with an error.
+const UNBLOCKED: Refusal = Refusal::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+/// What a consumer is told whose stream was deleted or has become something else.
+const STREAM_GONE: Refusal = Refusal::fixed("UNBLOCKED the stream key no longer exists");
+
+/// Writes what a command answers whose time is up.
+pub(crate) type GiveUp = fn(&mut ReplyWriter<'_>);
+
+/// The order of arrival of waiters.
+type Ticket = u64;
+
+/// A client and what it waits for.
+struct Waiter {
+    ticket: Ticket,
+    client: Rc<Client>,
+    command: CommandId,
+    db: Db,
+    /// In milliseconds of the node's monotonic clock.
+    deadline_ms: Option<u64>,
+    /// The client wants no reply (CLIENT REPLY).
+    silent: bool,
+    give_up: GiveUp,
+    /// `None`: for no key, only for time to pass.
+    wait: Option<Wait>,
+}
+
+impl Waiter {
+    fn keys(&self) -> &[WaitKey] {
+        self.wait.as_ref().map_or(&[], |wait| &wait.keys)
+    }
+}
+
+/// A key that somebody waits for.
+#[derive(Default)]
+struct Awaited {
+    /// Clients in order of arrival.
+    queue: BTreeMap<Ticket, u64>,
+    /// Its turn to be served will come.
+    ready: bool,
+}
+
+/// All waiters of a node.
+#[derive(Default)]
+pub(crate) struct Blocked {
+    last_ticket: Ticket,
+    by_client: BTreeMap<u64, Waiter>,
+    by_key: BTreeMap<Db, HashMap<Box<[u8]>, Awaited>>,
+    deadlines: BTreeSet<(u64, u64)>,
+    /// Keys that somebody waits for and that were changed.
+    ready: VecDeque<(Db, Box<[u8]>)>,
+}
+
+impl Blocked {
+    /// Somebody waits for a key.
+    #[inline]
+    pub(crate) fn waits_for_keys(&self) -> bool {
+        !self.by_key.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The key may hold what its waiters want, or has gone.
+    pub(crate) fn signal(&mut self, db: Db, key: &[u8]) {
+        let awaited = self.by_key.get_mut(&db);
+        if let Some(awaited) = awaited.and_then(|keys| keys.get_mut(key))
+            && !awaited.ready
+        {
+            awaited.ready = true;
+            self.ready.push_back((db, key.into()));
+        }
+    }
+
+    /// Any key of the database may have changed.
+    pub(crate) fn signal_all(&mut self, db: Db) {
+        let mut awaited: Vec<_> = match self.by_key.get(&db) {
+            Some(keys) => keys.keys().cloned().collect(),
+            None => return,
+        };
+        awaited.sort_unstable();
+        for key in awaited {
+            self.signal(db, &key);
+        }
+    }
+
+    fn add(&mut self, mut waiter: Waiter) {
+        self.last_ticket += 1;
+        waiter.ticket = self.last_ticket;
+        let client = waiter.client.id;
+        for WaitKey { key, .. } in waiter.keys() {
+            let keys = self.by_key.entry(waiter.db).or_default();
+            let awaited = keys.entry(key.clone()).or_default();
+            awaited.queue.insert(waiter.ticket, client);
+        }
+        if let Some(deadline_ms) = waiter.deadline_ms {
+            self.deadlines.insert((deadline_ms, client));
+        }
+        let earlier = self.by_client.insert(client, waiter);
+        debug_assert!(earlier.is_none(), "a blocked client calls nothing");
+    }
+
+    fn remove(&mut self, client: u64) -> Option<Waiter> {
+        let waiter = self.by_client.remove(&client)?;
+        if let Some(deadline_ms) = waiter.deadline_ms {
+            self.deadlines.remove(&(deadline_ms, client));
+        }
+        if let Some(keys) = self.by_key.get_mut(&waiter.db) {
+            for WaitKey { key, .. } in waiter.keys() {
+                if let Some(awaited) = keys.get_mut(key) {
+                    awaited.queue.remove(&waiter.ticket);
+                    if awaited.queue.is_empty() {
+                        keys.remove(key);
+                    }
+                }
+            }
+            if keys.is_empty() {
+                self.by_key.remove(&waiter.db);
+            }
+        }
+        Some(waiter)
+    }
+
+    fn next_ready(&mut self) -> Option<(Db, Box<[u8]>)> {
+        let (db, key) = self.ready.pop_front()?;
+        let awaited = self.by_key.get_mut(&db);
+        if let Some(awaited) = awaited.and_then(|keys| keys.get_mut(&key)) {
+            awaited.ready = false;
+        }
+        Some((db, key))
+    }
+
+    /// The first who waits for a key and came after `ticket`.
+    fn next_for(&self, db: Db, key: &[u8], ticket: Ticket) -> Option<(Ticket, u64)> {
+        let awaited = self.by_key.get(&db)?.get(key)?;
+        let (ticket, client) = awaited.queue.range(ticket + 1..).next()?;
+        Some((*ticket, *client))
+    }
+}
+
+/// Whether a command that changed a key can be what somebody waited for. What only adds to what is known of a stream, or of
+/// any key, is not: a reader is served by the next entry, and by nothing before it.
+fn makes_ready(id: CommandId) -> bool {
+    !matches!(
+        id,
+        CommandId::Xsetid
+            | CommandId::Xdel
+            | CommandId::Xtrim
+            | CommandId::Xack
+            | CommandId::Xclaim
+            | CommandId::Xautoclaim
+            | CommandId::XgroupCreate
+            | CommandId::XgroupCreateconsumer
+            | CommandId::XgroupDelconsumer
+            | CommandId::XgroupSetid
+            | CommandId::Expire
+            | CommandId::Expireat
+            | CommandId::Pexpire
+            | CommandId::Pexpireat
+            | CommandId::Persist
+    )
+}
+
+impl Node {
+    /// The session's command waits from here on: for `wait`'s keys, or only until `timeout_ms` have passed (0: for ever).
+    pub(crate) fn block(
+        &mut self,
+        session: &Session,
+        command: CommandId,
+        wait: Option<Wait>,
+        timeout_ms: u64,
+        give_up: GiveUp,
+        clock: Clock,
+    ) {
+        session.client.set_blocked(true);
+        // A millisecond more, because the one at hand has begun already.
+        let deadline_ms =
+            (timeout_ms > 0).then(|| clock.mono_ms.saturating_add(timeout_ms).saturating_add(1));
+        self.blocked.add(Waiter {
+            ticket: 0,
+            client: Rc::clone(&session.client),
+            command,
+            db: session.db,
+            deadline_ms,
+            silent: session.reply_mode != ReplyMode::On,
+            give_up,
+            wait,
+        });
+    }
+
+    /// The client is gone.
+    pub(crate) fn forget_blocked(&mut self, client: u64) {
+        self.blocked.remove(client);
+    }
+
+    /// When [`Node::give_up_due`] has something to do next, in milliseconds of the node's monotonic clock.
+    #[inline]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.blocked.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Waiters that will not wait for ever.
+    pub(crate) fn waiting_with_deadline(&self) -> usize {
+        self.blocked.deadlines.len()
+    }
+
+    /// Answers those whose time is up.
+    pub fn give_up_due(&mut self, clock: Clock) {
+        while let Some((at, client)) = self.blocked.deadlines.first().copied()
+            && at <= clock.mono_ms
+        {
+            self.give_up_waiting(client);
+        }
+    }
+
+    /// CLIENT UNBLOCK: false when the client waits for nothing.
+    pub(crate) fn unblock(&mut self, client: u64, with_error: bool) -> bool {
+        let Some(waiter) = self.blocked.by_client.get(&client) else {
+            return false;
+        };
+        if waiter.client.is_killed() {
+            return false;
+        }
+        if with_error {
+            self.refuse_waiting(client, &UNBLOCKED);
+        } else {
+            let command = waiter.command;
+            self.stats.of(command).failed.add(1);
+            self.give_up_waiting(client);
+        }
+        true
+    }
+
+    fn give_up_waiting(&mut self, client: u64) {
+        if let Some(waiter) = self.blocked.remove(client) {
+            answer(&waiter, waiter.give_up);
+        }
+    }
+
+    fn refuse_waiting(&mut self, client: u64, refusal: &Refusal) {
+        let Some(waiter) = self.blocked.remove(client) else {
+            return;
+        };
+        self.stats.of(waiter.command).failed.add(1);
+        self.count_error(refusal);
+        answer(&waiter, |reply| reply.error(refusal));
+    }
+
+    /// A command changed a key, of which its waiters are to hear once it is over.
+    pub(crate) fn signal_effect(&mut self, db: Db, id: CommandId, effect: &Request<'_>) {
+        if self.blocked.waits_for_keys() && makes_ready(id) {
+            for key in keys::positions(id, effect) {
+                self.blocked.signal(db, effect.arg(key.at));
+            }
+        }
+    }
+
+    /// After a command, a transaction or a script: serves those whose keys became ready.
+    pub(crate) fn serve_blocked(&mut self, clock: Clock) {
+        let mut room = Vec::new();
+        while let Some((db, key)) = self.blocked.next_ready() {
+            let mut after = 0;
+            while let Some((ticket, client)) = self.blocked.next_for(db, &key, after) {
+                after = ticket;
+                self.serve_one(client, db, &key, clock, &mut room);
+            }
+        }
+    }
+
+    /// Serves a waiter from a key, if the key has what it waits for.
+    fn serve_one(&mut self, client: u64, db: Db, key: &[u8], clock: Clock, room: &mut Vec<u8>) {
+        let found = type_under(self.databases.at(db), key, clock.now());
+        let Some(waiter) = self.blocked.by_client.get(&client) else {
+            return;
+        };
+        let Some(wait) = &waiter.wait else { return };
+        // Who was killed takes nothing with it.
+        if waiter.client.is_killed() {
+            return;
+        }
+        if found != Some(wait.value_type) {
+            if wait.of_group {
+                self.refuse_waiting(client, &STREAM_GONE);
+            }
+            return;
+        }
+        let Some(own) = wait.keys.iter().find(|own| *own.key == *key) else {
+            return;
+        };
+        let (serve, command) = (wait.serve, waiter.command);
+        let mut session = Session::new(Rc::clone(&waiter.client), true);
+        session.db = db;
+        session.protocol = waiter.client.protocol();
+        let request = own.request.clone();
+        let request = request.view();
+        room.clear();
+        let served = self.run_store(serve, command, &session, request, None, clock, room);
+        match served {
+            Ok(_) if room.is_empty() => {}
+            Ok(_) => {
+                if let Some(waiter) = self.blocked.remove(client) {
+                    answer(&waiter, |reply| reply.buffer().extend_from_slice(room));
+                }
+            }
+            Err(refusal) => self.refuse_waiting(client, &refusal),
+        }
+    }
+
+    /// After a change of who owns what: waiters for keys that are not served here any more are told where to go.
+    pub(crate) fn redirect_blocked(&mut self) {
+        let moved: Vec<(u64, Refusal)> = self
+            .blocked
+            .by_client
+            .iter()
+            .filter_map(|(client, waiter)| {
+                let slot = slot_of(&waiter.keys().first()?.key);
+                let writes = command::spec(waiter.command).is_write();
+                let readonly = waiter.client.readonly.get();
+                match admit(self.ownership.standing(slot), writes, readonly) {
+                    Verdict::Go | Verdict::Hold => None,
+                    Verdict::Moved => Some((*client, self.moved_to(slot))),
+                    Verdict::Down => Some((*client, Refusal::CLUSTER_DOWN)),
+                }
+            })
+            .collect();
+        for (client, refusal) in moved {
+            self.refuse_waiting(client, &refusal);
+        }
+    }
+}
+
+/// Posts the reply, and lets the client's next command run.
+fn answer(waiter: &Waiter, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+    if !waiter.silent {
+        waiter.client.post(write);
+    }
+    waiter.client.set_blocked(false);
+}

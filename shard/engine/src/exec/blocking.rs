@@ -1,0 +1,188 @@
+//! Commands that wait for something to take: tried at once, and where there is nothing the client is blocked.
+//!
+//! In a transaction and in a script nothing waits: there they answer as if their time were up.
+
+use larder_store::exec::blocking::Blocking;
+use larder_store::exec::{list_block, stream_read, zset_block};
+use larder_wire::Refusal;
+
+use crate::turn::{Outcome, Turn};
+
+pub fn blpop(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &list_block::BLPOP)
+}
+
+pub fn brpop(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &list_block::BRPOP)
+}
+
+pub fn blmpop(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &list_block::BLMPOP)
+}
+
+pub fn blmove(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    move_or_wait(turn, &list_block::BLMOVE)
+}
+
+pub fn brpoplpush(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    move_or_wait(turn, &list_block::BRPOPLPUSH)
+}
+
+pub fn bzpopmin(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &zset_block::BZPOPMIN)
+}
+
+pub fn bzpopmax(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &zset_block::BZPOPMAX)
+}
+
+pub fn bzmpop(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    take_or_wait(turn, &zset_block::BZMPOP)
+}
+
+pub fn xread(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    read_or_wait(turn, &stream_read::XREAD)
+}
+
+pub fn xreadgroup(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    read_or_wait(turn, &stream_read::XREADGROUP)
+}
+
+fn take_or_wait(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<Outcome, Refusal> {
+    if attempt(turn, blocking)? {
+        return Ok(Outcome::Done);
+    }
+    if !turn.session.may_wait() {
+        turn.reply.null_array();
+        return Ok(Outcome::Done);
+    }
+    wait(turn, blocking)
+}
+
+fn move_or_wait(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<Outcome, Refusal> {
+    if attempt(turn, blocking)? {
+        return Ok(Outcome::Done);
+    }
+    if !turn.session.may_wait() {
+        turn.reply.null();
+        return Ok(Outcome::Done);
+    }
+    wait(turn, blocking)
+}
+
+fn read_or_wait(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<Outcome, Refusal> {
+    if turn.session.in_script && says_block(turn) {
+        return Err(Refusal::new(format!(
+            "ERR {} command is not allowed with BLOCK option from scripts",
+            String::from_utf8_lossy(turn.request.name())
+        )));
+    }
+    take_or_wait(turn, blocking)
+}
+
+/// Runs the command as one that does not wait; false when it has nothing to answer.
+fn attempt(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<bool, Refusal> {
+    let request = turn.request;
+    let out = turn.reply.buffer();
+    let mark = out.len();
+    let _ = turn.node.run_store(
+        blocking.attempt,
+        turn.id,
+        turn.session,
+        request,
+        None,
+        turn.clock,
+        out,
+    )?;
+    Ok(out.len() > mark)
+}
+
+fn wait(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<Outcome, Refusal> {
+    let now = turn.clock.now();
+    let wait = (blocking.wait)(turn.request, turn.node.databases.at(turn.session.db), now)?;
+    let timeout_ms = wait.timeout_ms;
+    turn.node.block(
+        turn.session,
+        turn.id,
+        Some(wait),
+        timeout_ms,
+        |reply| reply.null_array(),
+        turn.clock,
+    );
+    Ok(Outcome::Blocked)
+}
+
+/// XREAD and XREADGROUP with BLOCK among their options.
+fn says_block(turn: &Turn<'_>) -> bool {
+    let mut at = 1;
+    while at < turn.request.len() && !turn.is_word(at, "streams") {
+        if turn.is_word(at, "block") {
+            return true;
+        }
+        at += match () {
+            () if turn.is_word(at, "count") => 2,
+            () if turn.is_word(at, "group") => 3,
+            () => 1,
+        };
+    }
+    false
+}
+
+/// There are no replicas: none ever acknowledges, so whoever asks for any waits for the time to pass.
+pub fn wait_for_replicas(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let replicas = turn.arg_int(1)?;
+    let timeout_ms = timeout_of_ms(turn, 2)?;
+    if replicas <= 0 || !turn.session.may_wait() {
+        return turn.int(0);
+    }
+    wait_for_time(turn, timeout_ms, |reply| reply.int(0))
+}
+
+/// As [`wait_for_replicas`]; there is no append-only file either.
+pub fn waitaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let local = turn.arg_int(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(Refusal::fixed(
+            "ERR value is out of range, value must between 0 and 1",
+        ));
+    }
+    let replicas = turn.arg_int(2).map_err(|_| NOT_POSITIVE)?;
+    if replicas < 0 {
+        return Err(NOT_POSITIVE);
+    }
+    let timeout_ms = timeout_of_ms(turn, 3)?;
+    if local > 0 {
+        return Err(Refusal::fixed(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ));
+    }
+    let none = |reply: &mut larder_wire::resp::ReplyWriter<'_>| {
+        reply.array(2);
+        reply.int(0);
+        reply.int(0);
+    };
+    if replicas == 0 || !turn.session.may_wait() {
+        none(&mut turn.reply);
+        return Ok(Outcome::Done);
+    }
+    wait_for_time(turn, timeout_ms, none)
+}
+
+const NOT_POSITIVE: Refusal = Refusal::fixed("ERR value is out of range, must be positive");
+
+fn wait_for_time(
+    turn: &mut Turn<'_>,
+    timeout_ms: u64,
+    give_up: crate::blocked::GiveUp,
+) -> Result<Outcome, Refusal> {
+    turn.node
+        .block(turn.session, turn.id, None, timeout_ms, give_up, turn.clock);
+    Ok(Outcome::Blocked)
+}
+
+fn timeout_of_ms(turn: &Turn<'_>, at: usize) -> Result<u64, Refusal> {
+    let timeout = turn
+        .arg_int(at)
+        .map_err(|_| Refusal::fixed("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(timeout).map_err(|_| Refusal::fixed("ERR timeout is negative"))
+}
