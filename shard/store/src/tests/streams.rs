@@ -1,12 +1,12 @@
 //! Streams as feeds and replicas see them: effects and pieces make the same stream again.
 
 use larder_wire::UnixMillis;
-use larder_wire::command::{Found, lookup};
+use larder_wire::command::{CommandId, Found, lookup};
 use larder_wire::resp::{OwnedRequest, Protocol, ReplyWriter};
 
 use crate::call::{Call, Effects};
 use crate::collection::{Budget, Stream};
-use crate::exec::dispatch;
+use crate::exec::{dispatch, stream_read};
 use crate::keyspace::Keyspace;
 use crate::random::Random;
 
@@ -26,7 +26,12 @@ fn run(keyspace: &mut Keyspace, request: &OwnedRequest, now: i64) -> Vec<OwnedRe
         effects: &mut effects,
         random: &mut Random::new(1),
     };
-    if dispatch(id).expect("a command of the store")(&mut call).is_err() {
+    // What may wait is tried by the engine.
+    let exec = match id {
+        CommandId::Xreadgroup => stream_read::XREADGROUP.attempt,
+        id => dispatch(id).expect("a command of the store"),
+    };
+    if exec(&mut call).is_err() {
         assert!(effects.is_empty(), "refused with an effect: {request:?}");
     }
     let owned = |effect: larder_wire::resp::Request<'_>| {
