@@ -27,6 +27,14 @@ impl RedisServer {
 
     /// With further arguments, `["--cluster-enabled", "yes"]`.
     pub fn start_with(more: &[&str]) -> RedisServer {
+        RedisServer::start_program(Path::new("redis-server"), more)
+    }
+
+    /// Another program of that kind (a newer redis-server, a valkey-server).
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_program(program: &Path, more: &[&str]) -> RedisServer {
         let folder = tempfile::tempdir().expect("a folder for redis-server");
         let port = free_port();
         let port_text = port.to_string();
@@ -46,14 +54,8 @@ impl RedisServer {
         .chain(more)
         .map(|arg| (*arg).to_owned())
         .collect::<Vec<_>>();
-        let mut process = Process::start(
-            "redis-server",
-            Path::new("redis-server"),
-            &args,
-            &[],
-            folder.path(),
-        )
-        .expect("redis-server is installed (tests/run does that)");
+        let mut process = Process::start("redis-server", program, &args, &[], folder.path())
+            .expect("redis-server is installed (tests/run does that)");
         let addr = local(port);
         process.wait_listening(addr);
         let mut client = Client::to(addr);
