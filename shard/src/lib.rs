@@ -22,6 +22,7 @@ mod identity;
 mod join;
 mod machine;
 pub mod metrics;
+mod save;
 mod shared;
 mod thread;
 mod timers;

@@ -20,7 +20,7 @@ use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
-use crate::{clocks, connection, identity, join, timers};
+use crate::{clocks, connection, identity, join, save, timers};
 
 /// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
 const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
@@ -295,6 +295,19 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
     node.set_stopwatch(clocks::stopwatch);
     node.config
         .fix(Parameter::Bind, plan.info.listen.ip().to_string());
+    let folder = config
+        .data_dir
+        .clone()
+        .map_or_else(std::env::current_dir, Ok);
+    node.set_saver(
+        folder.map_or(String::new(), |folder| folder.display().to_string()),
+        save::save,
+    );
+    if config.nodes > 1 {
+        // Nodes of one process share a folder.
+        let name = format!("dump-{}.rdb", plan.info.listen.port());
+        node.config.fix(Parameter::Dbfilename, name);
+    }
     if let Err(refusal) = node.set_config(&settings_pairs(config)) {
         unreachable!("checked before the start: {}", refusal.text());
     }

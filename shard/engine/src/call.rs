@@ -515,6 +515,7 @@ impl Node {
         }
         self.settle_gone(clock);
         if !self.effects.is_empty() {
+            self.saved.changes += 1;
             if !self.feeds.is_empty() {
                 self.feed_effects(session.db, request, clock);
             }

@@ -12,12 +12,10 @@ use larder_wire::resp::write::{array_header, bulk_header};
 use larder_wire::resp::{OwnedRequest, Request};
 
 use crate::client::Client;
+use crate::exec::save::SNAPSHOT_DATA_BYTES_MAX;
 use crate::node::Node;
 use crate::session::Session;
 use crate::turn::{Outcome, Turn};
-
-/// Most bytes of data of which a snapshot is made: it is built in one piece, while the node stands still.
-const SNAPSHOT_DATA_BYTES_MAX: u64 = 1 << 30;
 
 /// Who follows, and what they were not yet sent.
 #[derive(Default)]

@@ -20,6 +20,7 @@ use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
+use crate::exec::save::{Saved, Saver};
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::follow::Followers;
 use crate::monitor::Monitors;
@@ -108,6 +109,8 @@ pub struct Node {
     pub(crate) pause: Option<Pause>,
     pub(crate) debug: DebugSwitches,
     pub(crate) followers: Followers,
+    pub(crate) saver: Option<Saver>,
+    pub(crate) saved: Saved,
     pub(crate) notify: Notify,
     pub timing: Timing,
     pub(crate) memory_peak: u64,
@@ -164,6 +167,8 @@ impl Node {
             pause: None,
             debug: DebugSwitches::default(),
             followers: Followers::default(),
+            saver: None,
+            saved: Saved::default(),
             notify: Notify::default(),
             timing: Timing::default(),
             memory_peak: 0,

@@ -355,8 +355,8 @@ macro_rules! command_table {
             AclSetuser             "acl|setuser"             -3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::setuser);
             AclUsers               "acl|users"                2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(acl::users);
             AclWhoami              "acl|whoami"               2 [NOSCRIPT LOADING STALE]                       []                   []                  Local            engine(acl::whoami);
-            Bgrewriteaof           "bgrewriteaof"             1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
-            Bgsave                 "bgsave"                  -1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          nobody;
+            Bgrewriteaof           "bgrewriteaof"             1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          engine(save::bgrewriteaof);
+            Bgsave                 "bgsave"                  -1 [ADMIN NOSCRIPT NO_ASYNC_LOADING]              []                   []                  Refused          engine(save::bgsave);
             Command                "command"                 -1 [LOADING STALE]                                [CONNECTION]         []                  Local            engine(server::command);
             CommandCount           "command|count"            2 [LOADING STALE]                                [CONNECTION]         []                  Local            engine(server::command_count);
             CommandDocs            "command|docs"            -2 [LOADING STALE]                                [CONNECTION]         []                  Local            engine(server::command_docs);
@@ -377,7 +377,7 @@ macro_rules! command_table {
             Flushall               "flushall"                -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushall);
             Flushdb                "flushdb"                 -1 [WRITE]                                        [DANGEROUS KEYSPACE] []                  EveryNode(AllOk) engine(databases::flushdb);
             Info                   "info"                    -1 [LOADING STALE]                                [DANGEROUS]          []                  Local            engine(info::info);
-            Lastsave               "lastsave"                 1 [LOADING STALE FAST]                           [ADMIN DANGEROUS]    []                  Local            engine(server::lastsave);
+            Lastsave               "lastsave"                 1 [LOADING STALE FAST]                           [ADMIN DANGEROUS]    []                  Local            engine(save::lastsave);
             Latency                "latency"                 -2 []                                             []                   []                  Local            container;
             LatencyDoctor          "latency|doctor"           2 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(latency::doctor);
             LatencyGraph           "latency|graph"            3 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Local            engine(latency::graph);
@@ -403,12 +403,12 @@ macro_rules! command_table {
             Monitor                "monitor"                  1 [ADMIN NOSCRIPT LOADING STALE]                 []                   []                  Refused          engine(tracking::monitor);
             Psync                  "psync"                   -3 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
             Replconf               "replconf"                -1 [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY]      []                   []                  Refused          nobody;
-            Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
+            Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          engine(save::replicaof);
             RestoreAsking          "restore-asking"          -4 [WRITE DENYOOM ASKING]                         [DANGEROUS KEYSPACE] [one(1, OW_UPDATE)] Refused          store(dump::restore_asking);
             Role                   "role"                     1 [NOSCRIPT LOADING STALE FAST]                  [ADMIN DANGEROUS]    []                  Local            engine(server::role);
-            Save                   "save"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          nobody;
+            Save                   "save"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          engine(save::save);
             Shutdown               "shutdown"                -1 [ADMIN NOSCRIPT LOADING STALE NO_MULTI ALLOW_BUSY] []                   []                  Refused          engine(server::shutdown);
-            Slaveof                "slaveof"                  3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          nobody;
+            Slaveof                "slaveof"                  3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          engine(save::replicaof);
             Slowlog                "slowlog"                 -2 []                                             []                   []                  Local            container;
             SlowlogGet             "slowlog|get"             -2 [ADMIN LOADING STALE]                          []                   []                  Local            engine(slowlog::get);
             SlowlogHelp            "slowlog|help"             2 [LOADING STALE]                                []                   []                  Local            engine(slowlog::help_);

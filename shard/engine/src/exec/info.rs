@@ -148,17 +148,16 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
 }
 
 fn persistence(node: &Node, clock: Clock, text: &mut String) {
-    let _ = node;
     lines! { text;
         "loading": 0,
         "async_loading": 0,
-        "rdb_changes_since_last_save": 0,
+        "rdb_changes_since_last_save": node.saved.changes,
         "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": clock.unix_seconds() - (clock.mono_ms / 1000) as i64,
+        "rdb_last_save_time": node.last_save(clock),
         "rdb_last_bgsave_status": "ok",
         "rdb_last_bgsave_time_sec": -1,
         "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "rdb_saves": node.saved.saves,
         "rdb_last_cow_size": 0,
         "aof_enabled": 0,
         "aof_rewrite_in_progress": 0,

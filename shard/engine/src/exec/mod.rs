@@ -13,6 +13,7 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod pubsub;
+pub mod save;
 pub mod server;
 pub mod slowlog;
 pub mod tracking;

@@ -1,4 +1,4 @@
-//! TIME, LASTSAVE, ROLE, WAIT, COMMAND, SHUTDOWN, LOLWUT without persistence or replicas behind it: each says what is true here.
+//! TIME, ROLE, WAIT, COMMAND, SHUTDOWN, LOLWUT without persistence or replicas behind it: each says what is true here.
 
 use larder_wire::Refusal;
 use larder_wire::command::describe;
@@ -14,12 +14,6 @@ pub fn time(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.reply.bulk_int(seconds);
     turn.reply.bulk_int(micros);
     Ok(Outcome::Done)
-}
-
-/// Nothing is ever saved: the time that the node started, as Redis has it before its first save.
-pub fn lastsave(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let started = turn.clock.unix_seconds() - (turn.clock.mono_ms / 1000) as i64;
-    turn.int(started)
 }
 
 pub fn role(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
