@@ -244,6 +244,11 @@ impl Node {
                 "ERR Replica can't interact with the keyspace",
             ));
         }
+        if self.lacks_replicas && writes(session, id) {
+            return Err(Refusal::fixed(
+                "NOREPLICAS Not enough good replicas to write.",
+            ));
+        }
         if self.paused(session, id, clock) {
             session.client.postponed.set(true);
             return Ok(Admitted::Hold);
@@ -578,6 +583,17 @@ fn severity(verdict: Verdict) -> u8 {
         Verdict::Hold => 1,
         Verdict::Down => 2,
         Verdict::Moved => 3,
+    }
+}
+
+/// Whether a command writes, or those that it sets off.
+fn writes(session: &Session, id: CommandId) -> bool {
+    match (&session.multi, id) {
+        (Some(multi), CommandId::Exec) => {
+            let mut queued = multi.queue.iter();
+            queued.any(|(queued, _)| command::spec(*queued).is_write())
+        }
+        _ => command::spec(id).is_write(),
     }
 }
 

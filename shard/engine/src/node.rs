@@ -111,6 +111,8 @@ pub struct Node {
     pub(crate) followers: Followers,
     pub(crate) saver: Option<Saver>,
     pub(crate) saved: Saved,
+    /// Writes ask for more replicas than there are (`min-replicas-to-write`).
+    pub(crate) lacks_replicas: bool,
     pub(crate) notify: Notify,
     pub timing: Timing,
     pub(crate) memory_peak: u64,
@@ -169,6 +171,7 @@ impl Node {
             followers: Followers::default(),
             saver: None,
             saved: Saved::default(),
+            lacks_replicas: false,
             notify: Notify::default(),
             timing: Timing::default(),
             memory_peak: 0,

@@ -249,7 +249,7 @@ parameters! {
     ReplDisklessSyncMax     "repl-diskless-sync-max-replicas" "" INT,                            "0"           Kept;
     ReplDisklessLoad        "repl-diskless-load" ""              Kind::OneOf(&["disabled", "on-empty-db", "swapdb"]), "disabled" Kept;
     MinReplicasToWrite      "min-replicas-to-write" "min-slaves-to-write" INT,                   "0"           Live;
-    MinReplicasMaxLag       "min-replicas-max-lag" "min-slaves-max-lag"   INT,                   "10"          Kept;
+    MinReplicasMaxLag       "min-replicas-max-lag" "min-slaves-max-lag"   INT,                   "10"          Live;
     PropagationErrors       "propagation-error-behavior" ""      Kind::OneOf(&["ignore", "panic", "panic-on-replicas"]), "ignore" Kept;
     // Redis' own cluster
     ClusterEnabled          "cluster-enabled" ""                 BOOL,                           "no"          Immutable;
