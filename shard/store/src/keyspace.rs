@@ -58,6 +58,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Fields of hashes.
     pub expired_fields: u64,
+    /// Collections that went by way of the trash.
+    pub lazily_freed: u64,
 }
 
 impl Stats {
@@ -68,6 +70,7 @@ impl Stats {
             expired: self.expired + other.expired,
             evicted: self.evicted + other.evicted,
             expired_fields: self.expired_fields + other.expired_fields,
+            lazily_freed: self.lazily_freed + other.lazily_freed,
         }
     }
 }
@@ -794,6 +797,7 @@ impl Keyspace {
             Ok(collection) if collection.len() > DROP_AT_ONCE_MAX => {
                 self.used -= footprint - collection.heap_bytes();
                 self.trash.add(collection);
+                self.stats.lazily_freed += 1;
             }
             Ok(_) | Err(_) => self.used -= footprint,
         }

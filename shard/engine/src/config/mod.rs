@@ -65,7 +65,8 @@ impl Config {
             for &parameter in Parameter::ALL {
                 for name in parameter.names() {
                     let matches = if globs {
-                        glob::matches_ignore_case(pattern, name.as_bytes())
+                        !parameter.is_hidden()
+                            && glob::matches_ignore_case(pattern, name.as_bytes())
                     } else {
                         pattern.eq_ignore_ascii_case(name.as_bytes())
                     };
@@ -106,7 +107,11 @@ impl Config {
                 .normal_form(value, before)
                 .map_err(|why| failed(&name.to_ascii_lowercase(), &why))?;
             if row.change == Change::Fixed && value != before {
-                return Err(failed(name, "can't set immutable config"));
+                let why = match parameter {
+                    Parameter::Port => "Unable to listen on this port. Check server logs.",
+                    _ => "can't set immutable config",
+                };
+                return Err(failed(name, why));
             }
             values.push((parameter, value));
         }
@@ -193,7 +198,10 @@ mod tests {
         );
         assert_eq!(set(&mut config, "dir", "/tmp"), failed("dir", "protected"));
         assert_eq!(set(&mut config, "port", "0"), Ok(()));
-        assert_eq!(set(&mut config, "port", "1"), failed("port", "immutable"));
+        assert_eq!(
+            set(&mut config, "cluster-require-full-coverage", "yes"),
+            failed("cluster-require-full-coverage", "immutable")
+        );
         assert_eq!(
             set(&mut config, "nonsense", "1"),
             Err("ERR Unknown option or number of arguments for CONFIG SET - 'nonsense'".to_owned())

@@ -270,6 +270,13 @@ parameters! {
     ClusterAnnounceTlsPort  "cluster-announce-tls-port" ""       int(0, 65535),                  "0"           Kept;
     ClusterAnnounceBusPort  "cluster-announce-bus-port" ""       int(0, 65535),                  "0"           Kept;
     ClusterEndpointType     "cluster-preferred-endpoint-type" "" Kind::OneOf(&["ip", "hostname", "unknown-endpoint"]), "ip" Kept;
+    // Shown to those who know the name
+    KeyLoadDelay            "key-load-delay" ""                  int(i32::MIN as i64, INT_MAX),  "0"           Kept;
+    RdbKeySaveDelay         "rdb-key-save-delay" ""              int(i32::MIN as i64, INT_MAX),  "0"           Kept;
+    LoadingEventsInterval   "loading-process-events-interval-bytes" "" bytes(1024, INT_MAX),     "2097152"     Kept;
+    WatchdogPeriod          "watchdog-period" ""                 INT,                            "0"           Kept;
+    UseExitOnPanic          "use-exit-on-panic" ""               BOOL,                           "no"          Kept;
+    LuaDeprecatedApi        "lua-enable-deprecated-api" ""       BOOL,                           "no"          Immutable;
     // What DEBUG SET-ACTIVE-EXPIRE switches
     ActiveExpire            "active-expire" ""                   BOOL,                           "yes"         Live;
 }
@@ -285,6 +292,11 @@ impl Parameter {
             it.names()
                 .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         })
+    }
+
+    /// Left out where a pattern asks.
+    pub fn is_hidden(self) -> bool {
+        self as usize >= Parameter::KeyLoadDelay as usize
     }
 
     /// Its name, and its older one when it has one.

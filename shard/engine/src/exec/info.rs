@@ -144,6 +144,7 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
         "mem_allocator": "mimalloc",
         "active_defrag_running": 0,
         "lazyfree_pending_objects": u8::from(node.databases.has_trash()),
+        "lazyfreed_objects": node.databases.stats().lazily_freed,
     }
 }
 

@@ -8,14 +8,14 @@ use crate::hyperloglog::{self, Fault, HyperLogLog, Union, View, Vote};
 use crate::key::Key;
 use crate::value::StringRef;
 
-fn refusal(fault: Fault) -> Refusal {
+pub(super) fn refusal(fault: Fault) -> Refusal {
     match fault {
         Fault::Foreign => Refusal::fixed("WRONGTYPE Key is not a valid HyperLogLog string value."),
         Fault::Corrupted => Refusal::fixed("INVALIDOBJ Corrupted HLL object detected"),
     }
 }
 
-fn view(string: StringRef<'_>) -> Result<View<'_>, Refusal> {
+pub(super) fn view(string: StringRef<'_>) -> Result<View<'_>, Refusal> {
     match string {
         StringRef::Int(_) => Err(refusal(Fault::Foreign)),
         StringRef::Bytes(bytes) => View::new(bytes).map_err(refusal),
@@ -56,7 +56,7 @@ pub fn pfadd(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 /// Puts it under `key`; an expiry stays.
-fn put(call: &mut Call<'_>, key: Key<'_>, hll: &HyperLogLog) -> Result<(), Refusal> {
+pub(super) fn put(call: &mut Call<'_>, key: Key<'_>, hll: &HyperLogLog) -> Result<(), Refusal> {
     let bytes = hll.bytes();
     let put = |to: &mut [u8]| to.copy_from_slice(bytes);
     let len = |_| Ok(Some(bytes.len()));

@@ -17,6 +17,7 @@ mod hash_args;
 pub mod hash_expire;
 pub mod hash_timed;
 pub mod hll;
+pub mod hll_debug;
 pub mod lcs;
 pub mod list;
 pub mod list_block;

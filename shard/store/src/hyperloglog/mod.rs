@@ -85,7 +85,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn is_dense(self) -> bool {
+    pub(crate) fn is_dense(self) -> bool {
         self.0[ENCODING_AT] == DENSE
     }
 
@@ -121,6 +121,19 @@ impl<'a> View<'a> {
     pub(crate) fn dense_would_change(self, mut votes: impl Iterator<Item = Vote>) -> Option<bool> {
         self.is_dense()
             .then(|| votes.any(|vote| self.would_change(vote)))
+    }
+
+    /// The runs of the sparse form as PFDEBUG shows them: `z` and `Z` are short and long runs of zeros, `v` a value and its length.
+    pub(crate) fn runs_text(self) -> Result<String, Fault> {
+        let mut runs = Vec::new();
+        sparse::runs(self.registers(), |value, run| {
+            runs.push(match (value, run.len()) {
+                (0, len @ ..=64) => format!("z:{len}"),
+                (0, len) => format!("Z:{len}"),
+                (value, len) => format!("v:{value},{len}"),
+            });
+        })?;
+        Ok(runs.join(" "))
     }
 
     pub(crate) fn to_owned(self) -> HyperLogLog {
@@ -176,7 +189,7 @@ impl HyperLogLog {
         }
     }
 
-    fn make_dense(&mut self) -> Result<(), Fault> {
+    pub(crate) fn make_dense(&mut self) -> Result<(), Fault> {
         if self.0[ENCODING_AT] == DENSE {
             return Ok(());
         }
@@ -210,6 +223,10 @@ impl Default for Union {
 }
 
 impl Union {
+    pub(crate) fn registers(&self) -> &[u8] {
+        &self.registers[..]
+    }
+
     pub(crate) fn include(&mut self, other: View<'_>) -> Result<(), Fault> {
         if other.is_dense() {
             self.any_dense = true;
