@@ -244,7 +244,7 @@ impl Client {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} watch={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -256,7 +256,6 @@ impl Client {
             subscribed(Topic::Pattern),
             subscribed(Topic::Shard),
             self.queued.get().map_or(-1, |queued| queued as i64),
-            self.watched.get(),
             self.query_bytes.get(),
             self.queued.get().map_or(0, |_| self.queued_bytes.get()),
             unread - backlog,
@@ -266,6 +265,7 @@ impl Client {
             String::from_utf8_lossy(self.user().name()),
             self.redirect(),
             if self.resp3.get() { 3 } else { 2 },
+            self.watched.get(),
             text(&self.library),
             text(&self.library_version),
         );
