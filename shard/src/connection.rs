@@ -49,6 +49,8 @@ enum After {
     /// Replies have to go out before more is executed.
     Write,
     Held,
+    /// A script goes on in slices; nothing else of the connection does.
+    Script,
     /// The client's command waits; what arrives behind it is kept.
     Blocked,
     Close,
@@ -58,6 +60,8 @@ enum After {
 /// What the connection's task does next.
 enum Next {
     Wait,
+    /// Others are served before the script's next slice.
+    Yield,
     Feed(FeedAsk),
     Close,
 }
@@ -78,6 +82,8 @@ pub(crate) struct Connection {
     owed: Vec<u8>,
     owed_at: usize,
     closing: bool,
+    /// A script of this client's is under way.
+    scripting: bool,
     /// The feed that this connection has become.
     feed: Option<Attempt>,
 }
@@ -137,6 +143,7 @@ impl Connection {
             owed: Vec::new(),
             owed_at: 0,
             closing: false,
+            scripting: false,
             feed: None,
         })
     }
@@ -146,6 +153,7 @@ impl Connection {
             let next = std::future::poll_fn(|cx| self.poll(cx)).await;
             match next {
                 Ok(Next::Wait) => self.shared.released.notified().await,
+                Ok(Next::Yield) => tokio::task::yield_now().await,
                 Ok(Next::Feed(ask)) => {
                     self.session.client.feeding.set(true);
                     let (owed, pending) = (
@@ -163,6 +171,9 @@ impl Connection {
     /// Goes on until the socket has no more to give or to take.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         loop {
+            if self.scripting && self.go_on_with_script() {
+                return Poll::Ready(Ok(Next::Yield));
+            }
             self.session.client.set_bell(cx.waker());
             if self.session.client.is_killed() {
                 // Who is let go may have stopped reading: it gets what the socket takes at once.
@@ -195,6 +206,10 @@ impl Connection {
             match after {
                 After::Read => {}
                 After::Write | After::Blocked => self.unread = true,
+                After::Script => {
+                    self.unread = true;
+                    self.scripting = true;
+                }
                 After::Close => self.closing = true,
                 After::Held => {
                     self.unread = true;
@@ -347,6 +362,7 @@ impl Connection {
                 // What it waits for may have come by the time it is asked for.
                 Outcome::Blocked if self.session.client.is_blocked() => break After::Blocked,
                 Outcome::Blocked => {}
+                Outcome::Script => break After::Script,
                 // The whole node stands still, as a server that is busy does.
                 Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
                 Outcome::Feed(ask) => {
@@ -376,6 +392,31 @@ impl Connection {
             return (at, After::Close);
         }
         (at, after)
+    }
+
+    /// A slice of the script of this client: all of it until it is busy, then as much as others may wait for. True when it goes on.
+    /// The client may be gone; its script runs to its end all the same.
+    fn go_on_with_script(&mut self) -> bool {
+        let mut node = self.shared.node.borrow_mut();
+        loop {
+            let (clock, started) = self.shared.clocks.read();
+            let outcome = node.go_on(&mut self.session, clock, &mut self.owed);
+            node.batch_took(started.elapsed().as_nanos() as u64);
+            node.end_batch(&self.session);
+            self.shared.pass_releases_on(&node);
+            match outcome {
+                Outcome::Script if node.script_is_busy() => return true,
+                Outcome::Script => {}
+                outcome => {
+                    self.scripting = false;
+                    self.closing |= outcome == Outcome::Close;
+                    if let Outcome::Stall { us } = outcome {
+                        std::thread::sleep(Duration::from_micros(us));
+                    }
+                    return false;
+                }
+            }
+        }
     }
 
     /// One attempt to write; what the socket does not take is kept.

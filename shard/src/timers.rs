@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use larder_engine::Machine;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{info, warn};
 
 use crate::machine;
 use crate::metrics::Heat;
@@ -36,6 +37,12 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             if count.is_multiple_of(SAMPLE_TICKS) {
                 sampler.sample(&mut node);
                 node.close_idle_clients(clock);
+            }
+            while let Some((is_warning, line)) = node.take_script_log() {
+                match is_warning {
+                    true => warn!("a script says: {line}"),
+                    false => info!("a script says: {line}"),
+                }
             }
             if count.is_multiple_of(HEAT_TICKS) && count > 0 {
                 let seconds = TICK.as_secs_f64() * f64::from(HEAT_TICKS);

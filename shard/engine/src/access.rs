@@ -95,6 +95,35 @@ impl Node {
         }
     }
 
+    /// The check of a command that a script calls.
+    pub(crate) fn admit_scripted(
+        &self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+        clock: Clock,
+    ) -> Result<(), Refusal> {
+        if session.user.may_all() {
+            return Ok(());
+        }
+        match self.check_acl(&session.user, id, request) {
+            Ok(()) => check_sort(&session.user, id, request),
+            Err(denied) => {
+                self.note_denied(session, denied, Context::Lua, id, request, clock);
+                let reason = match denied {
+                    Denied::Command => "can't run this command or subcommand",
+                    Denied::Key(_) => {
+                        "can't access at least one of the keys mentioned in the command arguments"
+                    }
+                    Denied::Channel(_) => "can't publish to the channel mentioned in the command",
+                };
+                Err(Refusal::new(format!(
+                    "ERR The user executing the script {reason}"
+                )))
+            }
+        }
+    }
+
     /// Adds a refusal to `ACL LOG`.
     pub fn note_denied(
         &self,

@@ -100,21 +100,17 @@ impl Node {
         if session.held_since.take().is_some() {
             session.client.postponed.set(false);
         }
+        if outcome == Outcome::Script {
+            return outcome;
+        }
         if self.blocked.has_ready() {
             self.serve_blocked(clock);
         }
         if observed {
             self.after_observed(session);
         }
-        match session.reply_mode {
-            ReplyMode::On => {}
-            ReplyMode::Off => out.truncate(mark),
-            ReplyMode::SkipNext => {
-                out.truncate(mark);
-                if skip {
-                    session.reply_mode = ReplyMode::On;
-                }
-            }
+        if session.reply_mode != ReplyMode::On {
+            settle_reply_mode(session, skip, out, mark);
         }
         outcome
     }
@@ -170,7 +166,7 @@ impl Node {
     }
 
     /// Evicts a bounded number of keys when memory is full; refused when nothing may go.
-    fn make_room(&mut self, clock: Clock) -> Result<(), Refusal> {
+    pub(crate) fn make_room(&mut self, clock: Clock) -> Result<(), Refusal> {
         if !self.databases.is_over_limit() {
             return Ok(());
         }
@@ -223,6 +219,13 @@ impl Node {
             ));
         }
         self.admit_user(session, id, request, clock)?;
+        if self.scripts.is_busy()
+            && !spec.flags.has(Flags::ALLOW_BUSY)
+            && !is_control(id)
+            && let Some(refusal) = self.busy_refusal()
+        {
+            return Err(refusal);
+        }
         let (verdict, first_key) = match key {
             Some(_) => (self.judge_one(session, id, key), key),
             None => self.judge(session, id, request)?,
@@ -249,7 +252,7 @@ impl Node {
                 "NOREPLICAS Not enough good replicas to write.",
             ));
         }
-        if self.paused(session, id, clock) {
+        if self.paused(session, id, request, clock) {
             session.client.postponed.set(true);
             return Ok(Admitted::Hold);
         }
@@ -299,7 +302,7 @@ impl Node {
         if self.ownership.is_standalone() {
             return Ok((Verdict::Go, first_key));
         }
-        let writes = spec.is_write();
+        let writes = spec.is_write() || self.script_may_write(id, request);
         let mut worst = (
             admit(self.ownership.standing(slot), writes, session.readonly),
             first_key,
@@ -395,7 +398,13 @@ impl Node {
         }
     }
 
-    fn paused(&self, session: &Session, id: CommandId, clock: Clock) -> bool {
+    fn paused(
+        &self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+        clock: Clock,
+    ) -> bool {
         let Some(pause) = self.pause else {
             return false;
         };
@@ -403,7 +412,7 @@ impl Node {
             (Some(multi), CommandId::Exec) => {
                 multi.queue.iter().any(|(queued, _)| may_replicate(*queued))
             }
-            _ => may_replicate(id),
+            _ => may_replicate(id) && !self.script_only_reads(id, request),
         };
         clock.mono_ms < pause.until_ms
             && !session.trust.has_control()
@@ -576,6 +585,25 @@ impl Node {
     }
 }
 
+/// What becomes of the reply that begins at `mark`; `skip`: the mode is for this reply alone.
+pub(crate) fn settle_reply_mode(session: &mut Session, skip: bool, out: &mut Vec<u8>, mark: usize) {
+    match session.reply_mode {
+        ReplyMode::On => {}
+        ReplyMode::Off => out.truncate(mark),
+        ReplyMode::SkipNext => {
+            out.truncate(mark);
+            if skip {
+                session.reply_mode = ReplyMode::On;
+            }
+        }
+    }
+}
+
+/// Somebody executes it.
+pub(crate) fn is_served(id: CommandId) -> bool {
+    matches!(command::spec(id).home, Home::Store | Home::Engine)
+}
+
 /// How much a verdict stands in the way; the worst of several keys counts.
 fn severity(verdict: Verdict) -> u8 {
     match verdict {
@@ -607,7 +635,7 @@ fn touches_keys(id: CommandId) -> bool {
 }
 
 /// Writes, and what Redis may pass on to replicas as if it were one; the flag of the latter is hidden in its `COMMAND` reply.
-fn may_replicate(id: CommandId) -> bool {
+pub(crate) fn may_replicate(id: CommandId) -> bool {
     command::spec(id).is_write()
         || matches!(
             id,

@@ -29,6 +29,7 @@ mod notify;
 mod observe;
 pub mod ownership;
 pub mod pubsub;
+mod script;
 pub mod session;
 mod sha1;
 pub mod stats;

@@ -27,6 +27,7 @@ use crate::monitor::Monitors;
 use crate::notify::Notify;
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
+use crate::script::Scripts;
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::timing::Timing;
@@ -120,6 +121,8 @@ pub struct Node {
     pub(crate) batch: Vec<CommandId>,
     /// Requests that were read before it is their turn; with whoever executes them while it does.
     pub(crate) ahead: Ahead,
+    /// Lua scripts and functions.
+    pub(crate) scripts: Scripts,
     releases: u64,
 }
 
@@ -177,6 +180,7 @@ impl Node {
             memory_peak: 0,
             batch: Vec::new(),
             ahead: Ahead::default(),
+            scripts: Scripts::default(),
             releases: 0,
             settings,
         }

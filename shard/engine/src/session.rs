@@ -32,6 +32,13 @@ pub struct Multi {
     pub bytes: usize,
 }
 
+/// Commands of a transaction, from `next` on, that are still to be executed.
+#[derive(Debug)]
+pub(crate) struct MultiRest {
+    pub(crate) queue: Vec<(CommandId, OwnedRequest)>,
+    pub(crate) next: usize,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
@@ -54,6 +61,8 @@ pub struct Session {
     pub in_exec: bool,
     /// Its commands are those of a script.
     pub in_script: bool,
+    /// What is left of a transaction one command of which is a script that goes on.
+    pub(crate) multi_rest: Option<MultiRest>,
     /// Watched keys, and whether each existed when WATCH came.
     pub watches: Vec<(Db, Box<[u8]>, bool)>,
     /// Their names, in bytes.
@@ -78,6 +87,7 @@ impl Session {
             multi: None,
             in_exec: false,
             in_script: false,
+            multi_rest: None,
             watches: Vec::new(),
             watched_key_bytes: 0,
             held_since: None,
@@ -93,6 +103,18 @@ impl Session {
     pub fn set_db(&mut self, db: Db) {
         self.db = db;
         self.client.db.set(db);
+    }
+
+    /// What the commands of a script run with that this session calls.
+    pub(crate) fn for_script(&self) -> Session {
+        Session {
+            db: self.db,
+            trust: self.trust,
+            readonly: self.readonly,
+            user: Rc::clone(&self.user),
+            in_script: true,
+            ..Session::new(Rc::clone(&self.client), self.authenticated)
+        }
     }
 
     pub fn set_protocol(&mut self, protocol: Protocol) {

@@ -22,6 +22,10 @@ impl Node {
     /// One bounded step of background work; true when another one at once is worth it.
     pub fn background_step(&mut self, clock: Clock) -> bool {
         let mut more = false;
+        if self.scripts.is_busy() {
+            // Nothing comes between the commands of a script.
+            return false;
+        }
         if self.config.flag(Parameter::ActiveExpire) && !self.debug.cron_paused {
             more |= self.timed_step(Event::ExpireCycle, clock, |node| node.expire_step(clock));
         }

@@ -27,6 +27,9 @@ pub enum Outcome {
     Stall { us: u64 },
     /// Nothing was written: the process is to end, as by a signal.
     Shutdown,
+    /// A script goes on: [`Node::go_on`] is to be called, with a fresh clock, until it says something else. Until then no further
+    /// request of the connection is called.
+    Script,
     /// The connection becomes a feed, after what is in the buffer.
     Feed(FeedAsk),
     /// The reply is in the buffer; the source is to be asked for a feed.

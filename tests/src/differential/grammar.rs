@@ -3,6 +3,29 @@
 use super::Args;
 use crate::chance::Chance;
 
+/// What EVAL is given: with two keys and an argument, or fewer of them.
+const SCRIPTS: &[&str] = &[
+    "return {KEYS, ARGV}",
+    "return redis.call('GET', KEYS[1])",
+    "return redis.pcall('GET', KEYS[2])",
+    "return redis.call('SET', KEYS[1], ARGV[1])",
+    "return redis.call('HGETALL', KEYS[1])",
+    "redis.setresp(3) return redis.call('HGETALL', KEYS[2])",
+    "redis.setresp(3) return redis.pcall('SMEMBERS', KEYS[1])",
+    "redis.setresp(3) return {redis.pcall('ZSCORE', KEYS[1], 'm1'), true, false}",
+    "return redis.call('INCRBYFLOAT', KEYS[1], 1.5)",
+    "return redis.call('RPUSH', KEYS[1], 1, 2, unpack(ARGV))",
+    "local r = redis.pcall('INCR', KEYS[1]) return type(r) == 'table' and r.err or r",
+    "return cjson.encode({KEYS, ARGV, redis.pcall('TYPE', KEYS[1])})",
+    "return cmsgpack.pack(ARGV)",
+    "#!lua flags=no-writes\nreturn redis.call('DEL', KEYS[1])",
+    "return {1, 2.7, false, 'x', {}, nil, 3}",
+    "return nothing",
+    "return redis.call('NOTHING', KEYS[1])",
+    "return redis.error_reply('MY error')",
+    "return redis.call('SELECT', 1)",
+];
+
 /// A template, parsed.
 #[derive(Debug)]
 pub struct Template {
@@ -195,6 +218,7 @@ fn write_word(word: &str, args: &mut Args, chance: &mut Chance) {
             .pick(&["*", "s*", "?0", "[st]1", "m*", "*1*", "nomatch"])
             .as_bytes()
             .to_vec(),
+        "lua" => chance.pick(SCRIPTS).as_bytes().to_vec(),
         "type" => chance
             .pick(&["string", "hash", "list", "set", "zset", "stream"])
             .as_bytes()

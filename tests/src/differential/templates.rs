@@ -15,9 +15,13 @@
 //! | `lon` `lat` `len` `unit` | degrees, a length and its unit |
 //! | `sec` `ms` `at` `atms` | a time to live far from over, a Unix time far off or long past |
 //! | `pat` `type` `bits` `flags` | a pattern, a type's name, a BITFIELD type, a condition of EXPIRE |
+//! | `lua` | a script |
 //! | `N:x` | the number of `x` that follow, and so many `x` |
 
 pub const TEMPLATES: &[&str] = &[
+    // Scripts
+    "EVAL lua (0|1 s|2 s h|2 h s|1 t|1 z|0 v) [v] [v]",
+    "EVAL_RO lua (0|1 s|2 s h|2 t z) [v]",
     // Strings
     "APPEND s v",
     "DECR s",

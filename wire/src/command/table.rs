@@ -264,29 +264,29 @@ macro_rules! command_table {
             Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           engine(blocking::waitaof);
 
             // Scripts and functions
-            Eval            "eval"             -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
-            EvalRo          "eval_ro"          -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
-            Evalsha         "evalsha"          -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
-            EvalshaRo       "evalsha_ro"       -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
-            Fcall           "fcall"            -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              nobody;
-            FcallRo         "fcall_ro"         -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              nobody;
+            Eval            "eval"             -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              engine(script::eval);
+            EvalRo          "eval_ro"          -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              engine(script::eval);
+            Evalsha         "evalsha"          -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              engine(script::evalsha);
+            EvalshaRo       "evalsha_ro"       -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              engine(script::evalsha);
+            Fcall           "fcall"            -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              engine(function::fcall);
+            FcallRo         "fcall_ro"         -3 [READONLY NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RO_ACCESS)]        Key              engine(function::fcall);
             Function        "function"         -2 []                                             []          []                             Local            container;
-            FunctionDelete  "function|delete"   3 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
-            FunctionDump    "function|dump"     2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
-            FunctionFlush   "function|flush"   -2 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
-            FunctionHelp    "function|help"     2 [LOADING STALE]                                [SCRIPTING] []                             Local            nobody;
-            FunctionKill    "function|kill"     2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          nobody;
-            FunctionList    "function|list"    -2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
-            FunctionLoad    "function|load"    -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) nobody;
-            FunctionRestore "function|restore" -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) nobody;
-            FunctionStats   "function|stats"    2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             AnyNode          nobody;
+            FunctionDelete  "function|delete"   3 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) engine(function::delete);
+            FunctionDump    "function|dump"     2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          engine(function::dump);
+            FunctionFlush   "function|flush"   -2 [WRITE NOSCRIPT]                               [SCRIPTING] []                             EveryNode(AllOk) engine(function::flush);
+            FunctionHelp    "function|help"     2 [LOADING STALE]                                [SCRIPTING] []                             Local            engine(function::help_);
+            FunctionKill    "function|kill"     2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          engine(function::kill);
+            FunctionList    "function|list"    -2 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          engine(function::list);
+            FunctionLoad    "function|load"    -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) engine(function::load);
+            FunctionRestore "function|restore" -3 [WRITE DENYOOM NOSCRIPT]                       [SCRIPTING] []                             EveryNode(AllOk) engine(function::restore);
+            FunctionStats   "function|stats"    2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             AnyNode          engine(function::stats);
             Script          "script"           -2 []                                             []          []                             Local            container;
-            ScriptDebug     "script|debug"      3 [NOSCRIPT]                                     [SCRIPTING] []                             Refused          nobody;
-            ScriptExists    "script|exists"    -3 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          nobody;
-            ScriptFlush     "script|flush"     -2 [NOSCRIPT]                                     [SCRIPTING] []                             EveryNode(AllOk) nobody;
-            ScriptHelp      "script|help"       2 [LOADING STALE]                                [SCRIPTING] []                             Local            nobody;
-            ScriptKill      "script|kill"       2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          nobody;
-            ScriptLoad      "script|load"       3 [NOSCRIPT STALE]                               [SCRIPTING] []                             EveryNode(AllOk) nobody;
+            ScriptDebug     "script|debug"      3 [NOSCRIPT]                                     [SCRIPTING] []                             Refused          engine(script::debug);
+            ScriptExists    "script|exists"    -3 [NOSCRIPT]                                     [SCRIPTING] []                             AnyNode          engine(script::exists);
+            ScriptFlush     "script|flush"     -2 [NOSCRIPT]                                     [SCRIPTING] []                             EveryNode(AllOk) engine(script::flush);
+            ScriptHelp      "script|help"       2 [LOADING STALE]                                [SCRIPTING] []                             Local            engine(script::help_);
+            ScriptKill      "script|kill"       2 [NOSCRIPT ALLOW_BUSY]                          [SCRIPTING] []                             Refused          engine(script::kill);
+            ScriptLoad      "script|load"       3 [NOSCRIPT STALE]                               [SCRIPTING] []                             EveryNode(AllOk) engine(script::load);
 
             // Publish and subscribe
             Psubscribe          "psubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::psubscribe);

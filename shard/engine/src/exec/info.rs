@@ -110,6 +110,8 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
     let peak = node.memory_peak.max(used);
     let rss = node.machine.rss_bytes;
     let max = node.databases.config().maxmemory;
+    let scripts = node.scripts.figures();
+    let vm_bytes = scripts.scripts_lua_bytes + scripts.functions_lua_bytes;
     lines! { text;
         "used_memory": used,
         "used_memory_human": human(used),
@@ -127,10 +129,19 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
         "allocator_resident": rss,
         "total_system_memory": node.machine.total_memory_bytes,
         "total_system_memory_human": human(node.machine.total_memory_bytes),
-        "used_memory_lua": 0,
-        "used_memory_lua_human": "0B",
-        "used_memory_scripts": 0,
-        "used_memory_scripts_human": "0B",
+        "used_memory_lua": scripts.scripts_lua_bytes,
+        "used_memory_vm_eval": scripts.scripts_lua_bytes,
+        "used_memory_lua_human": human(scripts.scripts_lua_bytes as u64),
+        "used_memory_scripts_eval": scripts.scripts_bytes,
+        "number_of_cached_scripts": scripts.scripts,
+        "number_of_functions": scripts.functions,
+        "number_of_libraries": scripts.libraries,
+        "used_memory_vm_functions": scripts.functions_lua_bytes,
+        "used_memory_vm_total": vm_bytes,
+        "used_memory_vm_total_human": human(vm_bytes as u64),
+        "used_memory_functions": scripts.functions_bytes,
+        "used_memory_scripts": scripts.scripts_bytes + scripts.functions_bytes,
+        "used_memory_scripts_human": human((scripts.scripts_bytes + scripts.functions_bytes) as u64),
         "maxmemory": max,
         "maxmemory_human": human(max),
         "maxmemory_policy": node.config.get(Parameter::MaxmemoryPolicy),

@@ -100,6 +100,9 @@ pub fn shutdown(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if save {
         return Err(Refusal::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
     }
+    if !nosave && let Some(refusal) = turn.node.busy_refusal() {
+        return Err(refusal);
+    }
     Ok(Outcome::Shutdown)
 }
 

@@ -7,9 +7,12 @@ use std::rc::Rc;
 
 use larder_wire::Refusal;
 use larder_wire::command::CommandId;
+use larder_wire::resp::{ReplyWriter, Request};
 
+use crate::clock::Clock;
+use crate::node::Node;
 use crate::ownership::Verdict;
-use crate::session::Multi;
+use crate::session::{Multi, MultiRest, Session};
 use crate::turn::{Outcome, Turn};
 
 pub fn multi(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -89,11 +92,33 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     }
     end(turn);
     turn.reply.array(multi.queue.len());
+    let rest = MultiRest {
+        queue: multi.queue,
+        next: 0,
+    };
+    let (node, session) = (&mut *turn.node, &mut *turn.session);
+    Ok(go_on(node, session, rest, turn.clock, turn.reply.buffer()))
+}
+
+/// Executes what is left of a transaction.
+pub(crate) fn go_on(
+    node: &mut Node,
+    session: &mut Session,
+    mut rest: MultiRest,
+    clock: Clock,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let mut outcome = Outcome::Done;
-    turn.session.in_exec = true;
-    for (id, request) in &multi.queue {
-        match run_queued(turn, *id, request.view()) {
+    session.in_exec = true;
+    while let Some((id, request)) = rest.queue.get(rest.next) {
+        rest.next += 1;
+        match run_queued(node, session, *id, request.view(), clock, out) {
             Outcome::Done | Outcome::Held => {}
+            Outcome::Script => {
+                session.in_exec = false;
+                session.multi_rest = Some(rest);
+                return Outcome::Script;
+            }
             Outcome::Stall { us } => outcome = Outcome::Stall { us },
             Outcome::Close => outcome = Outcome::Close,
             Outcome::Feed(_) | Outcome::Import(_) | Outcome::Blocked | Outcome::Shutdown => {
@@ -101,8 +126,8 @@ pub fn exec(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             }
         }
     }
-    turn.session.in_exec = false;
-    Ok(outcome)
+    session.in_exec = false;
+    outcome
 }
 
 /// The transaction is over, whatever came of it.
@@ -112,31 +137,23 @@ fn end(turn: &mut Turn<'_>) {
 }
 
 fn run_queued(
-    turn: &mut Turn<'_>,
+    node: &mut Node,
+    session: &mut Session,
     id: CommandId,
-    request: larder_wire::resp::Request<'_>,
+    request: Request<'_>,
+    clock: Clock,
+    out: &mut Vec<u8>,
 ) -> Outcome {
-    if let Err(refusal) = turn
-        .node
-        .admit_queued(turn.session, id, &request, turn.clock)
-    {
-        turn.node.count_error(&refusal);
-        turn.reply.error(&refusal);
+    if let Err(refusal) = node.admit_queued(session, id, &request, clock) {
+        node.count_error(&refusal);
+        ReplyWriter::new(out, session.protocol).error(&refusal);
         return Outcome::Done;
     }
     // Judged a moment ago; only the first key's slot is wanted.
-    let first_key = turn
-        .node
-        .judge(turn.session, id, &request)
+    let first_key = node
+        .judge(session, id, &request)
         .map_or(None, |(_, first_key)| first_key);
-    turn.node.run(
-        turn.session,
-        id,
-        request,
-        first_key,
-        turn.clock,
-        turn.reply.buffer(),
-    )
+    node.run(session, id, request, first_key, clock, out)
 }
 
 /// The verdict on all queued commands together.

@@ -12,8 +12,8 @@ pub mod write;
 mod ziplist;
 
 pub use file::snapshot;
-pub use read::{Malformed, from_payload};
-pub use write::to_payload;
+pub use read::{Malformed, NoLibraries, from_payload, libraries_from_payload};
+pub use write::{libraries_to_payload, to_payload};
 
 /// The version that payloads say.
 pub const VERSION_WRITTEN: u16 = 10;
@@ -22,6 +22,8 @@ pub const VERSION_READ_MAX: u16 = 12;
 /// Valkey 9's version, which it counts apart from Redis'.
 pub const VERSION_VALKEY: u16 = 80;
 
+/// What stands before a library of functions.
+const LIBRARY: u8 = 245;
 /// Bytes of version and checksum.
 const FOOTER_BYTES: usize = 10;
 /// Bytes of a payload beside the value: its type and the footer.

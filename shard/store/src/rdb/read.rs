@@ -9,7 +9,7 @@ use super::crc64::crc64;
 use super::read_stream::read_stream;
 use super::write::STAYS;
 use super::ziplist::{read_ziplist, read_zipmap};
-use super::{FOOTER_BYTES, Type, VERSION_READ_MAX, VERSION_VALKEY};
+use super::{FOOTER_BYTES, LIBRARY, Type, VERSION_READ_MAX, VERSION_VALKEY};
 use crate::collection::intset::IntSet;
 use crate::collection::{CollectionSettings, End, Hash, List, Packed, Set, Zset};
 use crate::value::{Kind, Value};
@@ -32,6 +32,31 @@ pub fn from_payload(payload: &[u8], settings: &CollectionSettings) -> Result<Val
     };
     let value = reader.value(settings).ok_or(Malformed::Data)?;
     Ok(value)
+}
+
+/// Why a payload gives no libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLibraries {
+    #[error("the payload's version or checksum is wrong")]
+    Footer,
+    #[error("the payload holds something else")]
+    Other,
+    #[error("the payload's data is malformed")]
+    Data,
+}
+
+/// The sources of the libraries of a payload (`FUNCTION RESTORE`).
+pub fn libraries_from_payload(payload: &[u8]) -> Result<Vec<Vec<u8>>, NoLibraries> {
+    let (rest, version) = checked_body(payload).ok_or(NoLibraries::Footer)?;
+    let mut reader = Reader { rest, version };
+    let mut sources = Vec::new();
+    while let Some([byte]) = reader.array() {
+        if byte != LIBRARY {
+            return Err(NoLibraries::Other);
+        }
+        sources.push(reader.string().ok_or(NoLibraries::Data)?.into_owned());
+    }
+    Ok(sources)
 }
 
 /// What lies before the footer, and the version that the footer says.

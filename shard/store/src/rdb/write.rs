@@ -1,7 +1,7 @@
 //! Writes values. Nothing is compressed: a payload is read once, soon, by a neighbour.
 
 use super::crc64::crc64;
-use super::{Type, VERSION_VALKEY, VERSION_WRITTEN};
+use super::{LIBRARY, Type, VERSION_VALKEY, VERSION_WRITTEN};
 use crate::collection::stream::{NODE_ENTRIES, StreamId};
 use crate::collection::{Hash, Item, List, Packed, Set, Stream, Zset};
 use crate::number::parse_i64;
@@ -22,6 +22,22 @@ pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
         true => VERSION_VALKEY,
         false => VERSION_WRITTEN,
     };
+    write_footer(version, start, out);
+}
+
+/// The payload of libraries of functions, by their sources (`FUNCTION DUMP`).
+pub fn libraries_to_payload<'s>(sources: impl IntoIterator<Item = &'s [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for source in sources {
+        out.push(LIBRARY);
+        write_text(source, &mut out);
+    }
+    write_footer(VERSION_WRITTEN, 0, &mut out);
+    out
+}
+
+/// Version and checksum of what begins at `start`.
+fn write_footer(version: u16, start: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&version.to_le_bytes());
     let crc = crc64(0, &out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
