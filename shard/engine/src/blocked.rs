@@ -364,3 +364,166 @@ fn answer(waiter: &Waiter, write: impl FnOnce(&mut ReplyWriter<'_>)) {
     }
     waiter.client.set_blocked(false);
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_wire::control::MapPush;
+    use larder_wire::resp::OwnedRequest;
+    use larder_wire::{ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet};
+
+    use super::*;
+    use crate::node::NodeSettings;
+    use crate::turn::Outcome;
+
+    const OWN: NodeId = NodeId::from_bytes([1; 20]);
+    const OTHER: NodeId = NodeId::from_bytes([2; 20]);
+
+    struct Stage {
+        node: Node,
+        clock: Clock,
+    }
+
+    impl Stage {
+        fn new(standalone: bool) -> Stage {
+            let node = Node::new(NodeSettings {
+                id: OWN,
+                run_id: OWN,
+                standalone,
+                addr: "127.0.0.1:7001".to_string(),
+                port: 7001,
+                secret: None,
+                maxmemory: 0,
+                hash_seed: 7,
+                random_seed: 7,
+            });
+            let clock = Clock {
+                unix_us: 1_700_000_000_000_000,
+                mono_ms: 1000,
+            };
+            Stage { node, clock }
+        }
+
+        fn enter(&mut self) -> Session {
+            self.node
+                .open_session("c:1".into(), "s:1".into(), self.clock)
+        }
+
+        fn call(&mut self, session: &mut Session, line: &str) -> (Outcome, String) {
+            let request = OwnedRequest::from_args(line.split(' ').collect::<Vec<_>>());
+            let mut out = Vec::new();
+            let outcome = self
+                .node
+                .call(session, request.view(), self.clock, &mut out);
+            (outcome, String::from_utf8(out).unwrap())
+        }
+
+        fn run(&mut self, session: &mut Session, line: &str) {
+            assert_eq!(self.call(session, line).0, Outcome::Done, "{line}");
+        }
+
+        fn block(&mut self, session: &mut Session, line: &str) {
+            assert_eq!(
+                self.call(session, line),
+                (Outcome::Blocked, String::new()),
+                "{line}"
+            );
+            assert!(session.client.is_blocked());
+        }
+
+        /// The map of this epoch: all slots are `owner`'s.
+        fn take_map(&mut self, epoch: u64, owner: NodeId) {
+            let shard = |id: u32, node: NodeId| ShardEntry {
+                id: ShardId(id),
+                slots: match node == owner {
+                    true => SlotSet::full(),
+                    false => SlotSet::new(),
+                },
+                nodes: vec![NodeEntry {
+                    id: node,
+                    addr: format!("127.0.0.1:{}", 7000 + id),
+                    role: Role::Primary,
+                    zone: None,
+                }],
+            };
+            let shards = vec![shard(1, OWN), shard(2, OTHER)];
+            let push = MapPush {
+                map: ClusterMap::new("larder", Epoch(epoch), shards).unwrap(),
+                handovers: vec![],
+            };
+            self.node.take_map(push, self.clock).unwrap();
+        }
+    }
+
+    fn post(session: &Session) -> String {
+        let mut out = Vec::new();
+        session.client.take_post(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_deadline_is_kept_by_the_clock_and_forgotten_with_its_waiter() {
+        let mut stage = Stage::new(true);
+        let (mut early, mut late) = (stage.enter(), stage.enter());
+        stage.block(&mut late, "BLPOP k 2");
+        stage.block(&mut early, "BLPOP k 0.5");
+        assert_eq!(stage.node.next_deadline_ms(), Some(1501));
+        stage.clock.mono_ms = 1500;
+        stage.node.give_up_due(stage.clock);
+        assert!(early.client.is_blocked());
+        stage.clock.mono_ms = 1501;
+        stage.node.give_up_due(stage.clock);
+        assert_eq!(post(&early), "*-1\r\n");
+        assert!(!early.client.is_blocked() && late.client.is_blocked());
+        stage.run(&mut early, "RPUSH k x");
+        assert_eq!(post(&late), "*2\r\n$1\r\nk\r\n$1\r\nx\r\n");
+        assert_eq!(stage.node.next_deadline_ms(), None);
+        assert!(!stage.node.blocked.waits_for_keys());
+    }
+
+    #[test]
+    fn a_client_that_is_gone_or_killed_is_passed_over() {
+        let mut stage = Stage::new(true);
+        let mut waiters: Vec<Session> = (0..3).map(|_| stage.enter()).collect();
+        let mut other = stage.enter();
+        for waiter in &mut waiters {
+            stage.block(waiter, "BLPOP k 0");
+        }
+        stage.node.close_session(&mut waiters[0]);
+        waiters[1].client.kill();
+        stage.run(&mut other, "RPUSH k x");
+        assert_eq!(post(&waiters[1]), "");
+        assert_eq!(post(&waiters[2]), "*2\r\n$1\r\nk\r\n$1\r\nx\r\n");
+    }
+
+    #[test]
+    fn who_waits_for_a_slot_that_moves_away_is_told_its_owner() {
+        let mut stage = Stage::new(false);
+        stage.take_map(1, OWN);
+        let (mut popper, mut reader, mut waiter) = (stage.enter(), stage.enter(), stage.enter());
+        stage.block(&mut popper, "BLPOP foo 0");
+        stage.block(&mut reader, "XREAD BLOCK 0 STREAMS foo $");
+        stage.block(&mut waiter, "WAIT 1 0");
+        stage.take_map(2, OTHER);
+        assert_eq!(post(&popper), "-MOVED 12182 127.0.0.1:7002\r\n");
+        assert_eq!(post(&reader), "-MOVED 12182 127.0.0.1:7002\r\n");
+        assert!(!popper.client.is_blocked() && waiter.client.is_blocked());
+    }
+
+    #[test]
+    fn databases_keep_their_waiters_apart() {
+        let mut stage = Stage::new(true);
+        let (mut first, mut second) = (stage.enter(), stage.enter());
+        let mut other = stage.enter();
+        stage.run(&mut second, "SELECT 2");
+        stage.block(&mut first, "BLPOP k 0");
+        stage.block(&mut second, "BLPOP k 0");
+        stage.run(&mut other, "RPUSH k x y");
+        stage.run(&mut other, "MOVE k 2");
+        assert_eq!(post(&first), "*2\r\n$1\r\nk\r\n$1\r\nx\r\n");
+        assert_eq!(post(&second), "*2\r\n$1\r\nk\r\n$1\r\ny\r\n");
+        stage.block(&mut second, "BLPOP k 0");
+        stage.run(&mut other, "RPUSH k z");
+        stage.run(&mut other, "SWAPDB 0 2");
+        assert_eq!(post(&second), "*2\r\n$1\r\nk\r\n$1\r\nz\r\n");
+    }
+}
