@@ -1,6 +1,8 @@
 //! What the kernel knows of this thread and process, read from `/proc`; zeros where there is none.
 
 use std::fs;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `/proc` counts CPU time in ticks of USER_HZ, which is 100 on every Linux that Rust runs on.
 const TICK_US: u64 = 10_000;
@@ -43,6 +45,36 @@ pub(crate) fn rss_bytes() -> u64 {
         .ok()
         .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok())
         .map_or(0, |pages| pages * PAGE_BYTES)
+}
+
+/// Bytes of data that the nodes of this process count, each its part.
+static COUNTED: AtomicU64 = AtomicU64::new(0);
+/// Resident bytes of the process beyond the data counted when its first node looked.
+static EMPTY: OnceLock<u64> = OnceLock::new();
+
+/// One node's part of the process's resident memory: as large among all nodes' as its count is.
+#[derive(Default)]
+pub(crate) struct ResidentShare {
+    counted: u64,
+}
+
+impl ResidentShare {
+    /// Resident bytes of a node that counts `used`.
+    pub(crate) fn look(&mut self, used: u64) -> u64 {
+        COUNTED.fetch_add(used.wrapping_sub(self.counted), Ordering::Relaxed);
+        self.counted = used;
+        let all = COUNTED.load(Ordering::Relaxed).max(1);
+        let resident = rss_bytes();
+        let empty = *EMPTY.get_or_init(|| resident.saturating_sub(all));
+        let data = resident.saturating_sub(empty);
+        (u128::from(data) * u128::from(used) / u128::from(all)) as u64
+    }
+}
+
+impl Drop for ResidentShare {
+    fn drop(&mut self) {
+        COUNTED.fetch_sub(self.counted, Ordering::Relaxed);
+    }
 }
 
 /// Memory of the machine, in bytes.

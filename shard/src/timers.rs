@@ -15,6 +15,8 @@ use crate::shared::{EndOnPanic, Shared};
 const TICK: Duration = Duration::from_millis(50);
 /// How long one tick may work in the background before it waits for the next, in milliseconds; clients are served in between.
 const BACKGROUND_MS_MAX: u64 = 12;
+/// How often resident memory is looked at, in ticks.
+const RESIDENT_TICKS: u32 = 2;
 /// How often the machine is sampled and idle clients are looked for, in ticks.
 const SAMPLE_TICKS: u32 = 10;
 /// How often the busiest slots are looked for, in ticks.
@@ -26,6 +28,7 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
     let mut sampler = Sampler::start(&shared);
+    let mut share = machine::ResidentShare::default();
     let mut heat = Heat::new();
     loop {
         ticks.tick().await;
@@ -34,6 +37,10 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             let mut node = shared.node.borrow_mut();
             let clock = shared.clocks.clock();
             node.tick(clock);
+            if count.is_multiple_of(RESIDENT_TICKS) {
+                let used = node.databases.used_memory();
+                node.databases.weigh_resident(share.look(used));
+            }
             if count.is_multiple_of(SAMPLE_TICKS) {
                 sampler.sample(&mut node);
                 node.close_idle_clients(clock);

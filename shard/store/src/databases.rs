@@ -19,6 +19,7 @@ use crate::key::KeyPlace;
 use crate::key_hash::KeyHash;
 use crate::keyspace::{GoneKey, Keyspace, KeyspaceConfig, Stats};
 use crate::random::Random;
+use crate::resident::unseen;
 
 /// Keys that one database gives before another is asked, when several have some.
 const EVICTIONS_PER_TURN: usize = 8;
@@ -39,6 +40,8 @@ pub struct Databases {
     string_bytes_max: usize,
     /// Counts of those that were given back.
     retired: Stats,
+    /// Bytes of memory that are in RAM for these data and not in their count.
+    unseen: u64,
     /// Whose turn it is to expire first.
     expiry_turn: Db,
     random: Random,
@@ -63,6 +66,7 @@ impl Databases {
             events: Classes::NONE,
             string_bytes_max: first.string_bytes_max(),
             retired: Stats::default(),
+            unseen: 0,
             expiry_turn: Db::ZERO,
             random: Random::new(config.random_seed),
             config,
@@ -250,9 +254,18 @@ impl Databases {
         self.iter().map(|(_, space)| space.used_memory()).sum()
     }
 
+    /// Says how many bytes are resident for these data: the limit is kept by them, where keys may go.
+    pub fn weigh_resident(&mut self, bytes: u64) {
+        self.unseen = if self.config.eviction == EvictionPolicy::NoEviction {
+            0
+        } else {
+            unseen(self.config.maxmemory, self.used_memory(), bytes)
+        };
+    }
+
     #[inline]
     pub fn is_over_limit(&self) -> bool {
-        self.config.maxmemory != 0 && self.used_memory() > self.config.maxmemory
+        self.config.maxmemory != 0 && self.used_memory() + self.unseen > self.config.maxmemory
     }
 
     pub fn stats(&self) -> Stats {
@@ -358,9 +371,9 @@ impl Databases {
             } else {
                 left.min(EVICTIONS_PER_TURN)
             };
-            let all = self.used_memory();
+            let (all, unseen) = (self.used_memory(), self.unseen);
             let space = self.at(db);
-            let beside = all - space.used_memory();
+            let beside = all - space.used_memory() + unseen;
             match space.make_room(now, turn, beside) {
                 Room::Enough => return Room::Enough,
                 Room::More if turn == left => return Room::More,

@@ -26,6 +26,7 @@ pub mod number;
 pub mod random;
 pub mod rdb;
 mod reload;
+mod resident;
 mod sending;
 pub mod size_class;
 pub mod strings;

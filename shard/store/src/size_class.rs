@@ -22,9 +22,35 @@ pub fn size_class(size: usize) -> usize {
     }
 }
 
+/// Bytes that an allocation of `size` bytes takes when it is aligned to `ALIGN`, more than the allocator's own 16: powers of two up to 4 KiB come
+/// aligned, for all others it takes as much more as an aligned place may lie behind the first.
+#[inline]
+pub fn aligned_class<const ALIGN: usize>(size: usize) -> usize {
+    const NATURAL_BYTES_MAX: usize = 4096;
+    if size.is_power_of_two() && (ALIGN..=NATURAL_BYTES_MAX).contains(&size) {
+        size
+    } else {
+        size_class(size + ALIGN - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn aligned_blocks_take_what_the_allocator_gives_for_them() {
+        for (size, class) in [
+            (64, 64),
+            (128, 128),
+            (192, 256),
+            (640, 768),
+            (4096, 4096),
+            (8192, 10240),
+        ] {
+            assert_eq!(aligned_class::<64>(size), class, "{size}");
+        }
+    }
 
     #[test]
     fn classes_are_those_of_the_allocator() {

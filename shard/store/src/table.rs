@@ -12,7 +12,7 @@
 
 use crate::entry::Entry;
 use crate::key_hash::KeyHash;
-use crate::size_class::size_class;
+use crate::size_class::{aligned_class, size_class};
 
 const BUCKET_ENTRIES: usize = 7;
 /// Old buckets moved by one insertion or removal.
@@ -20,9 +20,11 @@ const MOVED_PER_CHANGE: usize = 4;
 /// Tables with at most so many buckets are grown in one go.
 const SMALL_BUCKETS_MAX: usize = 16;
 /// Fill at which a table grows, in 64ths of its entries' places.
-const FULL_64THS: usize = 56;
-/// Fill that a table is given when it grows or shrinks.
+const FULL_64THS: usize = 58;
+/// Fill that a table is given when it grows or shrinks, at least.
 const COMFORTABLE_64THS: usize = 42;
+/// Chance adds to it when a table grows: were all slots' tables to grow at the same fill and by as much, they would do so all at once.
+const COMFORTABLE_SPREAD_64THS: usize = 11;
 /// Fill below which it shrinks.
 const SPARSE_64THS: usize = 18;
 
@@ -118,7 +120,7 @@ impl Array {
     fn bytes(&self) -> usize {
         match self.len() {
             0 => 0,
-            len => size_class(len * size_of::<Bucket>()),
+            len => aligned_class::<{ align_of::<Bucket>() }>(len * size_of::<Bucket>()),
         }
     }
 
@@ -352,7 +354,7 @@ impl Table {
     /// Adds a key that is not in the table.
     pub(crate) fn insert(&mut self, hash: u64, entry: Entry, hashes: &KeyHash) -> At {
         self.advance(MOVED_PER_CHANGE, hashes);
-        self.make_place(hashes);
+        self.make_place(hash, hashes);
         let expires = entry.expires().is_some();
         self.keys += 1;
         self.expiring += u32::from(expires);
@@ -382,11 +384,11 @@ impl Table {
     /// Makes the table large enough for `keys`, when it is empty: an import knows what is coming.
     pub(crate) fn reserve(&mut self, keys: usize) {
         if self.keys == 0 && self.growth.is_none() {
-            self.array = Array::new(buckets_for(keys));
+            self.array = Array::new(buckets_for(keys, COMFORTABLE_64THS));
         }
     }
 
-    fn make_place(&mut self, hashes: &KeyHash) {
+    fn make_place(&mut self, hash: u64, hashes: &KeyHash) {
         let fill = self.keys as usize * 64;
         let full = fill >= self.array.len() * BUCKET_ENTRIES * FULL_64THS;
         if !full {
@@ -395,7 +397,9 @@ impl Table {
         // A growth under way has always ended by the time that its new array is full: each insertion moves more than its share.
         // Were it not so, it would end here.
         self.advance(usize::MAX, hashes);
-        let buckets = buckets_for(self.keys as usize + 1);
+        // Low bits of the hash: they have no part in where a key lies.
+        let chance = (hash >> 8) as usize % COMFORTABLE_SPREAD_64THS;
+        let buckets = buckets_for(self.keys as usize + 1, COMFORTABLE_64THS + chance);
         self.resize(buckets.max(self.array.len() + 1));
         self.advance(0, hashes);
     }
@@ -407,7 +411,7 @@ impl Table {
         } else if self.growth.is_none()
             && self.keys as usize * 64 < self.array.len() * BUCKET_ENTRIES * SPARSE_64THS
         {
-            let buckets = buckets_for(self.keys as usize);
+            let buckets = buckets_for(self.keys as usize, COMFORTABLE_64THS);
             if buckets < self.array.len() {
                 self.resize(buckets);
             }
@@ -566,7 +570,9 @@ impl Remains {
         self.arrays
             .iter()
             .filter(|array| array.capacity() > 0)
-            .map(|array| size_class(array.capacity() * size_of::<Bucket>()))
+            .map(|array| {
+                aligned_class::<{ align_of::<Bucket>() }>(array.capacity() * size_of::<Bucket>())
+            })
             .sum()
     }
 
@@ -591,10 +597,16 @@ impl Remains {
     }
 }
 
-/// Buckets for `keys` at a comfortable fill, as many as the allocator gives anyway.
-fn buckets_for(keys: usize) -> usize {
-    let buckets = (keys * 64)
-        .div_ceil(BUCKET_ENTRIES * COMFORTABLE_64THS)
-        .max(1);
-    size_class(buckets * size_of::<Bucket>()) / size_of::<Bucket>()
+/// Buckets for `keys` at a fill, as many as the allocator gives anyway.
+fn buckets_for(keys: usize, fill_64ths: usize) -> usize {
+    const BYTES: usize = size_of::<Bucket>();
+    let buckets = (keys * 64).div_ceil(BUCKET_ENTRIES * fill_64ths).max(1);
+    let class = aligned_class::<{ align_of::<Bucket>() }>(buckets * BYTES);
+    let most = class / BYTES;
+    if aligned_class::<{ align_of::<Bucket>() }>(most * BYTES) == class {
+        most
+    } else {
+        // Its last bytes are what aligning the first bucket takes.
+        most - 1
+    }
 }
