@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use larder_store::{Captured, Collection, Place, Random, Value};
+use larder_store::{Captured, Collection, Place, Random, Value, ValueRef};
 use larder_wire::control::{FeedAsk, HOLD_MS_MAX, Import, ImportPhase, MapPush, Peer};
 use larder_wire::resp::{OwnedRequest, RequestScanner, Scanned};
 use larder_wire::trust::Trust;
 use larder_wire::{
     Attempt, ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, Slot, SlotSet,
+    UnixMillis,
 };
 
 use super::{Applied, Produced};
@@ -205,7 +206,8 @@ impl Pair {
                 let mut place = Some(Place::START);
                 while let Some(from) = place {
                     place = space.walk_slot(slot, from, 100, |item| {
-                        if !item.is_due(self.clock.now()) {
+                        let now = self.clock.now();
+                        if !item.is_due(now) && !is_over(&item.value(), now) {
                             let key = String::from_utf8_lossy(item.key());
                             content.insert(format!("{db} {key}"), describe(&item.capture()));
                         }
@@ -231,6 +233,17 @@ fn call(
     }
 }
 
+/// True of a hash all of whose fields are due; those of any other hash that are due are as if gone from here on.
+fn is_over(value: &ValueRef<'_>, now: UnixMillis) -> bool {
+    match value {
+        ValueRef::Collection(Collection::Hash(hash)) => {
+            hash.look(now);
+            hash.live_len() == 0
+        }
+        ValueRef::Collection(_) | ValueRef::String(_) => false,
+    }
+}
+
 /// Sets and hashes in order of their members: their own order is nobody's business.
 fn describe(captured: &Captured) -> String {
     use larder_store::collection::Item;
@@ -248,9 +261,10 @@ fn describe(captured: &Captured) -> String {
             "string"
         }
         Value::Collection(Collection::Hash(hash)) => {
-            hash.piece(0, all, |field, value| {
-                parts.push(format!("{}={}", text(field), text(value)));
-            });
+            for (field, value) in hash.iter() {
+                let time = hash.expiry(&field.to_vec());
+                parts.push(format!("{}={} {time:?}", text(field), text(value)));
+            }
             parts.sort();
             "hash"
         }
@@ -308,7 +322,7 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
     let mut db = || dbs[random.below(dbs.len())];
     let (from, to) = (db(), db());
     run(pair, &["SELECT".to_string(), from.to_string()]);
-    let args: Vec<String> = match random.below(34) {
+    let args: Vec<String> = match random.below(40) {
         0 => vec!["SET", a, value],
         1 => vec!["SET", a, value, "PX", "150"],
         2 => vec!["SET", a, value, "KEEPTTL", "GET"],
@@ -338,8 +352,22 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
         29 | 30 => vec!["MOVE", a, to],
         31 => vec!["COPY", a, b, "DB", to],
         32 => vec!["COPY", a, a, "DB", to, "REPLACE"],
+        33 => vec!["HPEXPIRE", a, "120", "FIELDS", "1", "f"],
+        34 => vec!["HPEXPIREAT", a, &soon, "FIELDS", "2", value, "f"],
+        35 => vec![
+            "HSETEX", a, "PX", "150", "FIELDS", "2", value, value, "f", value,
+        ],
+        36 => vec!["HGETEX", a, "PERSIST", "FIELDS", "1", "f"],
+        37 => vec!["HGETDEL", a, "FIELDS", "1", "f"],
+        38 => vec!["HINCRBYFLOAT", a, "f", "0.5"],
         28 => {
-            let args = match random.below(3) {
+            let args = match random.below(4) {
+                3 => {
+                    let mut args = with(&["HPEXPIREAT"], a);
+                    let words = [soon.clone(), "FIELDS".to_string(), "600".to_string()];
+                    args.splice(2..2, words);
+                    args
+                }
                 0 => with(&["RPUSH"], a),
                 1 => with(&["SADD"], a),
                 _ => with(&["HSET"], a),
