@@ -3,14 +3,14 @@
 //! The count of memory knows what each allocation takes, but not what lies free between allocations: after churn with mixed sizes a process has more in RAM than
 //! is counted. The shell says from time to time how much of the process is data of this node; what the count does not see is taken from the
 //! limit. Below the limit the difference is used as it is, so growth stops where the limit is. Above it data is not let grow any further, and
-//! shrinks slowly: memory that is freed between other data is free for data, but still resident.
+//! shrinks bit by bit: memory that is freed between other data is free for data, but still resident.
 
 /// Smaller limits are kept by the count alone: a process moves by as much for other reasons.
 const LIMIT_BYTES_MIN: u64 = 32 << 20;
 /// Share of the limit that other things may take.
 const ALLOWANCE: u64 = 200;
 /// The part of the excess by which data shrinks at each look.
-const SHRINK_PARTS: u64 = 16;
+const SHRINK_PARTS: u64 = 4;
 /// At most so large a part of the limit is taken from it.
 const UNSEEN_PARTS_MIN: u64 = 3;
 
@@ -42,9 +42,9 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_data_shrinks_slowly() {
+    fn above_the_limit_data_shrinks_by_a_part_of_the_excess() {
         let over = unseen(100 * MB, 80 * MB, 132 * MB + MB / 2);
-        assert_eq!(80 * MB + over, 102 * MB);
+        assert_eq!(80 * MB + over, 108 * MB);
         assert_eq!(unseen(100 * MB, 10 * MB, 400 * MB), 100 * MB / 3);
     }
 
