@@ -40,7 +40,7 @@ fn without_zeros(text: &str) -> &str {
 /// C's conversion on the machines that Redis runs on: what does not fit is the least number.
 pub(super) fn to_i64(value: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if value >= -LIMIT && value < LIMIT {
+    if (-LIMIT..LIMIT).contains(&value) {
         value as i64
     } else {
         i64::MIN
@@ -68,7 +68,7 @@ mod tests {
             (1e100, 17, "1e+100"),
             (0.0001, 14, "0.0001"),
             (0.00001, 14, "1e-05"),
-            (3.14, 3, "3.14"),
+            (2.25, 3, "2.25"),
             (f64::INFINITY, 14, "inf"),
             (f64::NEG_INFINITY, 14, "-inf"),
         ] {

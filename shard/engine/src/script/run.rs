@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use larder_store::Db;
+use larder_store::{Db, ValueType};
 use larder_wire::command::{self, CommandId, Flags as CommandFlags, Found};
 use larder_wire::resp::{OwnedRequest, Protocol, ReplyWriter, Request};
 use larder_wire::{Refusal, Slot};
@@ -302,7 +302,8 @@ impl Node {
             )
         };
         reply.clear();
-        let request = command.view();
+        let sorted = self.in_fixed_order(run, &command.view());
+        let request = sorted.as_ref().map_or(command.view(), OwnedRequest::view);
         match self.admit_from_script(run, &request) {
             Ok((id, first_key)) => {
                 let outcome = self.run(
@@ -328,6 +329,34 @@ impl Node {
         let mut mail = mail.borrow_mut();
         mail.command = command;
         mail.reply = reply;
+    }
+
+    /// SORT of a set BY a pattern that names no key leaves the order open; a script gets its members by name, so that it does the same
+    /// everywhere.
+    fn in_fixed_order(&self, run: &Run, request: &Request<'_>) -> Option<OwnedRequest> {
+        let name = request.name();
+        if !name.eq_ignore_ascii_case(b"sort") && !name.eq_ignore_ascii_case(b"sort_ro") {
+            return None;
+        }
+        let is = |index: usize, word: &str| {
+            request
+                .get(index)
+                .is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        let by = (2..request.len()).find(|index| is(*index, "by"))?;
+        let pattern = request.get(by + 1)?;
+        let keyspace = self.databases.get(run.session.db)?;
+        let value = keyspace.peek_value(request.arg(1), run.started.now())?;
+        if pattern.contains(&b'*') || value.value_type() != ValueType::Set {
+            return None;
+        }
+        let kept = |index: usize| index != by && index != by + 1;
+        let words: Vec<&[u8]> = (0..request.len())
+            .filter(|index| kept(*index))
+            .map(|index| request.arg(index))
+            .chain([b"alpha".as_slice()])
+            .collect();
+        Some(OwnedRequest::from_args(words))
     }
 
     /// The one door of a script's commands, as `admit` in call.rs is that of clients'.

@@ -132,6 +132,12 @@ fn reload(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             return Err(Refusal::fixed("ERR Error trying to load the RDB dump"));
         }
     }
+    let says = |option| (2..turn.request.len()).any(|index| turn.is_word(index, option));
+    let has_something = turn.node.databases.len() > 0 || turn.node.scripts.libraries.len() > 0;
+    if says("noflush") && !says("merge") && has_something {
+        // What is there would be loaded a second time.
+        return Err(Refusal::fixed("ERR Error trying to load the RDB dump"));
+    }
     reload_all(turn)
 }
 
@@ -155,11 +161,11 @@ impl Node {
 fn object(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let (request, now) = (turn.request, turn.clock.now());
     let list_size = turn.node.config.int(Parameter::ListMaxListpackSize);
-    let found = turn
-        .node
-        .databases
-        .at(turn.session.db)
+    let keyspace = turn.node.databases.at(turn.session.db);
+    // A key that is over and not yet removed is there, too.
+    let found = keyspace
         .describe(request.arg(2), now)
+        .or_else(|| keyspace.describe(request.arg(2), UnixMillis(0)))
         .ok_or(NO_SUCH_KEY)?;
     let mut line = format!(
         "Value at:{:#x} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
