@@ -102,7 +102,8 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
         return Err(Refusal::SYNTAX);
     }
     let names = request.args_from(count_at + 1).take(keys);
-    let sources = sources(call.keyspace, names, call.now)?;
+    let stores = outcome == Outcome::Stored;
+    let sources = sources(call.keyspace, names, call.now, stores)?;
     let rest = request.args_from(count_at + 1 + keys);
     let options = Options::parse(rest, keys, operation, outcome)?;
     let mut result = match operation {
@@ -222,17 +223,28 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What lies under the keys; nothing under absent ones.
+/// What lies under the keys; nothing under absent ones. A command that stores its result does not count as reading them.
 fn sources<'k, 'a>(
     keyspace: &'k mut Keyspace,
     keys: impl Iterator<Item = &'a [u8]> + Clone,
     now: UnixMillis,
+    stores: bool,
 ) -> Result<Vec<Option<Source<'k>>>, Refusal> {
     for key in keys.clone() {
-        keyspace.value(key, now);
+        if stores {
+            // One that is over goes.
+            keyspace.is_there(key, now);
+        } else {
+            source_of(keyspace.value(key, now))?;
+        }
     }
     let keyspace = &*keyspace;
-    keys.map(|key| match keyspace.peek_value(key, now) {
+    keys.map(|key| source_of(keyspace.peek_value(key, now)))
+        .collect()
+}
+
+fn source_of(value: Option<ValueRef<'_>>) -> Result<Option<Source<'_>>, Refusal> {
+    match value {
         None => Ok(None),
         Some(ValueRef::Collection(Collection::ZSet(zset))) => Ok(Some(Source::Zset(zset))),
         Some(ValueRef::Collection(Collection::Set(set))) => Ok(Some(Source::Set(set))),
@@ -240,8 +252,7 @@ fn sources<'k, 'a>(
             ValueRef::Collection(Collection::Hash(_) | Collection::List(_) | Collection::Stream(_))
             | ValueRef::String(_),
         ) => Err(Refusal::WRONG_TYPE),
-    })
-    .collect()
+    }
 }
 
 impl Aggregate {
