@@ -303,6 +303,9 @@ impl Connection {
         let (clock, started) = self.shared.clocks.read();
         node.stats.net_input_bytes.add(arrived as u64);
         self.session.client.query_bytes.set(input.len());
+        if node.is_evicted_ahead(&self.session) {
+            return (0, After::Close);
+        }
         let mut ahead = node.take_ahead();
         let bulk_bytes_max = node.clients.limits().bulk_bytes_max.get();
         self.scanner.set_bulk_bytes_max(bulk_bytes_max);

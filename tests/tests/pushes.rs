@@ -74,6 +74,7 @@ fn transactions_and_reset_know_of_subscriptions() {
         b: HELLO 3; MULTI; SUBSCRIBE one; SET x 1; UNSUBSCRIBE one; EXEC
         b: SUBSCRIBE one; RESET; PING
         c: PUBLISH one hello
+        c: MULTI; SSUBSCRIBE one; MONITOR; EXEC
         ",
     );
 }

@@ -138,6 +138,11 @@ impl Node {
             Ok(Admitted::Run(..) | Admitted::Queue(_)) if needs_memory(id) => {
                 self.make_room(clock).and(admitted)
             }
+            // Who tracks keys hears before the reply of those that went.
+            Ok(Admitted::Run(..) | Admitted::Queue(_)) if self.is_observed() => {
+                self.make_room(clock).ok();
+                admitted
+            }
             Ok(_) | Err(_) => admitted,
         };
         admitted.map_err(|refusal| {

@@ -16,7 +16,7 @@ use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
 
 use crate::acl::User;
-use crate::limits::{Limits, REPLY_BUFFER_BYTES};
+use crate::limits::{Limits, REPLY_BUFFER_BYTES, backlog_of};
 use crate::pubsub::{Subscriptions, Topic};
 use crate::tracking::Mode;
 
@@ -240,7 +240,7 @@ impl Client {
             .map_or("NULL", |id| command::spec(id).name);
         let subscribed = |topic| self.subscriptions.borrow().len(topic);
         let unread = self.unread_bytes();
-        let backlog = unread.saturating_sub(REPLY_BUFFER_BYTES);
+        let backlog = backlog_of(unread, 0);
         // Writing to a String cannot fail.
         let _ = write!(
             line,

@@ -19,6 +19,15 @@ pub const REPLY_BUFFER_BYTES: usize = 16 * 1024;
 /// Least that `maxmemory-clients` limits all clients to, in bytes.
 const CLIENTS_BYTES_MIN: u64 = 128 * 1024;
 
+/// What of `unread` bytes counts as backlog: all of them, once they are more than a few and more than is allowed anyway.
+pub(crate) fn backlog_of(unread: usize, allowed: usize) -> usize {
+    if unread <= REPLY_BUFFER_BYTES {
+        0
+    } else {
+        unread.saturating_sub(allowed)
+    }
+}
+
 /// What a class of clients may leave unread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
@@ -102,8 +111,7 @@ impl Client {
     /// Whether the client, with `more` bytes to come, leaves more unread than its class may. From then on it is over.
     pub fn is_beyond_limit(&self, more: usize) -> bool {
         let limit = self.limits.of(self);
-        let allowed = REPLY_BUFFER_BYTES + self.allowed_bytes.get();
-        let backlog = (self.unread_bytes() + more).saturating_sub(allowed);
+        let backlog = backlog_of(self.unread_bytes() + more, self.allowed_bytes.get());
         if backlog == 0 || self.is_killed() {
             self.soft_since_ms.set(None);
             return false;
@@ -198,6 +206,15 @@ impl Node {
         (bytes > 0).then(|| bytes.max(CLIENTS_BYTES_MIN) as usize)
     }
 
+    /// Before a batch is executed: true when its bytes are too much, together with what all clients take.
+    pub fn is_evicted_ahead(&mut self, session: &Session) -> bool {
+        if self.clients.limits.clients_bytes_max.get().is_none() {
+            return false;
+        }
+        self.settle_memory(session);
+        session.client.is_killed()
+    }
+
     /// At the end of a session's batch: what it takes is counted, and the largest clients go while all take too much.
     #[inline]
     pub(crate) fn settle_memory(&mut self, session: &Session) {
@@ -269,7 +286,7 @@ mod tests {
     #[test]
     fn a_subscriber_that_reads_too_little_is_let_go_with_what_it_has_not_read() {
         let (_clients, client) = limited(100_000, 0, 0);
-        client.post_bytes(&[b'x'; 100_000]);
+        client.post_bytes(&[b'x'; 90_000]);
         assert!(!client.is_killed());
         client.post_bytes(&[b'x'; 20_000]);
         assert!(client.is_killed());

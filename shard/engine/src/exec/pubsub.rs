@@ -19,6 +19,11 @@ pub fn psubscribe(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 }
 
 pub fn ssubscribe(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    if turn.session.in_exec {
+        return Err(Refusal::fixed(
+            "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client",
+        ));
+    }
     subscribe_to(turn, Topic::Shard)
 }
 

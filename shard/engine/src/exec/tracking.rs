@@ -172,6 +172,11 @@ pub fn trackinginfo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 }
 
 pub fn monitor(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    if turn.session.in_exec {
+        return Err(Refusal::fixed(
+            "ERR MONITOR isn't allowed for DENY BLOCKING client",
+        ));
+    }
     turn.node.monitors.add(&turn.session.client);
     turn.ok()
 }

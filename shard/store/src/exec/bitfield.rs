@@ -170,8 +170,13 @@ pub fn bitfield(call: &mut Call<'_>) -> Result<(), Refusal> {
             answers.push(answer);
         }
     })?;
-    if grown || changed {
+    // A step that failed changes nothing, but the string may have grown for it.
+    let mut done = steps.iter().zip(&answers);
+    let wrote = done.any(|(step, answer)| write(&step) && answer.is_some());
+    if changed || (grown && wrote) {
         call.say(Classes::STRING, "setbit", key);
+    }
+    if grown || changed {
         call.effects.verbatim();
     }
     answer(call, &answers);

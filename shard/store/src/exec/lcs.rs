@@ -51,8 +51,9 @@ struct Run {
 }
 
 pub fn lcs(call: &mut Call<'_>) -> Result<(), Refusal> {
-    let a = value(call, 1)?;
-    let b = value(call, 2)?;
+    // Both are looked up before either is judged.
+    let (a, b) = (value(call, 1), value(call, 2));
+    let (a, b) = (a?, b?);
     let options = Options::of(call)?;
     let lengths = Lengths::of(&a, &b)?;
     if options.length {

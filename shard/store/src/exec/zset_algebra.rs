@@ -102,8 +102,7 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
         return Err(Refusal::SYNTAX);
     }
     let names = request.args_from(count_at + 1).take(keys);
-    let stores = outcome == Outcome::Stored;
-    let sources = sources(call.keyspace, names, call.now, stores)?;
+    let sources = sources(call.keyspace, names, call.now)?;
     let rest = request.args_from(count_at + 1 + keys);
     let options = Options::parse(rest, keys, operation, outcome)?;
     let mut result = match operation {
@@ -223,20 +222,14 @@ impl<'a> Source<'a> {
     }
 }
 
-/// What lies under the keys; nothing under absent ones. A command that stores its result does not count as reading them.
+/// What lies under the keys; nothing under absent ones. The first of another type ends it.
 fn sources<'k, 'a>(
     keyspace: &'k mut Keyspace,
     keys: impl Iterator<Item = &'a [u8]> + Clone,
     now: UnixMillis,
-    stores: bool,
 ) -> Result<Vec<Option<Source<'k>>>, Refusal> {
     for key in keys.clone() {
-        if stores {
-            // One that is over goes.
-            keyspace.is_there(key, now);
-        } else {
-            source_of(keyspace.value(key, now))?;
-        }
+        source_of(keyspace.value(key, now))?;
     }
     let keyspace = &*keyspace;
     keys.map(|key| source_of(keyspace.peek_value(key, now)))
