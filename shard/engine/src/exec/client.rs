@@ -67,22 +67,14 @@ pub fn setinfo(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn info(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let mut text = String::new();
-    count_request(turn);
     turn.session.client.describe(turn.clock.mono_ms, &mut text);
     text.push('\n');
     turn.reply.verbatim("txt", text.as_bytes());
     Ok(Outcome::Done)
 }
 
-/// The request at hand is still in the client's query buffer.
-fn count_request(turn: &Turn<'_>) {
-    let client = &turn.session.client;
-    client.query_bytes.set(turn.request.bytes().len());
-}
-
 pub fn list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let request = turn.request;
-    count_request(turn);
     let mut text = String::new();
     let mut describe = |client: &Client| {
         client.describe(turn.clock.mono_ms, &mut text);
