@@ -90,7 +90,7 @@ fn events_of_keys_are_told_by_class() {
         c: SETBIT s 3 1; SETBIT s 3 1; BITFIELD s SET u8 0 3; BITOP AND d s t; BITOP AND d none; PFADD h a; PFADD h a; PFMERGE i h
         c: LPUSH l a b c; RPUSH l d; LPUSHX l x; LPUSHX none x; LINSERT l BEFORE a y; LSET l 0 z; LTRIM l 0 3; LREM l 1 z; LPOP l; RPOP l 9
         c: RPUSH l a b; LMOVE l m LEFT RIGHT; RPOPLPUSH l m; RPOPLPUSH l m; LMPOP 1 m LEFT COUNT 9
-        c: SADD s2 a b c; SREM s2 a x; SMOVE s2 s3 b; SMOVE s2 s3 c; SPOP s3; SPOP s3 9; SADD s2 a b; SADD s3 b; SINTERSTORE d s2 s3; SINTERSTORE d s2 none; SUNIONSTORE d s2 s3; SDIFFSTORE d s3 s2
+        c: SADD s2 a b c; SREM s2 a x; SMOVE s2 s3 b; SPOP s3; SMOVE s2 s3 c; SPOP s3 9; SADD s2 a b; SADD s3 b; SINTERSTORE d s2 s3; SINTERSTORE d s2 none; SUNIONSTORE d s2 s3; SDIFFSTORE d s3 s2
         c: ZADD z 1 a 2 b 3 c; ZADD z 1 a; ZINCRBY z 1 a; ZADD z INCR 3 a; ZREM z a none; ZPOPMIN z; ZPOPMAX z; ZADD z 1 a 2 b 3 c 4 d; ZREMRANGEBYRANK z 0 0; ZREMRANGEBYSCORE z 2 2; ZREMRANGEBYLEX z [c [c; ZRANGESTORE y z 0 -1; ZUNIONSTORE y 1 z; ZINTERSTORE y 1 none; ZDIFFSTORE y 1 z; ZMPOP 1 z MAX
         c: GEOADD g 1 2 a; GEOSEARCHSTORE y g FROMLONLAT 1 2 BYRADIUS 1 km ASC; GEORADIUS g 1 2 1 km STORE y; GEORADIUS none 1 2 1 km STORE y
         c: HSET k a 1 b 2; HSETNX k a 1; HSETNX k c 1; HINCRBY k a 1; HINCRBYFLOAT k a 1; HDEL k a b c; HMSET k a 1
