@@ -213,7 +213,7 @@ macro_rules! command_table {
             Pfcount    "pfcount"    -2 [READONLY]            [HYPERLOGLOG] [range(1, -1, 1, RW_ACCESS)]                   Key     store(hll::pfcount);
             Pfdebug    "pfdebug"     3 [WRITE DENYOOM ADMIN] [HYPERLOGLOG] [one(2, RW_ACCESS)]                            Refused store(hll_debug::pfdebug);
             Pfmerge    "pfmerge"    -2 [WRITE DENYOOM]       [HYPERLOGLOG] [one(1, RW_ACCESS_INSERT), range(2, -1, 1, RO_ACCESS)] Key     store(hll::pfmerge);
-            Pfselftest "pfselftest"  1 [ADMIN]               [HYPERLOGLOG] []                                             Refused engine(server::pfselftest);
+            Pfselftest "pfselftest"  1 [ADMIN]               [HYPERLOGLOG] []                                             Refused store(hll_debug::pfselftest);
 
             // Places
             Geoadd              "geoadd"               -5 [WRITE DENYOOM] [GEO] [one(1, RW_UPDATE)]                            Key store(geo::geoadd);

@@ -129,11 +129,6 @@ pub fn lolwut(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-/// What HyperLogLogs are is tested when this is built.
-pub fn pfselftest(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.ok()
-}
-
 /// Modules are libraries for another program.
 pub fn no_modules(_turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Err(Refusal::fixed(
