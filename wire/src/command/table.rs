@@ -236,7 +236,7 @@ macro_rules! command_table {
             Expireat       "expireat"        -3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_UPDATE)]                            Key               store(expire::expireat);
             Expiretime     "expiretime"       2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::expiretime);
             Keys           "keys"             2 [READONLY]      [DANGEROUS KEYSPACE]           []                                             EveryNode(Concat) store(scan::keys);
-            Migrate        "migrate"         -6 [WRITE]         [DANGEROUS KEYSPACE]           [one(3, RW_ACCESS_DELETE), after("KEYS", -2, -1, 0, RW_ACCESS_DELETE_INCOMPLETE)] Refused           nobody;
+            Migrate        "migrate"         -6 [WRITE]         [DANGEROUS KEYSPACE]           [one(3, RW_ACCESS_DELETE), after("KEYS", -2, -1, 0, RW_ACCESS_DELETE_INCOMPLETE)] Refused           store(migrate::migrate);
             Move           "move"             3 [WRITE FAST]    [KEYSPACE]                     [one(1, RW_ACCESS_UPDATE)]                     Refused           engine(databases::move_);
             Object         "object"          -2 []              []                             []                                             Local             container;
             ObjectEncoding "object|encoding"  3 [READONLY]      [KEYSPACE]                     [one(2, RO)]                                   Key               store(object::encoding);

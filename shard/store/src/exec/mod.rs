@@ -22,6 +22,7 @@ pub mod lcs;
 pub mod list;
 pub mod list_block;
 pub mod list_move;
+pub mod migrate;
 mod number_args;
 pub mod object;
 mod partial_sort;
