@@ -286,11 +286,13 @@ impl Node {
     /// After a command, a transaction or a script: serves those whose keys became ready.
     pub(crate) fn serve_blocked(&mut self, clock: Clock) {
         let mut room = Vec::new();
+        self.follow_end();
         while let Some((db, key)) = self.blocked.next_ready() {
             let mut after = 0;
             while let Some((ticket, client)) = self.blocked.next_for(db, &key, after) {
                 after = ticket;
                 self.serve_one(client, db, &key, clock, &mut room);
+                self.follow_end();
             }
         }
     }
@@ -298,6 +300,7 @@ impl Node {
     /// Serves a waiter from a key, if the key has what it waits for.
     fn serve_one(&mut self, client: u64, db: Db, key: &[u8], clock: Clock, room: &mut Vec<u8>) {
         let found = type_under(self.databases.at(db), key, clock.now());
+        self.settle_gone(clock);
         let Some(waiter) = self.blocked.by_client.get(&client) else {
             return;
         };

@@ -159,6 +159,13 @@ impl Node {
         self.followers.send(!walks);
     }
 
+    /// What came so far is a whole of its own.
+    pub(crate) fn follow_end(&mut self) {
+        if self.followers.any() {
+            self.followers.send(true);
+        }
+    }
+
     /// What happened by itself goes out each by itself.
     pub(crate) fn follow_singly(&mut self) {
         if self.followers.any() {

@@ -26,7 +26,10 @@ impl Node {
             // Nothing comes between the commands of a script.
             return false;
         }
-        if self.config.flag(Parameter::ActiveExpire) && !self.debug.cron_paused {
+        if self.config.flag(Parameter::ActiveExpire)
+            && !self.debug.cron_paused
+            && self.pause.is_none()
+        {
             more |= self.timed_step(Event::ExpireCycle, clock, |node| node.expire_step(clock));
         }
         more |= self.databases.free_some(FREED_PER_STEP);
@@ -59,6 +62,7 @@ impl Node {
             .pause
             .is_some_and(|pause| pause.until_ms <= clock.mono_ms)
         {
+            self.databases.set_passive(false);
             self.pause = None;
             self.release();
         }

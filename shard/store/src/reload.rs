@@ -65,14 +65,12 @@ impl Keyspace {
         Ok(())
     }
 
-    /// The key as `DEBUG OBJECT` shows it; counts as no access.
-    pub fn describe<'k>(
-        &mut self,
-        key: impl Into<Key<'k>>,
-        now: UnixMillis,
-    ) -> Option<Description> {
+    /// The key as `DEBUG OBJECT` shows it, be it due or not; counts as no access.
+    pub fn describe<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<Description> {
         let names = self.collections().names;
-        let entry = self.inspect(key.into(), now)?;
+        let key = key.into();
+        let table = &self.tables[key.slot().index()];
+        let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
         let mut payload = Vec::new();
         rdb::to_payload(entry.value(), &mut payload);
         Some(Description {

@@ -319,6 +319,8 @@ pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         }
         Some(_) | None => (until_ms, writes_only),
     };
+    // Nor does anything expire.
+    turn.node.databases.set_passive(true);
     turn.node.pause = Some(Pause {
         until_ms,
         writes_only,
@@ -327,6 +329,7 @@ pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 }
 
 pub fn unpause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    turn.node.databases.set_passive(false);
     turn.node.pause = None;
     turn.node.release();
     turn.ok()

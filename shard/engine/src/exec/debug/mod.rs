@@ -118,25 +118,27 @@ fn set_active_expire(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.ok()
 }
 
+/// What is loaded is what is here: NOSAVE is for those who merge it.
 fn reload(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    const CANNOT_LOAD: Refusal = Refusal::fixed("ERR Error trying to load the RDB dump");
+    let (mut merge, mut keeps, mut loads_old) = (false, false, false);
     for index in 2..turn.request.len() {
-        if !["merge", "noflush", "nosave"]
-            .iter()
-            .any(|option| turn.is_word(index, option))
-        {
-            return Err(Refusal::fixed(
-                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
-            ));
-        }
-        if turn.is_word(index, "nosave") {
-            return Err(Refusal::fixed("ERR Error trying to load the RDB dump"));
+        match () {
+            () if turn.is_word(index, "merge") => merge = true,
+            () if turn.is_word(index, "noflush") => keeps = true,
+            () if turn.is_word(index, "nosave") => loads_old = true,
+            () => {
+                return Err(Refusal::fixed(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
         }
     }
-    let says = |option| (2..turn.request.len()).any(|index| turn.is_word(index, option));
-    let has_something = turn.node.databases.len() > 0 || turn.node.scripts.libraries.len() > 0;
-    if says("noflush") && !says("merge") && has_something {
-        // What is there would be loaded a second time.
-        return Err(Refusal::fixed("ERR Error trying to load the RDB dump"));
+    let node = &turn.node;
+    let empty = node.databases.is_empty() && node.scripts.libraries.len() == 0;
+    let conflicts = keeps && !merge && !empty;
+    if conflicts || (loads_old && !(keeps && merge)) {
+        return Err(CANNOT_LOAD);
     }
     reload_all(turn)
 }
