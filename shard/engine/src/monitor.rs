@@ -66,10 +66,12 @@ impl Node {
 
 fn line_of(session: &Session, id: CommandId, request: &Request<'_>, clock: Clock) -> String {
     let (seconds, micros) = (clock.unix_seconds(), clock.unix_us.rem_euclid(1_000_000));
-    let mut line = format!(
-        "+{seconds}.{micros:06} [{} {}]",
-        session.db, session.client.addr
-    );
+    let source = if session.in_script {
+        "lua"
+    } else {
+        &session.client.addr
+    };
+    let mut line = format!("+{seconds}.{micros:06} [{} {}]", session.db, source);
     for (at, arg) in request.args_from(0).enumerate() {
         line.push(' ');
         if is_secret(id, request, at) {
