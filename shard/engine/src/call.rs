@@ -437,7 +437,7 @@ impl Node {
     ) -> Outcome {
         let observed = self.is_observed();
         if observed && command::spec(id).flags.has(Flags::SKIP_MONITOR) {
-            self.show_to_monitors(session, id, &request, clock);
+            self.observe_script(session, id, &request, clock);
         }
         let started = self.start_timing(id, &request);
         let mark = out.len();

@@ -50,6 +50,22 @@ impl Node {
         }
     }
 
+    /// Before a script runs.
+    #[cold]
+    pub(crate) fn observe_script(
+        &mut self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+        clock: Clock,
+    ) {
+        if self.tracking.is_on() {
+            let names = keys::positions(id, request).map(|key| request.arg(key.at));
+            self.tracking.begin_script(names);
+        }
+        self.show_to_monitors(session, id, request, clock);
+    }
+
     /// After a command ran, in a transaction too.
     #[cold]
     pub(crate) fn observe(
@@ -68,8 +84,12 @@ impl Node {
             CommandId::EvalRo | CommandId::EvalshaRo | CommandId::FcallRo
         );
         if command::spec(id).flags.has(Flags::READONLY) && !runs_others && self.tracking.is_on() {
-            let names = keys::positions(id, request).map(|key| request.arg(key.at));
-            self.tracking.remember(&session.client, names);
+            if session.in_script {
+                self.tracking.remember_script(&session.client);
+            } else {
+                let names = keys::positions(id, request).map(|key| request.arg(key.at));
+                self.tracking.remember(&session.client, names);
+            }
         }
         if !is_hidden(id) {
             self.show_to_monitors(session, id, request, clock);

@@ -70,6 +70,8 @@ pub struct Tracking {
     prefixes: BTreeMap<Box<[u8]>, Prefix>,
     /// Clients that track.
     clients: usize,
+    /// The keys that the script at hand has declared: all of them are read when it reads anything.
+    script_keys: Vec<Name>,
     /// How often in a row the table was left too full.
     behind: usize,
 }
@@ -133,6 +135,18 @@ impl Tracking {
                 }
             }
         }
+    }
+
+    /// A script with these keys begins.
+    pub fn begin_script<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.script_keys = keys.map(Rc::from).collect();
+    }
+
+    /// A script of this client has read something.
+    pub fn remember_script(&mut self, client: &Client) {
+        let keys = std::mem::take(&mut self.script_keys);
+        self.remember(client, keys.iter().map(|key| &**key));
+        self.script_keys = keys;
     }
 
     /// A client has read these keys.
