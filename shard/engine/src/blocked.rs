@@ -325,7 +325,10 @@ impl Node {
         let request = own.request.clone();
         let request = request.view();
         room.clear();
+        let posted = session.client.posted_bytes();
         let served = self.run_store(serve, command, &session, request, None, clock, room);
+        // What it is told of its own write comes behind the reply.
+        let behind = session.client.take_back_post(posted);
         match served {
             Ok(_) if room.is_empty() => {}
             Ok(_) => {
@@ -334,6 +337,9 @@ impl Node {
                 }
             }
             Err(refusal) => self.refuse_waiting(client, &refusal),
+        }
+        if !behind.is_empty() {
+            session.client.post_bytes(&behind);
         }
     }
 

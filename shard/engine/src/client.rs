@@ -121,6 +121,13 @@ impl Client {
         self.ring();
     }
 
+    /// Takes back what was posted behind the first `bytes`.
+    pub(crate) fn take_back_post(&self, bytes: usize) -> Vec<u8> {
+        let mut outbox = self.outbox.borrow_mut();
+        let at = bytes.min(outbox.len());
+        outbox.split_off(at)
+    }
+
     pub(crate) fn posted_bytes(&self) -> usize {
         self.outbox.borrow().len()
     }

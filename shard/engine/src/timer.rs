@@ -68,6 +68,9 @@ impl Node {
         }
         self.let_go_of_feeds(clock);
         self.limit_clients(clock);
+        let keys_max = self.config.size(Parameter::TrackingTableMaxKeys) as usize;
+        self.tracking
+            .keep_within(&self.clients, keys_max, &mut self.random);
         if self.ownership.any_waits() {
             // The waits for a map are bounded: whoever waits too long is told so when called again.
             self.release();
