@@ -1,6 +1,6 @@
 //! Redis 7.0's own test suite against a node: with numbered databases, with one, and as a cluster of one shard.
 //!
-//! Each file must pass as many tests as a real redis-server of that version (`tests/redis-suite/redis-passes`), but for those that `skip`
+//! Each file must pass at least as many tests as a real redis-server of that version (`tests/redis-suite/redis-passes`), but for those that `skip`
 //! leaves out with a reason. `LARDER_SUITE_FILE=unit/expire` runs files whose names contain that, those of `not-yet` included.
 //! `LARDER_SUITE_SERVER=redis` runs a real redis-server instead; with `LARDER_BLESS=1` its counts are written down.
 
@@ -21,7 +21,10 @@ fn redis_own_suite_passes() {
     let wanted = std::env::var("LARDER_SUITE_FILE").ok();
     let redis = std::env::var("LARDER_SUITE_SERVER").is_ok_and(|server| server == "redis");
     let mut queue = Vec::new();
-    for (file, mode) in lists.redis_passes.keys() {
+    for ((file, mode), count) in &lists.redis_passes {
+        if *count == 0 {
+            continue;
+        }
         match (&wanted, lists.missing(*mode, file)) {
             (Some(part), _) if !file.contains(part.as_str()) => {}
             (None, Some(why)) if !redis => println!("{} {file}: not yet: {why}", mode.name()),
@@ -105,7 +108,7 @@ impl Outcome {
             .collect();
         if let Some(why) = &self.broken {
             faults.push(format!("{place}: {why}"));
-        } else if faults.is_empty() && self.passed + self.skipped != expected {
+        } else if faults.is_empty() && self.passed + self.skipped < expected {
             faults.push(format!(
                 "{place}: {} passed and {} left out, redis-server passes {expected}",
                 self.passed, self.skipped

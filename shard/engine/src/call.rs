@@ -135,7 +135,7 @@ impl Node {
         session.client.last_command.set(Some(id));
         let admitted = self.admit_command(session, id, request, known.key, clock);
         let admitted = match admitted {
-            Ok(Admitted::Run(..) | Admitted::Queue(_)) if needs_memory(id) => {
+            Ok(Admitted::Run(..) | Admitted::Queue(_)) if needs_memory(session, id) => {
                 self.make_room(clock).and(admitted)
             }
             // Who tracks keys hears before the reply of those that went.
@@ -630,8 +630,13 @@ fn writes(session: &Session, id: CommandId) -> bool {
     }
 }
 
-fn needs_memory(id: CommandId) -> bool {
-    command::spec(id).flags.has(Flags::DENYOOM)
+/// Whether a command asks for memory, or one of a transaction that is about to run.
+fn needs_memory(session: &Session, id: CommandId) -> bool {
+    let asks = |id| command::spec(id).flags.has(Flags::DENYOOM);
+    match (&session.multi, id) {
+        (Some(multi), CommandId::Exec) => multi.queue.iter().any(|(queued, _)| asks(*queued)),
+        _ => asks(id),
+    }
 }
 
 /// What a client that is shown every command may not do.
