@@ -299,8 +299,10 @@ impl Node {
 
     /// Serves a waiter from a key, if the key has what it waits for.
     fn serve_one(&mut self, client: u64, db: Db, key: &[u8], clock: Clock, room: &mut Vec<u8>) {
-        let found = type_under(self.databases.at(db), key, clock.now());
+        // A key that has expired goes, and whoever follows is told.
+        let there = self.databases.at(db).is_there(key, clock.now());
         self.settle_gone(clock);
+        let found = type_under(self.databases.at(db), key, clock.now()).filter(|_| there);
         let Some(waiter) = self.blocked.by_client.get(&client) else {
             return;
         };
