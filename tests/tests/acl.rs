@@ -141,7 +141,7 @@ fn sorted_rules(text: &[u8]) -> Vec<u8> {
 fn came_later(name: &[u8]) -> bool {
     CommandId::ALL.iter().any(|id| {
         let since = docs::doc(*id).since;
-        spec(*id).name.as_bytes() == name && !(since < "7.1")
+        spec(*id).name.as_bytes() == name && since >= "7.1"
     })
 }
 
@@ -306,7 +306,7 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn pattern(&mut self) -> &'static str {
-        *self.chance.pick(&[
+        self.chance.pick(&[
             "a", "b", "a*", "*", "n*", "ch", "[ab]", "?", "w_*", "", "news",
         ])
     }

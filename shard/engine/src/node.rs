@@ -78,6 +78,9 @@ pub(crate) struct Pause {
     pub writes_only: bool,
 }
 
+/// Clients by the keys that they watch.
+pub(crate) type Watched = HashMap<(Db, Box<[u8]>), Vec<Rc<Client>>>;
+
 /// One server: its databases, one thread.
 pub struct Node {
     pub settings: NodeSettings,
@@ -96,7 +99,7 @@ pub struct Node {
     pub(crate) random: Random,
     pub(crate) effects: Effects,
     /// Who watches which key.
-    pub(crate) watched: HashMap<(Db, Box<[u8]>), Vec<Rc<Client>>>,
+    pub(crate) watched: Watched,
     /// Whose command waits for what.
     pub(crate) blocked: Blocked,
     /// Errors told to clients, by their code.

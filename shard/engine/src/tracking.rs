@@ -38,7 +38,12 @@ pub struct Mode {
 impl Mode {
     /// What it reads now is remembered.
     fn remembers(self) -> bool {
-        self.on && !self.bcast && !(self.optin && !self.caching) && !(self.optout && self.caching)
+        let wanted = match (self.optin, self.optout) {
+            (true, _) => self.caching,
+            (false, true) => !self.caching,
+            (false, false) => true,
+        };
+        self.on && !self.bcast && wanted
     }
 }
 

@@ -113,8 +113,8 @@ fn drawn(events: &Events, event: Event, now: i64) -> String {
 fn age(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{seconds}s"),
-        ..3600 => format!("{}m", seconds / 60),
-        ..86400 => format!("{}h", seconds / 3600),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86400),
     }
 }

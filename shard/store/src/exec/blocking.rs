@@ -86,7 +86,7 @@ pub(super) fn timeout_of_seconds(arg: &[u8]) -> Result<u64, Refusal> {
     let seconds =
         parse_double(arg).ok_or(Refusal::fixed("ERR timeout is not a float or out of range"))?;
     let ms = (seconds * 1000.0).ceil();
-    if ms < 0.0 || ms >= MS_END {
+    if !(0.0..MS_END).contains(&ms) {
         return Err(NEGATIVE_TIMEOUT);
     }
     Ok(ms as u64)

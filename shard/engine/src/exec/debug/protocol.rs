@@ -12,7 +12,7 @@ pub(super) fn reply(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     match name.as_str() {
         "string" => reply.bulk(b"Hello World"),
         "integer" => reply.int(12345),
-        "double" => reply.double(3.141),
+        "double" => reply.double_text(b"3.141"),
         "bignum" => reply.big_number("1234567999999999999999999999999999999"),
         "null" => reply.null(),
         "array" => {
