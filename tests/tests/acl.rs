@@ -306,9 +306,10 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn pattern(&mut self) -> &'static str {
-        self.chance.pick(&[
+        const PATTERNS: &[&str] = &[
             "a", "b", "a*", "*", "n*", "ch", "[ab]", "?", "w_*", "", "news",
-        ])
+        ];
+        self.chance.pick::<&str>(PATTERNS)
     }
 
     fn in_some_case(&mut self, rule: String) -> String {
