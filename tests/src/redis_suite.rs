@@ -279,6 +279,9 @@ pub struct Lists {
 /// Begins the reason of a test that is run all the same, without its questions for encodings.
 pub const ENCODING: &str = "encoding:";
 
+/// Begins the reason of a test that the suite itself leaves out where the allocator is not jemalloc; its file follows.
+pub const ALLOCATOR: &str = "allocator: ";
+
 impl Lists {
     pub fn folder() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("redis-suite")

@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::thread;
 
-use larder_tests::redis_suite::{ENCODING, Lists, Mode, Server, Suite};
+use larder_tests::redis_suite::{ALLOCATOR, ENCODING, Lists, Mode, Server, Suite};
 
 /// Files that run at the same time.
 const FILES_AT_ONCE: usize = 2;
@@ -150,6 +150,12 @@ fn one(suite: &Suite, lists: &Lists, file: &str, mode: Mode) -> Outcome {
         run.failed.extend(more.failed);
         run.broken = run.broken.or(more.broken);
     }
+    skipped += lists
+        .skips
+        .iter()
+        .filter_map(|(_, why)| why.strip_prefix(ALLOCATOR)?.split_whitespace().next())
+        .filter(|place| *place == file)
+        .count();
     Outcome {
         passed: run.passed.len(),
         skipped,

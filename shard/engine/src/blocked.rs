@@ -16,7 +16,7 @@ use std::rc::Rc;
 use larder_store::Db;
 use larder_store::exec::blocking::{Wait, WaitKey, type_under};
 use larder_wire::command::{self, CommandId, keys};
-use larder_wire::resp::{ReplyWriter, Request};
+use larder_wire::resp::{OwnedRequest, ReplyWriter, Request};
 use larder_wire::{Refusal, slot_of};
 
 use crate::client::Client;
@@ -41,6 +41,8 @@ struct Waiter {
     ticket: Ticket,
     client: Rc<Client>,
     command: CommandId,
+    /// As the client sent it.
+    request: OwnedRequest,
     db: Db,
     /// In milliseconds of the node's monotonic clock.
     deadline_ms: Option<u64>,
@@ -194,7 +196,7 @@ impl Node {
     pub(crate) fn block(
         &mut self,
         session: &Session,
-        command: CommandId,
+        (command, request): (CommandId, Request<'_>),
         wait: Option<Wait>,
         timeout_ms: u64,
         give_up: GiveUp,
@@ -208,6 +210,7 @@ impl Node {
             ticket: 0,
             client: Rc::clone(&session.client),
             command,
+            request: OwnedRequest::from(request),
             db: session.db,
             deadline_ms,
             silent: session.reply_mode != ReplyMode::On,
@@ -328,6 +331,7 @@ impl Node {
         let request = request.view();
         room.clear();
         let posted = session.client.posted_bytes();
+        let started = self.now_nanos();
         let served = self.run_store(serve, command, &session, request, None, clock, room);
         // What it is told of its own write comes behind the reply.
         let behind = session.client.take_back_post(posted);
@@ -335,6 +339,7 @@ impl Node {
             Ok(_) if room.is_empty() => {}
             Ok(_) => {
                 if let Some(waiter) = self.blocked.remove(client) {
+                    self.note_served(&session, command, &waiter.request.view(), started, clock);
                     answer(&waiter, |reply| reply.buffer().extend_from_slice(room));
                 }
             }

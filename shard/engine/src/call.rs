@@ -414,9 +414,9 @@ impl Node {
             return false;
         };
         let writes = || match (&session.multi, id) {
-            (Some(multi), CommandId::Exec) => {
-                multi.queue.iter().any(|(queued, _)| may_replicate(*queued))
-            }
+            (Some(multi), CommandId::Exec) => multi.queue.iter().any(|(queued, request)| {
+                may_replicate(*queued) && !self.script_only_reads(*queued, &request.view())
+            }),
             _ => may_replicate(id) && !self.script_only_reads(id, request),
         };
         clock.mono_ms < pause.until_ms

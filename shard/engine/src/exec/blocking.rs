@@ -103,7 +103,7 @@ fn wait(turn: &mut Turn<'_>, blocking: &Blocking) -> Result<Outcome, Refusal> {
     let timeout_ms = wait.timeout_ms;
     turn.node.block(
         turn.session,
-        turn.id,
+        (turn.id, turn.request),
         Some(wait),
         timeout_ms,
         |reply| reply.null_array(),
@@ -175,8 +175,14 @@ fn wait_for_time(
     timeout_ms: u64,
     give_up: crate::blocked::GiveUp,
 ) -> Result<Outcome, Refusal> {
-    turn.node
-        .block(turn.session, turn.id, None, timeout_ms, give_up, turn.clock);
+    turn.node.block(
+        turn.session,
+        (turn.id, turn.request),
+        None,
+        timeout_ms,
+        give_up,
+        turn.clock,
+    );
     Ok(Outcome::Blocked)
 }
 

@@ -108,6 +108,24 @@ impl Node {
         self.note_slow(session, id, request, nanos, clock);
     }
 
+    pub(crate) fn now_nanos(&self) -> u64 {
+        (self.timing.stopwatch)()
+    }
+
+    /// A command that waited is served since `started`; its wait is nobody's work.
+    pub(crate) fn note_served(
+        &mut self,
+        session: &Session,
+        id: CommandId,
+        request: &Request<'_>,
+        started: u64,
+        clock: Clock,
+    ) {
+        let nanos = self.now_nanos().saturating_sub(started);
+        self.took(id, nanos);
+        self.note_slow(session, id, request, nanos, clock);
+    }
+
     /// One call took so long.
     pub(crate) fn took(&mut self, id: CommandId, nanos: u64) {
         self.stats.of(id).nanos.add(nanos);
