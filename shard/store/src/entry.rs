@@ -496,6 +496,21 @@ impl Entry {
         }
     }
 
+    /// Writes another integer in place of one; false when the value is none.
+    #[inline]
+    pub(crate) fn set_int(&mut self, int: i64) -> bool {
+        let plan = self.plan();
+        if plan.kind() != INT {
+            return false;
+        }
+        // SAFETY: invariant 1: the flags say that the value is the eight bytes of an integer.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.value_at());
+            place.cast::<i64>().write_unaligned(int);
+        }
+        true
+    }
+
     pub(crate) fn set_expiry(&mut self, expires: Option<UnixMillis>) {
         let plan = self.plan();
         match expires {

@@ -708,6 +708,14 @@ impl Keyspace {
         }
     }
 
+    /// Writes another integer in place of one; false when the value is none.
+    #[inline]
+    pub(crate) fn set_int(&mut self, found: Found, int: i64) -> bool {
+        self.tables[found.slot.index()]
+            .entry_mut(found.at)
+            .set_int(int)
+    }
+
     /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
     fn discard_collection(&mut self, found: Found) {
         let entry = self.tables[found.slot.index()].entry_mut(found.at);

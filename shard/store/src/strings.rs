@@ -108,7 +108,11 @@ impl Keyspace {
         let entry = self.entry(found);
         let expires = entry.expires();
         let int = next(Some(expect_string(entry.value())?))?;
-        self.overwrite(found, Content::Int(int), expires, now);
+        if self.set_int(found, int) {
+            self.touch(found, now);
+        } else {
+            self.overwrite(found, Content::Int(int), expires, now);
+        }
         Ok(int)
     }
 
