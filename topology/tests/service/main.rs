@@ -322,6 +322,12 @@ async fn missing_nodes_are_named_or_started() {
     assert_eq!(*asked.lock().unwrap(), [1]);
     nodes.push(FakeNode::start(2, topology.addr(), &secret(), log).await);
     finished(topology.addr(), report.operation.unwrap()).await;
+    // The operation is over when its last map is recorded; nodes are told of it after that.
+    until(topology.addr(), "all have the last map", |status| {
+        let mut shards = status.shards.iter();
+        shards.all(|shard| shard.node.epoch == status.epoch)
+    })
+    .await;
     assert_eq!(nodes[1].slots().len(), 8192);
 }
 
