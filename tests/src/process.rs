@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Longest wait for a server to come up or to end, in seconds.
 pub const START_WAIT_S_MAX: u64 = 20;
@@ -167,15 +169,63 @@ pub fn free_ports(count: u16) -> u16 {
             NEXT.store(PORT_FIRST, Ordering::Relaxed);
             continue;
         }
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if (first..first + count).all(free) {
+        if (first..first + count).all(is_free) {
             return first;
         }
     }
     panic!("no {count} free ports in a row between {PORT_FIRST} and {PORT_END}");
 }
 
+/// Whether a server could listen at the port.
+///
+/// The look binds but does not listen: a child that another thread starts at this moment holds a copy of every socket
+/// until it is its own program, and a copy that listens would keep the server out and answer in its place.
+fn is_free(port: u16) -> bool {
+    let bind = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(local(port)))
+    };
+    bind().is_ok()
+}
+
 /// `127.0.0.1:port`.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Children started by each of the threads beside the one that takes ports.
+    const CHILDREN: usize = 300;
+
+    #[test]
+    fn a_free_port_is_free_while_other_threads_start_programs() {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..CHILDREN {
+                        let status = Command::new("true").status();
+                        assert!(status.is_ok_and(|status| status.success()));
+                    }
+                });
+            }
+            for _ in 0..4 * CHILDREN {
+                let addr = local(free_port());
+                assert!(TcpStream::connect(addr).is_err(), "{addr} answers");
+                TcpListener::bind(addr).unwrap_or_else(|error| panic!("{addr}: {error}"));
+            }
+        });
+    }
+
+    #[test]
+    fn a_port_that_is_listened_at_is_not_free() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        let port = taken.local_addr().expect("it has an address").port();
+        assert!(!is_free(port));
+    }
 }
