@@ -343,7 +343,7 @@ impl Connection {
                     }
                 }
             };
-            if outcome == Outcome::Held {
+            if matches!(outcome, Outcome::Held) {
                 break After::Held;
             }
             at = end;

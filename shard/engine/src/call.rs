@@ -89,7 +89,7 @@ impl Node {
                 }
             }
         };
-        if outcome == Outcome::Held {
+        if matches!(outcome, Outcome::Held) {
             out.truncate(mark);
             if session.held_since.is_none() {
                 session.held_since = Some(clock.mono_ms);
@@ -100,7 +100,7 @@ impl Node {
         if session.held_since.take().is_some() {
             session.client.postponed.set(false);
         }
-        if outcome == Outcome::Script {
+        if matches!(outcome, Outcome::Script) {
             return outcome;
         }
         if self.blocked.has_ready() {

@@ -554,6 +554,12 @@ impl Keyspace {
         }
     }
 
+    /// Where `key` belongs.
+    #[inline]
+    pub(crate) fn place_of(&self, key: &[u8]) -> KeyPlace {
+        KeyPlace::of(key, &self.hashes)
+    }
+
     #[inline]
     fn hash_of(&self, key: Key<'_>) -> u64 {
         match key.place() {

@@ -31,8 +31,10 @@ pub(crate) struct Run {
     /// The digest, or the function's name.
     pub(crate) name: Rc<str>,
     /// EVAL or the like, and all of the request once the script has run for a while.
-    id: CommandId,
+    pub(crate) id: CommandId,
     pub(crate) request: Option<OwnedRequest>,
+    /// Where the stopwatch stood when it began; known once it has run for a while.
+    pub(crate) timed_from: Option<u64>,
     caller: u64,
     caller_db: Db,
     /// Its commands run as of this time.
@@ -109,6 +111,7 @@ pub(crate) fn start(turn: &mut Turn<'_>, plan: &Plan) -> Result<Outcome, Refusal
         name: Rc::clone(&plan.name),
         id: turn.id,
         request: None,
+        timed_from: None,
         caller: turn.session.client.id,
         caller_db: turn.session.db,
         started: turn.clock,
@@ -221,12 +224,17 @@ impl Node {
             return Outcome::Script;
         };
         let (id, was_busy) = (run.id, run.busy);
+        let timed = run.timed_from.zip(run.request.take());
         let outcome = self.finish(run, done, out).unwrap_or_else(|refusal| {
             self.stats.of(id).failed.add(1);
             self.count_error(&refusal);
             ReplyWriter::new(out, session.protocol).error(&refusal);
             Outcome::Done
         });
+        if let Some((started, request)) = timed {
+            let result = Ok(outcome.clone());
+            self.end_timing(session, id, &request.view(), started, clock, &result);
+        }
         if was_busy {
             self.release();
         }

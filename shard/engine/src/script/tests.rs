@@ -1,5 +1,7 @@
 //! Scripts on a node, without sockets: what takes several turns, and what a wire test cannot see.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use larder_wire::NodeId;
 use larder_wire::resp::OwnedRequest;
 
@@ -85,6 +87,33 @@ impl Bed {
             }
         }
     }
+}
+
+#[test]
+fn a_script_of_several_slices_is_in_the_slow_log_with_all_of_its_time() {
+    fn stopwatch() -> u64 {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        // Each look is 8 ms after the one before.
+        CALLS.fetch_add(8_000_000, Ordering::Relaxed)
+    }
+    let mut bed = Bed::new(true);
+    bed.node.set_stopwatch(stopwatch);
+    bed.node
+        .set_config(&[(b"slowlog-log-slower-than", b"10000")])
+        .unwrap();
+    let mut caller = bed.session();
+    let long = "for i = 1, 1000000 do end";
+    let (outcome, _) = bed.begin(&mut caller, &["EVAL", long, "0"]);
+    assert_eq!(outcome, Outcome::Script);
+    // Looks behind the first: at the end of the first slice, this one of somebody else's, at the end.
+    stopwatch();
+    bed.finish(&mut caller, 0);
+    let logged: Vec<_> = bed.node.timing.slow.iter().collect();
+    assert_eq!(logged.len(), 1, "{logged:?}");
+    assert_eq!(
+        (logged[0].took_us, &*logged[0].args[1]),
+        (24_000, long.as_bytes())
+    );
 }
 
 #[test]

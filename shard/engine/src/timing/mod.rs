@@ -102,6 +102,13 @@ impl Node {
             // What it asked for comes after the call.
             Ok(Outcome::Stall { us }) => nanos += us * 1000,
             Ok(Outcome::Held | Outcome::Blocked) => return,
+            // It goes on from slice to slice, and is timed to its end.
+            Ok(Outcome::Script) => {
+                if let Some(run) = self.scripts.run.as_mut().filter(|run| run.id == id) {
+                    run.timed_from = Some(started);
+                }
+                return;
+            }
             Ok(_) | Err(_) => {}
         }
         self.took(id, nanos);

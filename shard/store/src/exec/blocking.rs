@@ -45,6 +45,33 @@ pub struct WaitKey {
 }
 
 impl Wait {
+    /// Of `NAME key … timeout`: each key is served by the same command for it alone.
+    pub(super) fn to_pop(
+        request: Request<'_>,
+        value_type: ValueType,
+        serve: Exec,
+    ) -> Result<Wait, Refusal> {
+        let timeout_ms = timeout_of_seconds(request.arg(request.len() - 1))?;
+        let keys = keys_before_timeout(request);
+        Ok(Wait::new(timeout_ms, value_type, serve, keys, |_, key| {
+            of_one_key(request, key)
+        }))
+    }
+
+    /// Of `NAME timeout numkeys key … FROM [COUNT n]` with so many keys: each is served by the same command for it alone.
+    pub(super) fn to_pop_many(
+        request: Request<'_>,
+        count: usize,
+        value_type: ValueType,
+        serve: Exec,
+    ) -> Result<Wait, Refusal> {
+        let timeout_ms = timeout_of_seconds(request.arg(1))?;
+        let keys = request.args_from(3).take(count);
+        Ok(Wait::new(timeout_ms, value_type, serve, keys, |_, key| {
+            of_one_counted_key(request, count, key)
+        }))
+    }
+
     /// `request` makes what is run for a key, which has this place among the keys.
     pub(super) fn new<'k>(
         timeout_ms: u64,
@@ -95,19 +122,17 @@ pub(super) fn timeout_of_seconds(arg: &[u8]) -> Result<u64, Refusal> {
 pub(super) const NEGATIVE_TIMEOUT: Refusal = Refusal::fixed("ERR timeout is negative");
 
 /// The keys of `command key … timeout`.
-pub(super) fn keys_before_timeout(
-    request: Request<'_>,
-) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+fn keys_before_timeout(request: Request<'_>) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
     request.args_from(1).take(request.len() - 2)
 }
 
 /// `command key … timeout`, with one key and none to wait for.
-pub(super) fn of_one_key(request: Request<'_>, key: &[u8]) -> OwnedRequest {
+fn of_one_key(request: Request<'_>, key: &[u8]) -> OwnedRequest {
     OwnedRequest::from_args([request.name(), key, b"0"])
 }
 
 /// `command timeout numkeys key … where [COUNT count]`, with one key; there are `keys` of them.
-pub(super) fn of_one_counted_key(request: Request<'_>, keys: usize, key: &[u8]) -> OwnedRequest {
+fn of_one_counted_key(request: Request<'_>, keys: usize, key: &[u8]) -> OwnedRequest {
     let rest = request.args_from(3 + keys);
     let mut args = vec![request.name(), &b"0"[..], b"1", key];
     args.extend(rest);

@@ -1,34 +1,34 @@
 //! BLPOP, BRPOP, BLMPOP, BLMOVE and BRPOPLPUSH: the list commands that wait where there is nothing to take.
 
+use larder_wire::Refusal;
 use larder_wire::resp::{OwnedRequest, Request};
-use larder_wire::{Refusal, UnixMillis};
 
-use super::blocking::{
-    Blocking, Wait, keys_before_timeout, of_one_counted_key, of_one_key, timeout_of_seconds,
-};
+use super::blocking::{Blocking, Wait, timeout_of_seconds};
 use super::element::put;
 use super::list::{remove_end, say_pop, show_end};
 use super::list_move::{self, PopArgs, end};
 use crate::call::Call;
 use crate::collection::{End, List};
-use crate::keyspace::Keyspace;
 use crate::value::ValueType;
 
 type Done = Result<(), Refusal>;
 
 pub const BLPOP: Blocking = Blocking {
     attempt: blpop,
-    wait: |request, _, _| wait_to_pop(request, blpop),
+    wait: |request, _, _| Wait::to_pop(request, ValueType::List, blpop),
 };
 
 pub const BRPOP: Blocking = Blocking {
     attempt: brpop,
-    wait: |request, _, _| wait_to_pop(request, brpop),
+    wait: |request, _, _| Wait::to_pop(request, ValueType::List, brpop),
 };
 
 pub const BLMPOP: Blocking = Blocking {
     attempt: blmpop,
-    wait: wait_to_pop_many,
+    wait: |request, _, _| {
+        let args = PopArgs::parse(request, 2)?;
+        Wait::to_pop_many(request, args.keys, ValueType::List, blmpop)
+    },
 };
 
 pub const BLMOVE: Blocking = Blocking {
@@ -76,36 +76,11 @@ fn pop(call: &mut Call<'_>, from: End) -> Done {
     Ok(())
 }
 
-fn wait_to_pop(request: Request<'_>, serve: crate::call::Exec) -> Result<Wait, Refusal> {
-    let timeout_ms = timeout_of_seconds(request.arg(request.len() - 1))?;
-    let keys = keys_before_timeout(request);
-    Ok(Wait::new(
-        timeout_ms,
-        ValueType::List,
-        serve,
-        keys,
-        |_, key| of_one_key(request, key),
-    ))
-}
-
 fn blmpop(call: &mut Call<'_>) -> Done {
     let args = PopArgs::parse(call.request, 2)?;
     timeout_of_seconds(call.request.arg(1))?;
     list_move::pop_first(call, &args)?;
     Ok(())
-}
-
-fn wait_to_pop_many(request: Request<'_>, _: &Keyspace, _: UnixMillis) -> Result<Wait, Refusal> {
-    let args = PopArgs::parse(request, 2)?;
-    let timeout_ms = timeout_of_seconds(request.arg(1))?;
-    let keys = request.args_from(3).take(args.keys);
-    Ok(Wait::new(
-        timeout_ms,
-        ValueType::List,
-        blmpop,
-        keys,
-        |_, key| of_one_counted_key(request, args.keys, key),
-    ))
 }
 
 fn blmove(call: &mut Call<'_>) -> Done {

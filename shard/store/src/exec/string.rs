@@ -7,7 +7,8 @@ use larder_wire::{Refusal, UnixMillis};
 use super::args::{self, TimeUnit, expiry_of, int_arg, write_string};
 use crate::call::Call;
 use crate::events::Classes;
-use crate::key::Key;
+use crate::key::{Key, KeyPlace};
+use crate::keyspace::WARM_KEYS_MAX;
 use crate::strings::{SetExpiry, Store};
 use crate::value::StringRef;
 
@@ -398,12 +399,21 @@ fn parse_float(text: &[u8]) -> Result<Parsed, Refusal> {
 }
 
 pub fn mget(call: &mut Call<'_>) -> Result<(), Refusal> {
-    call.reply.array(call.request.len() - 1);
-    for index in 1..call.request.len() {
-        let key = call.key(index);
-        match call.keyspace.string(key, call.now) {
-            Ok(Some(string)) => write_string(&mut call.reply, string),
-            Ok(None) | Err(_) => call.reply.null(),
+    let mut keys = call.request.args_from(1);
+    call.reply.array(keys.len());
+    let mut places = [KeyPlace::FIRST; WARM_KEYS_MAX];
+    while keys.len() > 0 {
+        // So many keys are brought from memory at once; one after the other would wait for each.
+        let places = &mut places[..keys.len().min(WARM_KEYS_MAX)];
+        for (place, key) in places.iter_mut().zip(keys.clone()) {
+            *place = call.keyspace.place_of(key);
+        }
+        call.keyspace.warm(places);
+        for (place, key) in places.iter().zip(keys.by_ref()) {
+            match call.keyspace.string(Key::placed(key, *place), call.now) {
+                Ok(Some(string)) => write_string(&mut call.reply, string),
+                Ok(None) | Err(_) => call.reply.null(),
+            }
         }
     }
     Ok(())

@@ -1,34 +1,33 @@
 //! BZPOPMIN, BZPOPMAX and BZMPOP: the sorted set commands that wait where there is nothing to take.
 
-use larder_wire::resp::Request;
-use larder_wire::{Refusal, UnixMillis};
+use larder_wire::Refusal;
 
-use super::blocking::{
-    Blocking, Wait, keys_before_timeout, of_one_counted_key, of_one_key, timeout_of_seconds,
-};
+use super::blocking::{Blocking, Wait, timeout_of_seconds};
 use super::element::put;
 use super::zset_pop::{self, Extreme, PopArgs};
-use crate::call::{Call, Exec};
+use crate::call::Call;
 use crate::collection::Zset;
 use crate::events::Classes;
-use crate::keyspace::Keyspace;
 use crate::value::ValueType;
 
 type Done = Result<(), Refusal>;
 
 pub const BZPOPMIN: Blocking = Blocking {
     attempt: bzpopmin,
-    wait: |request, _, _| wait_to_pop(request, bzpopmin),
+    wait: |request, _, _| Wait::to_pop(request, ValueType::ZSet, bzpopmin),
 };
 
 pub const BZPOPMAX: Blocking = Blocking {
     attempt: bzpopmax,
-    wait: |request, _, _| wait_to_pop(request, bzpopmax),
+    wait: |request, _, _| Wait::to_pop(request, ValueType::ZSet, bzpopmax),
 };
 
 pub const BZMPOP: Blocking = Blocking {
     attempt: bzmpop,
-    wait: wait_to_pop_many,
+    wait: |request, _, _| {
+        let args = PopArgs::parse(request, 2)?;
+        Wait::to_pop_many(request, args.keys, ValueType::ZSet, bzmpop)
+    },
 };
 
 fn bzpopmin(call: &mut Call<'_>) -> Done {
@@ -64,34 +63,9 @@ fn pop(call: &mut Call<'_>, from: Extreme) -> Done {
     Ok(())
 }
 
-fn wait_to_pop(request: Request<'_>, serve: Exec) -> Result<Wait, Refusal> {
-    let timeout_ms = timeout_of_seconds(request.arg(request.len() - 1))?;
-    let keys = keys_before_timeout(request);
-    Ok(Wait::new(
-        timeout_ms,
-        ValueType::ZSet,
-        serve,
-        keys,
-        |_, key| of_one_key(request, key),
-    ))
-}
-
 fn bzmpop(call: &mut Call<'_>) -> Done {
     let args = PopArgs::parse(call.request, 2)?;
     timeout_of_seconds(call.request.arg(1))?;
     zset_pop::pop_first(call, &args)?;
     Ok(())
-}
-
-fn wait_to_pop_many(request: Request<'_>, _: &Keyspace, _: UnixMillis) -> Result<Wait, Refusal> {
-    let args = PopArgs::parse(request, 2)?;
-    let timeout_ms = timeout_of_seconds(request.arg(1))?;
-    let keys = request.args_from(3).take(args.keys);
-    Ok(Wait::new(
-        timeout_ms,
-        ValueType::ZSet,
-        bzmpop,
-        keys,
-        |_, key| of_one_counted_key(request, args.keys, key),
-    ))
 }

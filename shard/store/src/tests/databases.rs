@@ -1,3 +1,5 @@
+//! Numbered databases over one limit of memory: what each holds, what goes round all of them.
+
 use std::collections::BTreeMap;
 
 use larder_wire::{SlotSet, UnixMillis};
