@@ -14,9 +14,24 @@
 //! being taken.
 #![allow(unsafe_code)]
 
+#[allow(dead_code, reason = "for collections of very many elements")]
+mod blob;
+#[allow(dead_code)]
+mod pages;
+#[allow(dead_code)]
+mod place;
+mod short;
 mod slab;
 
+#[allow(unused_imports, reason = "for collections of very many elements")]
+pub(crate) use blob::Blob;
+#[allow(unused_imports)]
+pub(crate) use pages::{PAGE_BYTES, Pages};
+#[allow(unused_imports)]
+pub(crate) use place::{EntryMut, EntryPlace};
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use larder_wire::UnixMillis;
@@ -213,6 +228,135 @@ fn value_len_width(flags: u8) -> usize {
     }
 }
 
+/// A look at an entry, as long as nobody changes it.
+#[derive(Clone, Copy)]
+pub(crate) struct EntryRef<'a> {
+    at: NonNull<u8>,
+    _entry: PhantomData<&'a Entry>,
+}
+
+impl<'a> EntryRef<'a> {
+    #[inline]
+    fn flags(self) -> u8 {
+        // SAFETY: invariant 1.
+        unsafe { self.at.as_ptr().read() }
+    }
+
+    #[inline]
+    fn plan(self) -> Plan {
+        let flags = self.flags();
+        // SAFETY: invariant 1: the lengths stand where the flags say.
+        unsafe {
+            let base = self.at.as_ptr();
+            let key_len = if flags & LONG_KEY == 0 {
+                base.add(FIXED_BYTES).read() as usize
+            } else {
+                base.add(FIXED_BYTES).cast::<u32>().read_unaligned() as usize
+            };
+            let mut plan = Plan {
+                flags,
+                key_len,
+                value_len: 0,
+            };
+            let place = base.add(plan.value_len_at());
+            plan.value_len = match flags & CONTENT {
+                INT => 8,
+                COLLECTION => size_of::<Collection>(),
+                _ => match value_len_width(flags) {
+                    1 => place.read() as usize,
+                    2 => place.cast::<u16>().read_unaligned() as usize,
+                    _ => place.cast::<u32>().read_unaligned() as usize,
+                },
+            };
+            plan
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(self) -> &'a [u8] {
+        let plan = self.plan();
+        // SAFETY: invariants 1 and 2.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(plan.key_at()), plan.key_len) }
+    }
+
+    #[inline]
+    pub(crate) fn value(self) -> ValueRef<'a> {
+        let plan = self.plan();
+        // SAFETY: invariants 1 and 2: the content's kind says what lies at `value_at()`; a collection lies there aligned.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.value_at());
+            match plan.kind() {
+                INT => ValueRef::String(StringRef::Int(place.cast::<i64>().read_unaligned())),
+                COLLECTION => ValueRef::Collection(&*place.cast::<Collection>()),
+                _ => ValueRef::String(StringRef::Bytes(std::slice::from_raw_parts(
+                    place,
+                    plan.value_len,
+                ))),
+            }
+        }
+    }
+
+    /// When the first element of a collection expires.
+    #[inline]
+    pub(crate) fn next_due(self) -> Option<UnixMillis> {
+        match self.value() {
+            ValueRef::String(_) => None,
+            ValueRef::Collection(collection) => collection.next_due(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn expires(self) -> Option<UnixMillis> {
+        let flags = self.flags();
+        if flags & EXPIRES == 0 {
+            return None;
+        }
+        let plan = self.plan();
+        // SAFETY: invariant 1.
+        unsafe {
+            let place = self.at.as_ptr().add(plan.expiry_at());
+            Some(UnixMillis(place.cast::<i64>().read_unaligned()))
+        }
+    }
+
+    /// True when a command changed the string in place (APPEND, SETRANGE, …): OBJECT ENCODING then says `raw`.
+    pub(crate) fn is_changed(self) -> bool {
+        self.flags() & CHANGED != 0
+    }
+
+    #[inline]
+    pub(crate) fn access(self) -> u32 {
+        // SAFETY: the fixed header is always there.
+        let word = unsafe { self.at.as_ptr().cast::<u32>().read() };
+        u32::from_le(word) >> 8
+    }
+
+    /// Bytes of the allocation, without what a collection holds elsewhere.
+    #[inline]
+    pub(crate) fn allocated(self) -> usize {
+        cost(self.plan().used())
+    }
+
+    /// Bytes in all.
+    #[inline]
+    pub(crate) fn footprint(self) -> usize {
+        let plan = self.plan();
+        let own = cost(plan.used());
+        if plan.kind() != COLLECTION {
+            return own;
+        }
+        match self.value() {
+            ValueRef::Collection(collection) => own + collection.heap_bytes(),
+            ValueRef::String(_) => own,
+        }
+    }
+
+    /// Where the entry lies; the same as long as it is not moved.
+    pub(crate) fn address(self) -> usize {
+        self.at.addr().get()
+    }
+}
+
 impl Entry {
     pub(crate) fn new(
         key: &[u8],
@@ -314,63 +458,50 @@ impl Entry {
     }
 
     #[inline]
-    fn flags(&self) -> u8 {
-        // SAFETY: invariant 1.
-        unsafe { self.at.as_ptr().read() }
+    pub(crate) fn look(&self) -> EntryRef<'_> {
+        EntryRef {
+            at: self.at,
+            _entry: PhantomData,
+        }
     }
 
     #[inline]
     fn plan(&self) -> Plan {
-        let flags = self.flags();
-        // SAFETY: invariant 1: the lengths stand where the flags say.
-        unsafe {
-            let base = self.at.as_ptr();
-            let key_len = if flags & LONG_KEY == 0 {
-                base.add(FIXED_BYTES).read() as usize
-            } else {
-                base.add(FIXED_BYTES).cast::<u32>().read_unaligned() as usize
-            };
-            let mut plan = Plan {
-                flags,
-                key_len,
-                value_len: 0,
-            };
-            let place = base.add(plan.value_len_at());
-            plan.value_len = match flags & CONTENT {
-                INT => 8,
-                COLLECTION => size_of::<Collection>(),
-                _ => match value_len_width(flags) {
-                    1 => place.read() as usize,
-                    2 => place.cast::<u16>().read_unaligned() as usize,
-                    _ => place.cast::<u32>().read_unaligned() as usize,
-                },
-            };
-            plan
-        }
+        self.look().plan()
     }
 
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
-        let plan = self.plan();
-        // SAFETY: invariants 1 and 2.
-        unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(plan.key_at()), plan.key_len) }
+        self.look().key()
     }
 
     #[inline]
     pub(crate) fn value(&self) -> ValueRef<'_> {
-        let plan = self.plan();
-        // SAFETY: invariants 1 and 2: the content's kind says what lies at `value_at()`; a collection lies there aligned.
-        unsafe {
-            let place = self.at.as_ptr().add(plan.value_at());
-            match plan.kind() {
-                INT => ValueRef::String(StringRef::Int(place.cast::<i64>().read_unaligned())),
-                COLLECTION => ValueRef::Collection(&*place.cast::<Collection>()),
-                _ => ValueRef::String(StringRef::Bytes(std::slice::from_raw_parts(
-                    place,
-                    plan.value_len,
-                ))),
-            }
-        }
+        self.look().value()
+    }
+
+    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
+        self.look().next_due()
+    }
+
+    #[inline]
+    pub(crate) fn expires(&self) -> Option<UnixMillis> {
+        self.look().expires()
+    }
+
+    #[inline]
+    pub(crate) fn access(&self) -> u32 {
+        self.look().access()
+    }
+
+    #[inline]
+    pub(crate) fn allocated(&self) -> usize {
+        self.look().allocated()
+    }
+
+    #[inline]
+    pub(crate) fn footprint(&self) -> usize {
+        self.look().footprint()
     }
 
     pub(crate) fn collection_mut(&mut self) -> Option<&mut Collection> {
@@ -380,15 +511,6 @@ impl Entry {
         }
         // SAFETY: as in `value`; `&mut self` makes the reference the only one.
         unsafe { Some(&mut *self.at.as_ptr().add(plan.value_at()).cast::<Collection>()) }
-    }
-
-    /// When the first element of a collection expires.
-    #[inline]
-    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
-        match self.value() {
-            ValueRef::String(_) => None,
-            ValueRef::Collection(collection) => collection.next_due(),
-        }
     }
 
     /// Takes a collection out, freeing the rest; a string is given back.
@@ -408,58 +530,12 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn expires(&self) -> Option<UnixMillis> {
-        let flags = self.flags();
-        if flags & EXPIRES == 0 {
-            return None;
-        }
-        let plan = self.plan();
-        // SAFETY: invariant 1.
-        unsafe {
-            let place = self.at.as_ptr().add(plan.expiry_at());
-            Some(UnixMillis(place.cast::<i64>().read_unaligned()))
-        }
-    }
-
-    /// True when a command changed the string in place (APPEND, SETRANGE, …): OBJECT ENCODING then says `raw`.
-    pub(crate) fn is_changed(&self) -> bool {
-        self.flags() & CHANGED != 0
-    }
-
-    #[inline]
-    pub(crate) fn access(&self) -> u32 {
-        // SAFETY: the fixed header is always there.
-        let word = unsafe { self.at.as_ptr().cast::<u32>().read() };
-        u32::from_le(word) >> 8
-    }
-
-    #[inline]
     pub(crate) fn set_access(&mut self, access: u32) {
         // SAFETY: the fixed header is always there, aligned to 8; the flags' byte is kept.
         unsafe {
             let place = self.at.as_ptr().cast::<u32>();
             let flags = self.at.as_ptr().read();
             place.write((access << 8 | u32::from(flags)).to_le());
-        }
-    }
-
-    /// Bytes of the allocation, without what a collection holds elsewhere.
-    #[inline]
-    pub(crate) fn allocated(&self) -> usize {
-        cost(self.plan().used())
-    }
-
-    /// Bytes in all.
-    #[inline]
-    pub(crate) fn footprint(&self) -> usize {
-        let plan = self.plan();
-        let own = cost(plan.used());
-        if plan.kind() != COLLECTION {
-            return own;
-        }
-        match self.value() {
-            ValueRef::Collection(collection) => own + collection.heap_bytes(),
-            ValueRef::String(_) => own,
         }
     }
 

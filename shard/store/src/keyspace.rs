@@ -10,7 +10,7 @@ use larder_wire::resp::limits::BULK_BYTES_MAX;
 use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
 use crate::collection::CollectionSettings;
-use crate::entry::{Content, Entry};
+use crate::entry::{Content, Entry, EntryRef};
 use crate::events::{Classes, Events};
 use crate::eviction::{self, EvictionPolicy, EvictionTuning};
 use crate::field_expiry::FieldExpiry;
@@ -535,12 +535,12 @@ impl Keyspace {
         }
     }
 
-    pub(crate) fn entry(&self, found: Found) -> &Entry {
-        self.tables[found.slot.index()].entry(found.at)
+    pub(crate) fn entry(&self, found: Found) -> EntryRef<'_> {
+        self.tables[found.slot.index()].entry(found.at).look()
     }
 
     /// The entry under `key` for OBJECT and its like: no access, no hit, no miss.
-    pub(crate) fn inspect(&mut self, key: Key<'_>, now: UnixMillis) -> Option<&Entry> {
+    pub(crate) fn inspect(&mut self, key: Key<'_>, now: UnixMillis) -> Option<EntryRef<'_>> {
         let found = self.locate(key, now)?;
         Some(self.entry(found))
     }

@@ -71,10 +71,11 @@ impl Keyspace {
         let key = key.into();
         let table = &self.tables[key.slot().index()];
         let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
+        let entry = entry.look();
         let mut payload = Vec::new();
         rdb::to_payload(entry.value(), &mut payload);
         Some(Description {
-            address: std::ptr::from_ref(entry).addr(),
+            address: entry.address(),
             encoding: encoding_of(entry, names),
             serialized_bytes: payload.len() - FRAME_BYTES,
             access: entry.access(),

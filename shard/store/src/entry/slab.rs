@@ -4,7 +4,7 @@
 //! chunk (256 KiB, from the allocator) = 64 pages of 4 KiB; a page = its header, then blocks of one size
 //! ```
 //! A page is found from a block's address; it is in the list of its size while it has a free block, and goes back to its chunk when it has no
-//! used one; any size may take it next. Chunks without a used page go back to the allocator, but for one.
+//! used one; any size may take it next, and so may those who want a whole page without a header (pages.rs). Chunks without a used page go back to the allocator, but for one.
 //!
 //! One set of slabs a thread. Invariants: (1) a block is freed on the thread that allocated it, which holds because its owner is not
 //! `Send`; (2) `Page::free` and what it leads to are free blocks of that page, each once; (3) a page is in the list of its size
@@ -19,7 +19,8 @@ use std::ptr::{NonNull, null_mut};
 pub(super) const BLOCK_BYTES_MAX: usize = 256;
 const STEP_BYTES: usize = 8;
 const SIZES: usize = BLOCK_BYTES_MAX / STEP_BYTES;
-const PAGE_BYTES: usize = 4096;
+/// A page, whose address is a multiple of it.
+pub(super) const PAGE_BYTES: usize = 4096;
 const CHUNK_PAGES: usize = 64;
 const HEADER_BYTES: usize = size_of::<Page>();
 
@@ -120,6 +121,24 @@ pub(super) unsafe fn give(block: NonNull<u8>) {
     SLABS.with(|slabs| unsafe { (*slabs.get()).give(block.as_ptr()) });
 }
 
+/// A page of [`PAGE_BYTES`] that is all the caller's, and the chunk that it is part of; not initialised.
+pub(super) fn take_page() -> (NonNull<u8>, u32) {
+    // SAFETY: as in `take`; pages lie within chunks, which are not at address 0.
+    SLABS.with(|slabs| unsafe {
+        let (page, chunk) = (*slabs.get()).take_page();
+        (NonNull::new_unchecked(page), chunk)
+    })
+}
+
+/// Gives a page back.
+///
+/// # Safety
+/// `page` and `chunk` came from [`take_page`] on this thread, and nobody uses the page any more.
+pub(super) unsafe fn give_page(page: NonNull<u8>, chunk: u32) {
+    // SAFETY: as in `take`; the rest is the caller's promise.
+    SLABS.with(|slabs| unsafe { (*slabs.get()).give_page(page.as_ptr(), chunk) });
+}
+
 impl Slabs {
     /// # Safety
     /// `steps` is a block size in `1..=SIZES`.
@@ -205,9 +224,8 @@ impl Slabs {
         }
     }
 
-    /// A page of a chunk, in the list of its size.
-    #[cold]
-    fn open_page(&mut self, steps: usize) -> *mut Page {
+    /// A free page of a chunk, and which chunk that is.
+    fn take_page(&mut self) -> (*mut u8, u32) {
         let id = match self.open.last() {
             Some(&id) => id,
             None => self.add_chunk(),
@@ -220,9 +238,17 @@ impl Slabs {
         if chunk.free == 0 {
             self.shut(id);
         }
-        // SAFETY: the page lies in its chunk, and was free.
+        // SAFETY: the page lies in its chunk.
+        (unsafe { base.add(index * PAGE_BYTES) }, id)
+    }
+
+    /// A page of a chunk, in the list of its size.
+    #[cold]
+    fn open_page(&mut self, steps: usize) -> *mut Page {
+        let (page, id) = self.take_page();
+        // SAFETY: the page was free.
         unsafe {
-            let page = base.add(index * PAGE_BYTES).cast::<Page>();
+            let page = page.cast::<Page>();
             page.write(Page {
                 previous: null_mut(),
                 next: null_mut(),
@@ -243,6 +269,10 @@ impl Slabs {
     unsafe fn close_page(&mut self, page: *mut Page) {
         // SAFETY: the header is in place.
         let id = unsafe { (*page).chunk };
+        self.give_page(page.cast(), id);
+    }
+
+    fn give_page(&mut self, page: *mut u8, id: u32) {
         let chunk = &mut self.chunks[id as usize];
         let index = (page.addr() - chunk.base.addr()) / PAGE_BYTES;
         if chunk.free == 0 {

@@ -4,7 +4,7 @@ use larder_wire::Refusal;
 
 use crate::call::Call;
 use crate::collection::EncodingNames;
-use crate::entry::Entry;
+use crate::entry::EntryRef;
 use crate::eviction;
 use crate::value::{Collection, StringRef, ValueRef};
 
@@ -24,7 +24,7 @@ pub fn encoding(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(crate) fn encoding_of(entry: &Entry, names: EncodingNames) -> &'static str {
+pub(crate) fn encoding_of(entry: EntryRef<'_>, names: EncodingNames) -> &'static str {
     match (entry.value(), names) {
         (ValueRef::Collection(Collection::List(_)), EncodingNames::Redis70) => "quicklist",
         (ValueRef::Collection(Collection::Set(set)), EncodingNames::Redis70)
@@ -48,7 +48,7 @@ pub fn refcount(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(2);
     let config = call.keyspace.config();
     let sharing = config.maxmemory == 0 || !config.eviction.looks_at_accesses();
-    match call.keyspace.inspect(key, call.now).map(Entry::value) {
+    match call.keyspace.inspect(key, call.now).map(EntryRef::value) {
         Some(ValueRef::String(StringRef::Int(0..SHARED_INTS))) if sharing => {
             call.reply.int(SHARED_REFERENCES);
         }
@@ -60,7 +60,7 @@ pub fn refcount(call: &mut Call<'_>) -> Result<(), Refusal> {
 
 pub fn idletime(call: &mut Call<'_>) -> Result<(), Refusal> {
     let (key, policy) = (call.key(2), call.keyspace.config().eviction);
-    match call.keyspace.inspect(key, call.now).map(Entry::access) {
+    match call.keyspace.inspect(key, call.now).map(EntryRef::access) {
         None => call.reply.null(),
         Some(_) if policy.is_lrfu() => {
             return Err(Refusal::fixed(
@@ -86,7 +86,7 @@ pub fn freq(call: &mut Call<'_>) -> Result<(), Refusal> {
         call.keyspace.config().eviction,
         call.keyspace.config().tuning,
     );
-    match call.keyspace.inspect(key, call.now).map(Entry::access) {
+    match call.keyspace.inspect(key, call.now).map(EntryRef::access) {
         None => call.reply.null(),
         Some(access) if policy.is_lfu() => {
             let frequency = eviction::frequency(access, call.now, tuning);
