@@ -130,7 +130,7 @@ impl Databases {
         dbs(self.live).filter_map(|db| Some((db, self.get(db)?)))
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Keyspace> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Keyspace> {
         self.spaces.iter_mut().filter_map(Option::as_deref_mut)
     }
 

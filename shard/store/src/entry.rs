@@ -6,8 +6,8 @@
 //! then       key length (1 byte, or 4) · value length (1, 2 or 4 bytes; only for bytes) · expiry (8 bytes, when there is one)
 //! then       key · value (bytes, or an integer in 8 bytes, or padding to 8 and a `Collection`)
 //! ```
-//! The size of the allocation is not stored: it is always [`room`] for what the header says is used, a block of the slabs (slab.rs) or, when it is
-//! larger, a size class of the allocator. So a value is overwritten in place while its class stays the same, and the count of memory is that of the allocator.
+//! The size of the allocation is not stored: it is always [`room`] for what the header says is used: a block of the slabs (slab.rs), of the heaps
+//! (heap.rs), or of the allocator. So a value is overwritten in place while its room stays the same, and the count of memory is that of the allocator.
 //!
 //! Invariants: (1) the header describes the bytes behind it at every return; (2) bytes up to `used()` are initialised;
 //! (3) a `Collection` in an entry is owned by it, moved when the entry moves, and dropped once, by `Drop` or by
@@ -16,10 +16,13 @@
 
 #[allow(dead_code, reason = "for collections of very many elements")]
 mod blob;
+mod heap;
+mod kernel;
 #[allow(dead_code)]
 mod pages;
 #[allow(dead_code)]
 mod place;
+mod room;
 mod short;
 mod slab;
 
@@ -30,13 +33,12 @@ pub(crate) use pages::{PAGE_BYTES, Pages};
 #[allow(unused_imports)]
 pub(crate) use place::{EntryMut, EntryPlace};
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use larder_wire::UnixMillis;
 
-use crate::size_class::size_class;
+use self::room::{cost, give_room, resize_room, room, take_room};
 use crate::value::{Collection, StringRef, ValueRef};
 
 const CONTENT: u8 = 0b11;
@@ -151,59 +153,6 @@ impl Plan {
     #[inline]
     fn used(&self) -> usize {
         self.value_at() + self.value_len
-    }
-}
-
-/// Bytes that an entry of `used` bytes has at its disposal.
-#[inline]
-fn room(used: usize) -> usize {
-    if used <= slab::BLOCK_BYTES_MAX {
-        slab::block_bytes(used)
-    } else {
-        size_class(used)
-    }
-}
-
-/// Bytes of memory that it takes.
-#[inline]
-fn cost(used: usize) -> usize {
-    if used <= slab::BLOCK_BYTES_MAX {
-        slab::cost(used)
-    } else {
-        size_class(used)
-    }
-}
-
-fn large_layout(used: usize) -> Layout {
-    Layout::from_size_align(size_class(used), ALIGN)
-        .expect("an entry is smaller than half the address space")
-}
-
-/// Memory for an entry of `used` bytes; not initialised.
-#[inline]
-fn take_room(used: usize) -> NonNull<u8> {
-    if used <= slab::BLOCK_BYTES_MAX {
-        return slab::take(used);
-    }
-    let layout = large_layout(used);
-    // SAFETY: the layout is not empty.
-    match NonNull::new(unsafe { alloc(layout) }) {
-        Some(at) => at,
-        None => handle_alloc_error(layout),
-    }
-}
-
-/// # Safety
-/// `at` came from [`take_room`] for the same [`room`], and nobody uses it any more.
-#[inline]
-unsafe fn give_room(at: NonNull<u8>, used: usize) {
-    // SAFETY: the caller's promise; entries are not `Send`, so the thread is the same.
-    unsafe {
-        if used <= slab::BLOCK_BYTES_MAX {
-            slab::give(at);
-        } else {
-            dealloc(at.as_ptr(), large_layout(used));
-        }
     }
 }
 
@@ -668,25 +617,24 @@ impl Entry {
         }
     }
 
+    /// Moves everything to where the allocator would put it now.
+    pub(crate) fn relocate(&mut self) {
+        let used = self.plan().used();
+        // SAFETY: both rooms have so many bytes; a collection is moved with them, and the old room freed without dropping it (invariant 3).
+        unsafe {
+            let at = take_room(used);
+            at.as_ptr().copy_from_nonoverlapping(self.at.as_ptr(), used);
+            give_room(self.at, used);
+            self.at = at;
+        }
+    }
+
     /// Grows or shrinks bytes whose header keeps its shape.
     fn resize_in_shape(&mut self, plan: Plan, next: Plan) {
         let (before, after) = (plan.used(), next.used());
-        let both_large = before.min(after) > slab::BLOCK_BYTES_MAX;
         // SAFETY: the allocation has `room(before)` bytes. Bytes past the old length are zeroed up to the new one; header and room then agree.
         unsafe {
-            if room(before) != room(after) && both_large {
-                let (old, new) = (large_layout(before), large_layout(after));
-                let Some(at) = NonNull::new(realloc(self.at.as_ptr(), old, new.size())) else {
-                    handle_alloc_error(new)
-                };
-                self.at = at;
-            } else if room(before) != room(after) {
-                let at = take_room(after);
-                at.as_ptr()
-                    .copy_from_nonoverlapping(self.at.as_ptr(), before.min(after));
-                give_room(self.at, before);
-                self.at = at;
-            }
+            self.at = resize_room(self.at, before, after);
             let base = self.at.as_ptr();
             base.write(next.flags);
             self.write_value_len(next);
@@ -696,6 +644,26 @@ impl Entry {
             }
         }
     }
+}
+
+/// The address of an entry that is to be moved ([`Entry::relocate`]), because it lies in a sparse place; its key is put into `key`. `None` when
+/// nothing is to be gained.
+pub(crate) fn next_to_move(key: &mut Vec<u8>) -> Option<usize> {
+    let at = heap::next_to_move()?;
+    // What is in use in the heaps are entries.
+    let entry = EntryRef {
+        at,
+        _entry: PhantomData,
+    };
+    key.clear();
+    key.extend_from_slice(entry.key());
+    Some(entry.address())
+}
+
+/// Bytes that are resident between entries of this thread.
+#[cfg(test)]
+pub(crate) fn lost_bytes() -> usize {
+    heap::waste()
 }
 
 impl Drop for Entry {

@@ -8,6 +8,7 @@ pub mod call;
 pub mod collection;
 pub mod databases;
 pub mod db;
+mod defragment;
 mod entry;
 pub mod events;
 mod evict;

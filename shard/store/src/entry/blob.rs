@@ -5,13 +5,13 @@
 //! byte 1   length, or LONG and the length in bytes 2 to 5
 //! then     the bytes
 //! ```
-//! Invariants: (1) the header describes the block, which came from `take_room` for what it says is used; (2) the block is freed by whoever
+//! Invariants: (1) the header describes the block, which came from `take_blob` for what it says is used; (2) the block is freed by whoever
 //! gives up the last share. Blobs stay on the thread that made them.
 
 use std::marker::PhantomData;
 
+use super::room::{blob_cost, give_blob, take_blob};
 use super::short::Short;
-use super::{cost, give_room, take_room};
 
 const LONG: u8 = u8::MAX;
 const HEADER_BYTES: usize = 2;
@@ -37,7 +37,7 @@ impl Blob {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let long = u32::try_from(len).expect("lengths are bounded by the protocol's bulk strings");
         let header = header_bytes(len);
-        let at = take_room(header + len);
+        let at = take_blob(header + len);
         // SAFETY: the block has room for the header and for all parts; the parts lie elsewhere, since nobody knows the block yet.
         unsafe {
             let base = at.as_ptr();
@@ -93,7 +93,7 @@ impl Blob {
     /// Bytes of memory that it takes, whoever shares it.
     pub(crate) fn cost(&self) -> usize {
         let len = self.len();
-        cost(header_bytes(len) + len)
+        blob_cost(header_bytes(len) + len)
     }
 
     /// True when both are shares of one block.
@@ -130,7 +130,7 @@ impl Drop for Blob {
         // SAFETY: invariants 1 and 2: the last share frees the block, on the thread that took it.
         unsafe {
             match at.as_ptr().read() {
-                1 => give_room(at, header_bytes(len) + len),
+                1 => give_blob(at, header_bytes(len) + len),
                 shares => at.as_ptr().write(shares - 1),
             }
         }

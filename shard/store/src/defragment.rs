@@ -1,0 +1,111 @@
+//! Entries that lie in sparse places move to where they fit, so that what is resident stays near what is used.
+//!
+//! The entry module says which (entry/heap/sparse.rs), by key; whoever has it in a table asks it to move. What is in no table, such as the trash, stays.
+
+use crate::databases::Databases;
+use crate::entry::{self, Entry};
+use crate::keyspace::Keyspace;
+
+/// Bytes moved by one step, after which it ends.
+const STEP_BYTES: usize = 128 << 10;
+
+impl Databases {
+    /// Moves up to `limit` entries; true when there are more that should.
+    pub fn defragment(&mut self, limit: usize) -> bool {
+        if self.has_trash() {
+            return false;
+        }
+        let mut key = Vec::new();
+        let (mut moved, mut more) = (0, true);
+        for _ in 0..limit {
+            let Some(address) = entry::next_to_move(&mut key) else {
+                more = false;
+                break;
+            };
+            let found = self
+                .iter_mut()
+                .find_map(|space| space.relocate(&key, address));
+            moved += found.unwrap_or(0);
+            if moved > STEP_BYTES {
+                break;
+            }
+        }
+        more
+    }
+}
+
+impl Keyspace {
+    /// Moves the entry of `key` when it is the one that lies at `address`. Returns its bytes.
+    fn relocate(&mut self, key: &[u8], address: usize) -> Option<usize> {
+        let place = self.place_of(key);
+        let table = &mut self.tables[place.slot.index()];
+        let at = table.find(place.hash, key)?;
+        let mut entry = table.entry_mut(at);
+        let entry: &mut Entry = &mut entry;
+        if entry.look().address() != address {
+            return None;
+        }
+        entry.relocate();
+        Some(entry.allocated())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use larder_wire::UnixMillis;
+
+    use super::*;
+    use crate::db::Db;
+    use crate::random::Random;
+    use crate::strings::{SetExpiry, Store};
+    use crate::value::{StringRef, ValueRef};
+
+    const NOW: UnixMillis = UnixMillis(1_000);
+
+    #[test]
+    fn entries_of_all_databases_move_together_and_stay_what_they_are() {
+        let seed = 9;
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let mut databases = Databases::default();
+        let mut model: BTreeMap<(i64, String), Vec<u8>> = BTreeMap::new();
+        for number in 0..20_000 {
+            let (db, key) = (number % 3, format!("key:{number}"));
+            let value =
+                vec![number as u8; 300 + random.below(if number % 50 == 0 { 60_000 } else { 700 })];
+            let space = databases.at(Db::new(db).expect("a database"));
+            space.set_string(
+                key.as_bytes(),
+                &value,
+                Store::Encoded,
+                SetExpiry::Clear,
+                NOW,
+            );
+            model.insert((db, key), value);
+        }
+        model.retain(|(db, key), _| {
+            let stays = random.below(3) == 0;
+            if !stays {
+                let space = databases.at(Db::new(*db).expect("a database"));
+                assert!(space.remove(key.as_bytes(), NOW));
+            }
+            stays
+        });
+        let (used, before) = (databases.used_memory(), entry::lost_bytes());
+        while databases.defragment(64) {}
+        let after = entry::lost_bytes();
+        println!("lost between entries: {before} bytes, then {after}");
+        assert!(before > 3 << 20 && after < before / 2, "{before} {after}");
+        assert_eq!(databases.used_memory(), used);
+        for ((db, key), value) in &model {
+            let space = databases.get(Db::new(*db).expect("a database"));
+            let found = space.and_then(|space| space.peek_value(key.as_bytes(), NOW));
+            let Some(ValueRef::String(StringRef::Bytes(bytes))) = found else {
+                panic!("{key} is gone");
+            };
+            assert_eq!(bytes, &value[..]);
+        }
+    }
+}
