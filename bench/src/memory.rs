@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::Failure;
 use crate::connection::Connection;
 use crate::pipeline::{Pipeline, request};
-use crate::process::Cores;
+use crate::process::{Cores, waited_here};
 use crate::replay::info_number;
 use crate::report::Table;
 use crate::systems::{self, Programs, System};
@@ -396,7 +396,8 @@ fn value_bytes(chance: u64, turn: u64) -> usize {
     }
 }
 
-/// One key after another, while another client asks every fifth of a millisecond.
+/// One key after another, while another client asks every fifth of a millisecond. An answer's *own* time is without the time in which the server's
+/// threads, or the one that asks, were ready and others had the cores.
 async fn growth(args: &MemoryArgs) -> Result<Table, Failure> {
     const PROBE: Duration = Duration::from_micros(200);
     const SLOW_US: u128 = 1000;
@@ -406,12 +407,16 @@ async fn growth(args: &MemoryArgs) -> Result<Table, Failure> {
         &[
             "server",
             "keys",
+            "resident MB",
             "probes",
             "p50 µs",
             "p99.9 µs",
             "longest µs",
             "over 1 ms",
-            "over 5 ms",
+            "own p99.9 µs",
+            "own longest µs",
+            "own over 1 ms",
+            "own over 5 ms",
         ],
     );
     for peer in subjects(args) {
@@ -431,28 +436,48 @@ async fn growth(args: &MemoryArgs) -> Result<Table, Failure> {
             true
         });
         tokio::pin!(load);
-        let mut micros: Vec<u128> = Vec::new();
+        let (mut micros, mut own): (Vec<u128>, Vec<u128>) = (Vec::new(), Vec::new());
+        let stood = || Ok::<_, Failure>(subject.system.waited()? + waited_here()?);
+        let start = Instant::now();
         loop {
-            let began = Instant::now();
+            let (before, began) = (stood()?, Instant::now());
             asking.ask(&["PING"]).await?;
-            micros.push(began.elapsed().as_micros());
+            let took = began.elapsed();
+            let alone = took.saturating_sub(stood()? - before);
+            micros.push(took.as_micros());
+            own.push(alone.as_micros());
+            if alone.as_micros() > SLOW_US {
+                let (at, keys) = (start.elapsed().as_millis(), subject.system.rss()? >> 20);
+                println!(
+                    "{}: {} µs at {at} ms, {keys} MB",
+                    subject.name,
+                    alone.as_micros()
+                );
+            }
             tokio::select! {
                 done = &mut load => { done?; break; }
                 () = tokio::time::sleep(PROBE) => {}
             }
         }
         micros.sort_unstable();
-        let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize].to_string();
-        let over = |limit: u128| micros.iter().filter(|it| **it > limit).count().to_string();
+        own.sort_unstable();
+        let at =
+            |all: &[u128], share: f64| all[((all.len() - 1) as f64 * share) as usize].to_string();
+        let over =
+            |all: &[u128], limit: u128| all.iter().filter(|it| **it > limit).count().to_string();
         table.row(vec![
             subject.name.clone(),
             keys.to_string(),
+            (subject.system.rss()? >> 20).to_string(),
             micros.len().to_string(),
-            at(0.5),
-            at(0.999),
-            at(1.0),
-            over(SLOW_US),
-            over(VERY_SLOW_US),
+            at(&micros, 0.5),
+            at(&micros, 0.999),
+            at(&micros, 1.0),
+            over(&micros, SLOW_US),
+            at(&own, 0.999),
+            at(&own, 1.0),
+            over(&own, SLOW_US),
+            over(&own, VERY_SLOW_US),
         ]);
     }
     Ok(table)

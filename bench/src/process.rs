@@ -94,6 +94,15 @@ impl Server {
         Ok(pages.ok_or("statm has no resident pages")? * PAGE_BYTES)
     }
 
+    /// How long its threads have stood ready while others had the cores.
+    pub(crate) fn waited(&self) -> Result<Duration, Failure> {
+        let mut sum = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            sum += run_delay(&thread?.path())?;
+        }
+        Ok(sum)
+    }
+
     fn tail(&self) -> String {
         const LINES_MAX: usize = 15;
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -124,6 +133,20 @@ fn cpu_time(pid: u32) -> std::io::Result<Duration> {
         .filter_map(|field| field.parse::<u64>().ok())
         .sum();
     Ok(Duration::from_millis(ticks * TICK_MS))
+}
+
+/// How long the calling thread has stood ready while others had the cores.
+pub(crate) fn waited_here() -> Result<Duration, Failure> {
+    run_delay(Path::new("/proc/thread-self"))
+}
+
+/// The kernel adds a wait when it ends, so what a thread does next comes after it.
+fn run_delay(thread: &Path) -> Result<Duration, Failure> {
+    let text = std::fs::read_to_string(thread.join("schedstat"))?;
+    let nanos = text.split(' ').nth(1).and_then(|it| it.parse().ok());
+    Ok(Duration::from_nanos(
+        nanos.ok_or("schedstat has no time of waiting")?,
+    ))
 }
 
 /// The secret of the clusters of this run.

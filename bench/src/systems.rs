@@ -68,6 +68,11 @@ impl System {
     pub(crate) fn rss(&self) -> Result<u64, Failure> {
         self.nodes.iter().map(Server::rss).sum()
     }
+
+    /// How long its nodes have stood ready while others had the cores.
+    pub(crate) fn waited(&self) -> Result<Duration, Failure> {
+        self.nodes.iter().map(Server::waited).sum()
+    }
 }
 
 /// Nodes of a proxied system.

@@ -3,7 +3,7 @@
 //! The entry module says which (entry/heap/sparse.rs), by key; whoever has it in a table asks it to move. What is in no table, such as the trash, stays.
 
 use crate::databases::Databases;
-use crate::entry::{self, Entry};
+use crate::entry;
 use crate::keyspace::Keyspace;
 
 /// Bytes moved by one step, after which it ends.
@@ -40,8 +40,7 @@ impl Keyspace {
         let place = self.place_of(key);
         let table = &mut self.tables[place.slot.index()];
         let at = table.find(place.hash, key)?;
-        let mut entry = table.entry_mut(at);
-        let entry: &mut Entry = &mut entry;
+        let entry = table.entry_mut(at);
         if entry.look().address() != address {
             return None;
         }

@@ -38,7 +38,7 @@ use std::ptr::NonNull;
 
 use larder_wire::UnixMillis;
 
-use self::room::{cost, give_room, resize_room, room, take_room};
+use self::room::{cost, give_entry, resize_entry, room, take_entry};
 use crate::value::{Collection, StringRef, ValueRef};
 
 const CONTENT: u8 = 0b11;
@@ -365,7 +365,7 @@ impl Entry {
     unsafe fn allocate(plan: Plan, key: &[u8], expires: Option<UnixMillis>, access: u32) -> Entry {
         debug_assert_eq!(plan.key_len, key.len());
         debug_assert_eq!(plan.flags & EXPIRES != 0, expires.is_some());
-        let at = take_room(plan.used());
+        let at = take_entry(plan.used());
         // SAFETY: all offsets written lie below `used()`.
         unsafe {
             let mut entry = Entry { at };
@@ -473,7 +473,7 @@ impl Entry {
         unsafe {
             let base = entry.at.as_ptr();
             let collection = base.add(plan.value_at()).cast::<Collection>().read();
-            give_room(entry.at, plan.used());
+            give_entry(entry.at, plan.used());
             Ok(collection)
         }
     }
@@ -570,7 +570,7 @@ impl Entry {
                 .as_ptr()
                 .add(next.value_at())
                 .copy_from_nonoverlapping(base.add(plan.value_at()), plan.value_len);
-            give_room(self.at, plan.used());
+            give_entry(self.at, plan.used());
             self.at = entry.at;
             std::mem::forget(entry);
         }
@@ -622,9 +622,9 @@ impl Entry {
         let used = self.plan().used();
         // SAFETY: both rooms have so many bytes; a collection is moved with them, and the old room freed without dropping it (invariant 3).
         unsafe {
-            let at = take_room(used);
+            let at = take_entry(used);
             at.as_ptr().copy_from_nonoverlapping(self.at.as_ptr(), used);
-            give_room(self.at, used);
+            give_entry(self.at, used);
             self.at = at;
         }
     }
@@ -634,7 +634,7 @@ impl Entry {
         let (before, after) = (plan.used(), next.used());
         // SAFETY: the allocation has `room(before)` bytes. Bytes past the old length are zeroed up to the new one; header and room then agree.
         unsafe {
-            self.at = resize_room(self.at, before, after);
+            self.at = resize_entry(self.at, before, after);
             let base = self.at.as_ptr();
             base.write(next.flags);
             self.write_value_len(next);
@@ -677,7 +677,7 @@ impl Drop for Entry {
                     .cast::<Collection>()
                     .drop_in_place();
             }
-            give_room(self.at, plan.used());
+            give_entry(self.at, plan.used());
         }
     }
 }

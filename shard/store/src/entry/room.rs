@@ -36,7 +36,7 @@ pub(super) fn cost(used: usize) -> usize {
 
 /// Memory for an entry of `used` bytes; not initialised.
 #[inline]
-pub(super) fn take_room(used: usize) -> NonNull<u8> {
+pub(super) fn take_entry(used: usize) -> NonNull<u8> {
     if used <= slab::BLOCK_BYTES_MAX {
         slab::take(used)
     } else if used <= heap::ROOM_BYTES_MAX {
@@ -47,9 +47,9 @@ pub(super) fn take_room(used: usize) -> NonNull<u8> {
 }
 
 /// # Safety
-/// `at` came from [`take_room`] or [`resize_room`] for the same [`room`], on this thread, and nobody uses it any more.
+/// `at` came from [`take_entry`] or [`resize_entry`] for the same [`room`], on this thread, and nobody uses it any more.
 #[inline]
-pub(super) unsafe fn give_room(at: NonNull<u8>, used: usize) {
+pub(super) unsafe fn give_entry(at: NonNull<u8>, used: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         if used <= slab::BLOCK_BYTES_MAX {
@@ -67,8 +67,8 @@ pub(super) unsafe fn give_room(at: NonNull<u8>, used: usize) {
 /// Makes the room for `before` bytes one for `after` bytes; what is in it is kept as far as both reach.
 ///
 /// # Safety
-/// As for [`give_room`], with `before`; the first `before` bytes are initialised.
-pub(super) unsafe fn resize_room(at: NonNull<u8>, before: usize, after: usize) -> NonNull<u8> {
+/// As for [`give_entry`], with `before`; the first `before` bytes are initialised.
+pub(super) unsafe fn resize_entry(at: NonNull<u8>, before: usize, after: usize) -> NonNull<u8> {
     if room(before) == room(after) {
         return at;
     }
@@ -85,9 +85,9 @@ pub(super) unsafe fn resize_room(at: NonNull<u8>, before: usize, after: usize) -
         if least > slab::BLOCK_BYTES_MAX && most <= heap::ROOM_BYTES_MAX {
             return heap::resize(at, after);
         }
-        let moved = take_room(after);
+        let moved = take_entry(after);
         moved.as_ptr().copy_from_nonoverlapping(at.as_ptr(), least);
-        give_room(at, before);
+        give_entry(at, before);
         moved
     }
 }
