@@ -238,7 +238,10 @@ impl Connection {
         let (consumed, after) = self.execute(input, filled, output);
         self.pending.clear();
         self.pending_at = 0;
-        self.pending.extend_from_slice(&input[consumed..]);
+        if consumed < filled {
+            self.pending.extend_from_slice(&input[consumed..]);
+            self.count_query_room();
+        }
         self.send(cx, output)?;
         Poll::Ready(Ok(after))
     }
@@ -252,6 +255,7 @@ impl Connection {
         // Never memory in proportion to what a client merely claims.
         let room = self.wanted.clamp(READ_BYTES / 4, 4 * READ_BYTES);
         self.pending.reserve(room);
+        self.count_query_room();
         let read = ready!(pin!(self.stream.read_buf(&mut self.pending)).poll(cx))?;
         if read == 0 {
             return Poll::Ready(Ok(After::Close));
@@ -271,6 +275,7 @@ impl Connection {
             return Poll::Pending;
         }
         self.pending.reserve(READ_BYTES / 4);
+        self.count_query_room();
         let read = ready!(pin!(self.stream.read_buf(&mut self.pending)).poll(cx))?;
         Poll::Ready(Ok(if read == 0 {
             After::Close
@@ -293,6 +298,7 @@ impl Connection {
                 self.pending = Vec::new();
             }
         }
+        self.count_query_room();
         self.send(cx, &mut scratch.output)?;
         Ok(after)
     }
@@ -450,7 +456,14 @@ impl Connection {
 
     fn count_owed(&self) {
         let owed = self.owed.len() - self.owed_at;
-        self.session.client.output_bytes.set(owed);
+        let client = &self.session.client;
+        client.output_bytes.set(owed);
+        client.reply_room_bytes.set(self.owed.capacity());
+    }
+
+    fn count_query_room(&self) {
+        let room = self.pending.capacity();
+        self.session.client.query_room_bytes.set(room);
     }
 
     fn poll_write_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -468,10 +481,10 @@ impl Connection {
         if self.owed_at > 0 {
             self.owed.clear();
             self.owed_at = 0;
-            self.session.client.output_bytes.set(0);
             if self.owed.capacity() > BUFFER_KEPT_BYTES_MAX {
                 self.owed = Vec::new();
             }
+            self.count_owed();
         }
         Poll::Ready(Ok(()))
     }

@@ -53,6 +53,9 @@ pub struct Client {
     /// Bytes of half-arrived requests and of replies not yet taken.
     pub query_bytes: Cell<usize>,
     pub output_bytes: Cell<usize>,
+    /// Bytes that its own buffers have room for, of requests and of replies; 0 while it has none.
+    pub query_room_bytes: Cell<usize>,
+    pub reply_room_bytes: Cell<usize>,
     /// What its session holds beside: a queued transaction, watched keys, in bytes.
     pub session_bytes: Cell<usize>,
     /// What it may leave unread beside its class's limit, in bytes.
@@ -251,7 +254,7 @@ impl Client {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} watch={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={command} user={} redir={} resp={} watch={} lib-name={} lib-ver={}",
             self.id,
             self.addr,
             self.laddr,
@@ -264,7 +267,13 @@ impl Client {
             subscribed(Topic::Shard),
             self.queued.get().map_or(-1, |queued| queued as i64),
             self.query_bytes.get(),
+            self.query_room_bytes
+                .get()
+                .saturating_sub(self.query_bytes.get()),
             self.queued.get().map_or(0, |_| self.queued_bytes.get()),
+            self.reply_room_bytes.get(),
+            // Its room is as large as the most that was ever in it.
+            self.reply_room_bytes.get(),
             unread - backlog,
             backlog.div_ceil(REPLY_BUFFER_BYTES),
             backlog,
@@ -320,6 +329,8 @@ impl Clients {
             feeding: Cell::new(false),
             query_bytes: Cell::new(0),
             output_bytes: Cell::new(0),
+            query_room_bytes: Cell::new(0),
+            reply_room_bytes: Cell::new(0),
             session_bytes: Cell::new(0),
             allowed_bytes: Cell::new(0),
             soft_since_ms: Cell::new(None),

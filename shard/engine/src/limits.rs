@@ -181,7 +181,7 @@ impl Node {
         limits
             .query_bytes_max
             .set(size(Parameter::QueryBufferLimit));
-        let bulk_bytes_max = size(Parameter::ProtoMaxBulkLen).min(BULK_BYTES_MAX);
+        let bulk_bytes_max = size(Parameter::ProtoMaxBulkLen);
         limits.bulk_bytes_max.set(bulk_bytes_max);
         self.databases.set_string_bytes_max(bulk_bytes_max);
         limits.clients_bytes_max.set(self.clients_bytes_max());

@@ -16,8 +16,12 @@ pub struct Description {
     /// Where the entry lies; the same as long as it is not moved.
     pub address: usize,
     pub encoding: &'static str,
-    /// Bytes of the serialized value.
+    /// Elements of a collection, 1 for a string.
+    pub elements: usize,
+    /// Bytes of the serialized value, as DUMP writes it.
     pub serialized_bytes: usize,
+    /// Bytes that a collection holds beside its entry.
+    pub heap_bytes: usize,
     /// What eviction knows of it, and seconds since the last access.
     pub access: u32,
     pub idle_seconds: u32,
@@ -67,16 +71,25 @@ impl Keyspace {
 
     /// The key as `DEBUG OBJECT` shows it, be it due or not; counts as no access.
     pub fn describe<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<Description> {
-        let names = self.collections().names;
+        let settings = self.collections();
         let key = key.into();
         let table = &self.tables[key.slot().index()];
         let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
         let entry = entry.look();
         let mut payload = Vec::new();
-        rdb::to_payload(entry.value(), &mut payload);
+        match settings.compresses_dumps {
+            true => rdb::to_compressed_payload(entry.value(), &mut payload),
+            false => rdb::to_payload(entry.value(), &mut payload),
+        }
+        let (elements, heap_bytes) = match entry.value() {
+            ValueRef::Collection(collection) => (collection.len(), collection.heap_bytes()),
+            ValueRef::String(_) => (1, 0),
+        };
         Some(Description {
             address: entry.address(),
-            encoding: encoding_of(entry, names),
+            encoding: encoding_of(entry, settings.names),
+            elements,
+            heap_bytes,
             serialized_bytes: payload.len() - FRAME_BYTES,
             access: entry.access(),
             idle_seconds: eviction::idle_seconds(entry.access(), now),

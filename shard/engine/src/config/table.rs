@@ -3,6 +3,8 @@
 //! The last column says what a change brings about. Many of Redis' parameters tune a mechanism that is not here (saving, replication, a
 //! second encoding); clients and tools set them all the same, and are answered as Redis answers: the value is checked, kept and shown.
 
+use larder_wire::resp::limits::BULK_BYTES_MAX;
+
 use super::kind::{Kind, Signed, Unsigned};
 
 /// What `CONFIG SET` does with a parameter.
@@ -133,7 +135,7 @@ parameters! {
     ProtectedMode           "protected-mode" ""                  BOOL,                           "yes"         Live;
     OutputBufferLimit       "client-output-buffer-limit" ""      Kind::OutputLimits, "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60" Live;
     QueryBufferLimit        "client-query-buffer-limit" ""       memory(MIB as u64, i64::MAX as u64), "1073741824" Live;
-    ProtoMaxBulkLen         "proto-max-bulk-len" ""              bytes(MIB, i64::MAX),           "536870912"   Live;
+    ProtoMaxBulkLen         "proto-max-bulk-len" ""              bytes(MIB, BULK_BYTES_MAX as i64), "536870912" Live;
     TrackingTableMaxKeys    "tracking-table-max-keys" ""         SIZE,                           "1000000"     Live;
     NotifyKeyspaceEvents    "notify-keyspace-events" ""          Kind::Events,                   ""            Live;
     IoThreads               "io-threads" ""                      int(1, 128),                    "1"           Immutable;
@@ -157,7 +159,7 @@ parameters! {
     ListMaxListpackSize     "list-max-listpack-size" "list-max-ziplist-size"       int(i32::MIN as i64, INT_MAX), "-2" Live;
     ListCompressDepth       "list-compress-depth" ""             INT,                            "0"           Kept;
     HllSparseMaxBytes       "hll-sparse-max-bytes" ""            memory(0, i64::MAX as u64),     "3000"        Live;
-    StreamNodeMaxBytes      "stream-node-max-bytes" ""           memory(0, i64::MAX as u64),     "4096"        Kept;
+    StreamNodeMaxBytes      "stream-node-max-bytes" ""           memory(0, i64::MAX as u64),     "4096"        Live;
     StreamNodeMaxEntries    "stream-node-max-entries" ""         LONG,                           "100"         Live;
     EncodingNames           "encoding-names" ""                  Kind::OneOf(&["7.0", "7.2"]),   "7.0"         Live;
     SanitizeDumpPayload     "sanitize-dump-payload" ""           Kind::OneOf(&["no", "yes", "clients"]), "yes" Kept;
@@ -177,6 +179,7 @@ parameters! {
     CrashMemcheckEnabled    "crash-memcheck-enabled" ""          BOOL,                           "yes"         Kept;
     // The process
     Databases               "databases" ""                       int(1, INT_MAX),                "16"          Immutable;
+    ClusterDatabases        "cluster-databases" ""               int(1, INT_MAX),                "16"          Immutable;
     Hz                      "hz" ""                              INT,                            "10"          Kept;
     DynamicHz               "dynamic-hz" ""                      BOOL,                           "yes"         Kept;
     Daemonize               "daemonize" ""                       BOOL,                           "no"          Immutable;
@@ -209,7 +212,7 @@ parameters! {
     Save                    "save" ""                            Kind::SavePoints,               ""            Kept;
     Dir                     "dir" ""                             TEXT,                           ""            Protected;
     Dbfilename              "dbfilename" ""                      TEXT,                           "dump.rdb"    Protected;
-    Rdbcompression          "rdbcompression" ""                  BOOL,                           "yes"         Kept;
+    Rdbcompression          "rdbcompression" ""                  BOOL,                           "yes"         Live;
     Rdbchecksum             "rdbchecksum" ""                     BOOL,                           "yes"         Immutable;
     RdbDelSyncFiles         "rdb-del-sync-files" ""              BOOL,                           "no"          Kept;
     RdbIncrementalFsync     "rdb-save-incremental-fsync" ""      BOOL,                           "yes"         Kept;

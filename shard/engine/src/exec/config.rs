@@ -1,5 +1,6 @@
 //! CONFIG GET, SET, RESETSTAT, REWRITE.
 
+use larder_store::collection::stream::NodeMax;
 use larder_store::collection::{CollectionSettings, EncodingNames, ListPackedMax};
 use larder_store::{EvictionPolicy, EvictionTuning};
 use larder_wire::Refusal;
@@ -108,11 +109,15 @@ impl Node {
             zset_value_bytes_max: size(Parameter::ZsetMaxListpackValue),
             list_packed_max: ListPackedMax::from_setting(list_size as i32),
             hll_sparse_bytes_max: size(Parameter::HllSparseMaxBytes),
-            stream_node_entries: size(Parameter::StreamNodeMaxEntries),
+            stream_node_max: NodeMax {
+                entries: size(Parameter::StreamNodeMaxEntries),
+                bytes: size(Parameter::StreamNodeMaxBytes),
+            },
             names: match self.config.get(Parameter::EncodingNames) {
                 "7.2" => EncodingNames::Redis72,
                 _ => EncodingNames::Redis70,
             },
+            compresses_dumps: self.config.flag(Parameter::Rdbcompression),
         }
     }
 }

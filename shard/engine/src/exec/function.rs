@@ -122,7 +122,9 @@ pub fn list(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 
 pub fn dump(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let libraries = turn.node.scripts.libraries.iter();
-    let payload = rdb::libraries_to_payload(libraries.map(|library| library.source.as_slice()));
+    let sources = libraries.map(|library| library.source.as_slice());
+    let compress = turn.node.databases.collections().compresses_dumps;
+    let payload = rdb::libraries_to_payload(sources, compress);
     turn.bulk(&payload)
 }
 

@@ -34,6 +34,13 @@ pub(super) fn encoding<'a>(
     }
 }
 
+/// Bytes that an element takes, its backward length included.
+pub(super) fn element_bytes(item: Item<'_>) -> usize {
+    let (head, data) = encoding(item, &mut [0; ENCODING_BYTES_MAX]);
+    let length = head + data.len();
+    length + back_width(length)
+}
+
 fn int_encoding(value: i64, head: &mut [u8; ENCODING_BYTES_MAX]) -> usize {
     let bytes = value.to_le_bytes();
     let (kind, width) = match value {

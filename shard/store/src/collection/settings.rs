@@ -1,9 +1,11 @@
-//! When a collection leaves its packed form, and the hash that orders the tables of large ones.
+//! When a collection leaves its packed form, how its serialized form looks, and the hash that orders the tables of large ones.
 
 use std::fmt;
 use std::rc::Rc;
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+
+use super::stream::NodeMax;
 
 /// The keyed hash that orders tables. The same key on every node of a cluster, so that scan cursors keep
 /// their meaning when a slot moves; unknown to clients, so that they cannot craft collisions.
@@ -73,10 +75,12 @@ pub struct CollectionSettings {
     pub list_packed_max: ListPackedMax,
     /// `hll-sparse-max-bytes`
     pub hll_sparse_bytes_max: usize,
-    /// `stream-node-max-entries`; 0 is no limit.
-    pub stream_node_entries: usize,
+    /// `stream-node-max-entries`, `stream-node-max-bytes`
+    pub stream_node_max: NodeMax,
     /// `encoding-names`
     pub names: EncodingNames,
+    /// `rdbcompression`: long texts are compressed where values are written for keeping.
+    pub compresses_dumps: bool,
 }
 
 impl CollectionSettings {
@@ -92,8 +96,9 @@ impl CollectionSettings {
             zset_value_bytes_max: 64,
             list_packed_max: ListPackedMax::from_setting(-2),
             hll_sparse_bytes_max: 3000,
-            stream_node_entries: 100,
+            stream_node_max: NodeMax::default(),
             names: EncodingNames::default(),
+            compresses_dumps: true,
         }
     }
 }

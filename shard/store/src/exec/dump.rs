@@ -11,11 +11,15 @@ use crate::rdb::{self, Malformed};
 
 pub fn dump(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(1);
+    let write = match call.keyspace.collections().compresses_dumps {
+        true => rdb::to_compressed_payload,
+        false => rdb::to_payload,
+    };
     match call.keyspace.value(key, call.now) {
         None => call.reply.null(),
         Some(value) => {
             let mut payload = Vec::new();
-            rdb::to_payload(value, &mut payload);
+            write(value, &mut payload);
             call.reply.bulk(&payload);
         }
     }

@@ -11,10 +11,23 @@ use crate::collection::Item;
 /// Elements shown at a time when the client does not say.
 const COUNT_DEFAULT: usize = 10;
 
-/// MATCH and COUNT.
+const ONLY_HSCAN: Refusal = Refusal::fixed("ERR NOVALUES option can only be used in HSCAN");
+const ONLY_ZSCAN: Refusal = Refusal::fixed("ERR NOSCORES option can only be used in ZSCAN");
+
+/// What a scan walks, as far as its options differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walked {
+    Hash,
+    Set,
+    Zset,
+}
+
+/// MATCH and COUNT, and NOVALUES or NOSCORES.
 pub(super) struct ScanOptions<'a> {
     pattern: Option<&'a [u8]>,
     pub(super) count: usize,
+    /// Values or scores are left out.
+    pub(super) only_names: bool,
 }
 
 /// The cursor in argument 2.
@@ -27,13 +40,22 @@ pub(super) fn cursor(request: Request<'_>) -> Result<u64, Refusal> {
 
 impl<'a> ScanOptions<'a> {
     /// From argument 3 on.
-    pub(super) fn parse(request: Request<'a>) -> Result<ScanOptions<'a>, Refusal> {
+    pub(super) fn parse(request: Request<'a>, walked: Walked) -> Result<ScanOptions<'a>, Refusal> {
         let mut options = ScanOptions {
             pattern: None,
             count: COUNT_DEFAULT,
+            only_names: false,
         };
         let mut args = request.args_from(3);
         while let Some(option) = args.next() {
+            if is(option, "NOVALUES") {
+                options.leave_out(walked == Walked::Hash, ONLY_HSCAN)?;
+                continue;
+            }
+            if is(option, "NOSCORES") {
+                options.leave_out(walked == Walked::Zset, ONLY_ZSCAN)?;
+                continue;
+            }
             let value = args.next().ok_or(Refusal::SYNTAX)?;
             if is(option, "COUNT") {
                 options.count = usize::try_from(int(value)?).unwrap_or(0);
@@ -47,6 +69,11 @@ impl<'a> ScanOptions<'a> {
             }
         }
         Ok(options)
+    }
+
+    fn leave_out(&mut self, has_any: bool, otherwise: Refusal) -> Result<(), Refusal> {
+        self.only_names = true;
+        if has_any { Ok(()) } else { Err(otherwise) }
     }
 
     pub(super) fn shows(&self, element: Item<'_>) -> bool {

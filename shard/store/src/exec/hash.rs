@@ -5,7 +5,7 @@ use larder_wire::long_double::{LongDouble, Parsed};
 use larder_wire::resp::Protocol;
 
 use super::element::{put, put_or_null};
-use super::element_scan::{self, ScanOptions};
+use super::element_scan::{self, ScanOptions, Walked};
 use super::number_args::{int, is};
 use super::sample;
 use crate::call::Call;
@@ -221,11 +221,14 @@ pub fn hscan(call: &mut Call<'_>) -> Done {
         element_scan::reply_found(&mut call.reply, 0, &[]);
         return Ok(());
     };
-    let options = ScanOptions::parse(call.request)?;
+    let options = ScanOptions::parse(call.request, Walked::Hash)?;
     let mut found = Vec::new();
     let next = hash.scan(cursor, options.count, |field, value| {
         if options.shows(field) {
-            found.extend([field, value]);
+            found.push(field);
+            if !options.only_names {
+                found.push(value);
+            }
         }
     });
     element_scan::reply_found(&mut call.reply, next, &found);

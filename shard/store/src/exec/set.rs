@@ -3,7 +3,7 @@
 use larder_wire::Refusal;
 
 use super::element::{put, put_or_null};
-use super::element_scan::{self, ScanOptions};
+use super::element_scan::{self, ScanOptions, Walked};
 use super::number_args::pop_count;
 use super::sample::{self, Picks};
 use crate::call::{Call, Effects};
@@ -121,7 +121,7 @@ pub fn sscan(call: &mut Call<'_>) -> Done {
         element_scan::reply_found(&mut call.reply, 0, &[]);
         return Ok(());
     };
-    let options = ScanOptions::parse(call.request)?;
+    let options = ScanOptions::parse(call.request, Walked::Set)?;
     let mut found = Vec::new();
     let next = set.scan(cursor, options.count, |member| {
         if options.shows(member) {

@@ -6,7 +6,7 @@ use super::number_args::{int, is};
 use super::stream_args::{put_id, strict_id};
 use crate::call::Call;
 use crate::collection::Stream;
-use crate::collection::stream::{ID_TEXT_BYTES_MAX, StreamId, Trim, WholeNodes};
+use crate::collection::stream::{ID_TEXT_BYTES_MAX, NodeMax, StreamId, Trim, WholeNodes};
 use crate::events::Classes;
 
 type Done = Result<(), Refusal>;
@@ -98,13 +98,13 @@ impl Options {
     }
 
     /// Trims as the options say: how many entries went.
-    fn apply(&self, stream: &mut Stream, node_entries: usize) -> usize {
-        let usual = || match TRIM_NODES_MAX.saturating_mul(node_entries as u64) {
+    fn apply(&self, stream: &mut Stream, node_max: NodeMax) -> usize {
+        let usual = || match TRIM_NODES_MAX.saturating_mul(node_max.entries as u64) {
             0 => TRIM_ENTRIES,
             entries => entries.min(TRIM_ENTRIES_MAX),
         };
         let nodes = self.approximate.then(|| WholeNodes {
-            node_entries,
+            node_max,
             limit: self.limit.unwrap_or_else(usual),
         });
         self.trim.map_or(0, |trim| stream.trim(trim, nodes))
@@ -167,11 +167,11 @@ pub fn xadd(call: &mut Call<'_>) -> Done {
         ));
     }
     let (key, now) = (call.key(1), call.now);
-    let node_entries = call.keyspace.collections().stream_node_entries;
+    let node_max = call.keyspace.collections().stream_node_max;
     let change = |stream: &mut Stream| {
         let id = id.after(stream.last_id(), now)?;
         stream.append(id, fields.clone());
-        let trimmed = options.apply(stream, node_entries);
+        let trimmed = options.apply(stream, node_max);
         Ok::<_, Refusal>((id, trimmed, stream.len()))
     };
     let added = if options.only_existing {
@@ -206,9 +206,9 @@ pub fn xtrim(call: &mut Call<'_>) -> Done {
     options.parse(call, false)?;
     options.check(false)?;
     let key = call.key(1);
-    let node_entries = call.keyspace.collections().stream_node_entries;
+    let node_max = call.keyspace.collections().stream_node_max;
     let trimmed = call.keyspace.modify(key, call.now, |stream: &mut Stream| {
-        (options.apply(stream, node_entries), stream.len())
+        (options.apply(stream, node_max), stream.len())
     })?;
     let (trimmed, len) = trimmed.unwrap_or((0, 0));
     if trimmed > 0 {

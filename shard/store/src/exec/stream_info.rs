@@ -8,7 +8,7 @@ use super::stream_args::{put_entry, put_id};
 use super::stream_group::{idle, no_group};
 use crate::call::Call;
 use crate::collection::Stream;
-use crate::collection::stream::{Consumer, Group, NODE_ENTRIES, StreamId};
+use crate::collection::stream::{Consumer, Group, NodeMax, StreamId};
 
 type Done = Result<(), Refusal>;
 
@@ -33,7 +33,7 @@ pub fn help(call: &mut Call<'_>) -> Done {
 const FULL_COUNT: usize = 10;
 
 pub fn stream(call: &mut Call<'_>) -> Done {
-    let key = call.key(2);
+    let (key, max) = (call.key(2), call.keyspace.collections().stream_node_max);
     let Some(stream) = call.keyspace.read::<Stream>(key, call.now)? else {
         return Err(Refusal::NO_SUCH_KEY);
     };
@@ -44,9 +44,9 @@ pub fn stream(call: &mut Call<'_>) -> Done {
         Refusal::new(format!("{text} '{subcommand}'. Try XINFO HELP."))
     };
     match (request.get(3), request.get(4), request.get(5)) {
-        (None, _, _) => put_summary(&mut call.reply, stream),
+        (None, _, _) => put_summary(&mut call.reply, stream, max),
         (Some(full), None, _) if is(full, "FULL") => {
-            put_full(&mut call.reply, stream, FULL_COUNT);
+            put_full(&mut call.reply, stream, max, FULL_COUNT);
         }
         (Some(full), Some(word), Some(count))
             if is(full, "FULL") && is(word, "COUNT") && request.len() == 6 =>
@@ -56,7 +56,7 @@ pub fn stream(call: &mut Call<'_>) -> Done {
                 0 => usize::MAX,
                 count => count as usize,
             };
-            put_full(&mut call.reply, stream, count);
+            put_full(&mut call.reply, stream, max, count);
         }
         (Some(_), _, _) => return Err(misused()),
     }
@@ -104,8 +104,8 @@ pub fn consumers(call: &mut Call<'_>) -> Done {
 
 /// What both forms begin with: seven pairs. The counts of a radix tree are those that Redis has for a stream that was only appended
 /// to, with keys that share no part.
-fn put_head(reply: &mut ReplyWriter<'_>, stream: &Stream) {
-    let nodes = stream.len().div_ceil(NODE_ENTRIES);
+fn put_head(reply: &mut ReplyWriter<'_>, stream: &Stream, max: NodeMax) {
+    let nodes = stream.len().div_ceil(stream.node_entries(max));
     put_count(reply, "length", stream.len());
     put_count(reply, "radix-tree-keys", nodes);
     put_count(reply, "radix-tree-nodes", nodes + 1);
@@ -119,9 +119,9 @@ fn put_head(reply: &mut ReplyWriter<'_>, stream: &Stream) {
     put_id(reply, first);
 }
 
-fn put_summary(reply: &mut ReplyWriter<'_>, stream: &Stream) {
+fn put_summary(reply: &mut ReplyWriter<'_>, stream: &Stream, max: NodeMax) {
     reply.map(10);
-    put_head(reply, stream);
+    put_head(reply, stream, max);
     put_count(reply, "groups", stream.groups().len());
     let ends = [
         ("first-entry", stream.first()),
@@ -136,9 +136,9 @@ fn put_summary(reply: &mut ReplyWriter<'_>, stream: &Stream) {
     }
 }
 
-fn put_full(reply: &mut ReplyWriter<'_>, stream: &Stream, count: usize) {
+fn put_full(reply: &mut ReplyWriter<'_>, stream: &Stream, max: NodeMax, count: usize) {
     reply.map(9);
-    put_head(reply, stream);
+    put_head(reply, stream, max);
     reply.bulk(b"entries");
     reply.array(count.min(stream.len()));
     let entries = stream.iter_from(0).take(count);

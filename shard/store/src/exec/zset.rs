@@ -5,7 +5,7 @@ use larder_wire::float::{DOUBLE_TEXT_BYTES_MAX, format_double};
 use larder_wire::resp::{Protocol, ReplyWriter};
 
 use super::element::{put, put_or_null};
-use super::element_scan::{self, ScanOptions};
+use super::element_scan::{self, ScanOptions, Walked};
 use super::number_args::is;
 use super::sample;
 use crate::call::Call;
@@ -312,7 +312,7 @@ pub fn zscan(call: &mut Call<'_>) -> Done {
         element_scan::reply_found(&mut call.reply, 0, &[]);
         return Ok(());
     };
-    let options = ScanOptions::parse(call.request)?;
+    let options = ScanOptions::parse(call.request, Walked::Zset)?;
     let mut found = Vec::new();
     let next = zset.scan(cursor, options.count, |member, score| {
         if options.shows(member) {
@@ -320,10 +320,14 @@ pub fn zscan(call: &mut Call<'_>) -> Done {
         }
     });
     element_scan::reply_next(&mut call.reply, next);
-    call.reply.array(found.len() * 2);
+    call.reply
+        .array(found.len() * if options.only_names { 1 } else { 2 });
     let mut room = [0; DOUBLE_TEXT_BYTES_MAX];
     for (member, score) in found {
         put(&mut call.reply, member);
+        if options.only_names {
+            continue;
+        }
         // As text in RESP3 too; of a packed set the text that is stored.
         match zset {
             Zset::Packed(_) => put(&mut call.reply, packed_score(score, &mut room)),

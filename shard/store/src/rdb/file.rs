@@ -2,7 +2,7 @@
 
 use larder_wire::{Slot, UnixMillis};
 
-use super::write::{write_length, write_text, write_value};
+use super::write::{Writer, write_length, write_text, write_value};
 use super::{VERSION_WRITTEN, crc64::crc64};
 use crate::databases::Databases;
 use crate::walk::Place;
@@ -14,7 +14,13 @@ const END: u8 = 0xFF;
 
 /// Every visible key that has not expired, with its database and its time.
 pub fn snapshot(databases: &Databases, now: UnixMillis) -> Vec<u8> {
-    let mut out = format!("REDIS{VERSION_WRITTEN:04}").into_bytes();
+    let mut bytes = format!("REDIS{VERSION_WRITTEN:04}").into_bytes();
+    let mut value = Vec::new();
+    let compress = databases.collections().compresses_dumps;
+    let (mut out, mut values) = (
+        Writer::new(&mut bytes, compress),
+        Writer::new(&mut value, compress),
+    );
     for (db, keyspace) in databases.iter().filter(|(_, space)| !space.is_empty()) {
         out.push(SELECT_DB);
         write_length(db.number().into(), &mut out);
@@ -31,16 +37,16 @@ pub fn snapshot(databases: &Databases, now: UnixMillis) -> Vec<u8> {
                     out.extend_from_slice(&at.0.to_le_bytes());
                 }
                 // The type stands before the key, the value behind it.
-                let mut value = Vec::new();
-                write_value(item.value(), &mut value);
-                out.push(value[0]);
+                values.bytes.clear();
+                write_value(item.value(), &mut values);
+                out.push(values.bytes[0]);
                 write_text(item.key(), &mut out);
-                out.extend_from_slice(&value[1..]);
+                out.extend_from_slice(&values.bytes[1..]);
             });
         }
     }
     out.push(END);
-    let crc = crc64(0, &out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out
+    let crc = crc64(0, &bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
 }

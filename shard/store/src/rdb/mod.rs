@@ -6,6 +6,7 @@
 
 pub mod crc64;
 mod file;
+mod lzf;
 pub mod read;
 mod read_stream;
 pub mod write;
@@ -13,7 +14,7 @@ mod ziplist;
 
 pub use file::snapshot;
 pub use read::{Malformed, NoLibraries, from_payload, libraries_from_payload};
-pub use write::{libraries_to_payload, to_payload};
+pub use write::{libraries_to_payload, to_compressed_payload, to_payload};
 
 /// The version that payloads say.
 pub const VERSION_WRITTEN: u16 = 10;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use larder_wire::UnixMillis;
 
 use super::crc64::crc64;
+use super::lzf::expand;
 use super::read_stream::read_stream;
 use super::write::STAYS;
 use super::ziplist::{read_ziplist, read_zipmap};
@@ -355,43 +356,4 @@ fn zset_of_texts(elements: &[Vec<u8>], settings: &CollectionSettings) -> Option<
 fn parse_score(text: &[u8]) -> Option<f64> {
     let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!score.is_nan()).then_some(score)
-}
-
-/// LZF: runs of literals, and copies of what came before.
-/// Source: LibLZF's format, <http://software.schmorp.de/pkg/liblzf.html>.
-fn expand(compressed: &[u8], len: usize) -> Option<Vec<u8>> {
-    /// A copy's three bytes give at most so many: what is claimed beyond cannot be true.
-    const BYTES_PER_BYTE_MAX: usize = 264;
-    if len > compressed.len().saturating_mul(BYTES_PER_BYTE_MAX) {
-        return None;
-    }
-    let mut reader = Reader {
-        rest: compressed,
-        version: 0,
-    };
-    let mut out: Vec<u8> = Vec::with_capacity(len);
-    while !reader.rest.is_empty() {
-        let [control] = reader.array()?;
-        let high = usize::from(control >> 5);
-        let low = usize::from(control & 0x1F);
-        if high == 0 {
-            out.extend_from_slice(reader.take(low + 1)?);
-        } else {
-            let longer = match high {
-                7 => usize::from(reader.array::<1>()?[0]),
-                _ => 0,
-            };
-            let [near] = reader.array()?;
-            let back = (low << 8 | usize::from(near)) + 1;
-            let start = out.len().checked_sub(back)?;
-            // A copy may overlap what it writes.
-            for at in start..start + high + longer + 2 {
-                out.push(out[at]);
-            }
-        }
-        if out.len() > len {
-            return None;
-        }
-    }
-    (out.len() == len).then_some(out)
 }

@@ -1,8 +1,9 @@
-//! Writes values. Nothing is compressed: a payload is read once, soon, by a neighbour.
+//! Writes values. Texts are compressed for those who keep what is written; what a neighbour reads at once is not.
 
 use super::crc64::crc64;
+use super::lzf::Lzf;
 use super::{LIBRARY, Type, VERSION_VALKEY, VERSION_WRITTEN};
-use crate::collection::stream::{NODE_ENTRIES, StreamId};
+use crate::collection::stream::StreamId;
 use crate::collection::{Hash, Item, List, Packed, Set, Stream, Zset};
 use crate::number::parse_i64;
 use crate::value::{Collection, StringRef, ValueRef};
@@ -14,26 +15,69 @@ pub(super) const STAYS: i64 = -1;
 /// A quicklist's node that is a listpack.
 const NODE_PACKED: u64 = 2;
 
-/// Appends the payload of `value`.
+/// Stands before a compressed text's two lengths.
+const COMPRESSED: u8 = 0xC3;
+/// Longest text that is not worth compressing, in bytes.
+const PLAIN_BYTES_MAX: usize = 20;
+
+/// Appends the payload of `value`, nothing compressed.
 pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
+    write_payload(value, &mut Writer::plain(out));
+}
+
+/// Appends the payload of `value`, its texts compressed where that makes them shorter.
+pub fn to_compressed_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    write_payload(value, &mut Writer::new(out, true));
+}
+
+fn write_payload(value: ValueRef<'_>, out: &mut Writer<'_>) {
+    let start = out.bytes.len();
     write_value(value, out);
-    let version = match out[start] == Type::HashTimes as u8 {
+    let version = match out.bytes[start] == Type::HashTimes as u8 {
         true => VERSION_VALKEY,
         false => VERSION_WRITTEN,
     };
-    write_footer(version, start, out);
+    write_footer(version, start, out.bytes);
 }
 
 /// The payload of libraries of functions, by their sources (`FUNCTION DUMP`).
-pub fn libraries_to_payload<'s>(sources: impl IntoIterator<Item = &'s [u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
+pub fn libraries_to_payload<'s>(
+    sources: impl IntoIterator<Item = &'s [u8]>,
+    compress: bool,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut out = Writer::new(&mut bytes, compress);
     for source in sources {
         out.push(LIBRARY);
         write_text(source, &mut out);
     }
-    write_footer(VERSION_WRITTEN, 0, &mut out);
-    out
+    write_footer(VERSION_WRITTEN, 0, &mut bytes);
+    bytes
+}
+
+/// Where is written to, and what compresses.
+pub(super) struct Writer<'o> {
+    pub(super) bytes: &'o mut Vec<u8>,
+    lzf: Option<Lzf>,
+}
+
+impl<'o> Writer<'o> {
+    pub(super) fn new(bytes: &'o mut Vec<u8>, compress: bool) -> Writer<'o> {
+        let lzf = compress.then(Lzf::default);
+        Writer { bytes, lzf }
+    }
+
+    fn plain(bytes: &'o mut Vec<u8>) -> Writer<'o> {
+        Writer::new(bytes, false)
+    }
+
+    pub(super) fn push(&mut self, byte: u8) {
+        self.bytes.push(byte);
+    }
+
+    pub(super) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
 }
 
 /// Version and checksum of what begins at `start`.
@@ -44,7 +88,7 @@ fn write_footer(version: u16, start: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends the type byte and the value.
-pub(super) fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
+pub(super) fn write_value(value: ValueRef<'_>, out: &mut Writer<'_>) {
     match value {
         ValueRef::String(string) => {
             out.push(Type::String as u8);
@@ -61,7 +105,7 @@ pub(super) fn write_value(value: ValueRef<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
+fn write_hash(hash: &Hash, out: &mut Writer<'_>) {
     if let Hash::Packed(packed) = hash {
         out.push(Type::HashListpack as u8);
         return write_blob(packed, out);
@@ -80,7 +124,7 @@ fn write_hash(hash: &Hash, out: &mut Vec<u8>) {
     }
 }
 
-fn write_list(list: &List, out: &mut Vec<u8>) {
+fn write_list(list: &List, out: &mut Writer<'_>) {
     out.push(Type::ListQuicklist2 as u8);
     write_length(list.packed_chunks().count() as u64, out);
     for chunk in list.packed_chunks() {
@@ -90,11 +134,12 @@ fn write_list(list: &List, out: &mut Vec<u8>) {
 }
 
 /// Version 10 has no packed set.
-fn write_set(set: &Set, out: &mut Vec<u8>) {
+fn write_set(set: &Set, out: &mut Writer<'_>) {
     if let Set::Ints(ints) = set {
         out.push(Type::SetIntset as u8);
-        write_length(ints.intset_len() as u64, out);
-        return ints.write_intset(out);
+        let mut bytes = Vec::with_capacity(ints.intset_len());
+        ints.write_intset(&mut bytes);
+        return write_bytes(&bytes, out);
     }
     out.push(Type::Set as u8);
     write_length(set.len() as u64, out);
@@ -103,7 +148,7 @@ fn write_set(set: &Set, out: &mut Vec<u8>) {
     }
 }
 
-fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
+fn write_zset(zset: &Zset, out: &mut Writer<'_>) {
     if let Zset::Packed(packed) = zset {
         out.push(Type::ZsetListpack as u8);
         return write_blob(packed, out);
@@ -118,12 +163,12 @@ fn write_zset(zset: &Zset, out: &mut Vec<u8>) {
 }
 
 /// Nodes of entries, what the stream knows of its past, and its groups.
-fn write_stream(stream: &Stream, out: &mut Vec<u8>) {
+fn write_stream(stream: &Stream, out: &mut Writer<'_>) {
     out.push(Type::StreamListpacks2 as u8);
-    let nodes = stream.len().div_ceil(NODE_ENTRIES);
-    write_length(nodes as u64, out);
-    for node in 0..nodes {
-        write_node(stream, node * NODE_ENTRIES, out);
+    let runs = stream.runs();
+    write_length(runs.len() as u64, out);
+    for (from, count) in runs {
+        write_node(stream, from, count, out);
     }
     write_length(stream.len() as u64, out);
     let first = stream.first().map_or(StreamId::MIN, |entry| entry.id);
@@ -156,8 +201,8 @@ fn write_stream(stream: &Stream, out: &mut Vec<u8>) {
 
 /// A node's first id, and a listpack: how many entries, how many deleted, no common fields and the end of that head; then each
 /// entry's flags, its id less the first, its fields and values, and how many elements to go back.
-fn write_node(stream: &Stream, from: usize, out: &mut Vec<u8>) {
-    let entries = || stream.iter_from(from).take(NODE_ENTRIES);
+fn write_node(stream: &Stream, from: usize, count: usize, out: &mut Writer<'_>) {
+    let entries = || stream.iter_from(from).take(count);
     let Some(first) = entries().next().map(|entry| entry.id) else {
         return;
     };
@@ -165,7 +210,7 @@ fn write_node(stream: &Stream, from: usize, out: &mut Vec<u8>) {
     write_raw_id(first, out);
     let mut packed = Packed::new();
     let push = |packed: &mut Packed, int: i64| packed.push_back_item(Item::Int(int));
-    for head in [entries().count() as i64, 0, 0, 0] {
+    for head in [count as i64, 0, 0, 0] {
         push(&mut packed, head);
     }
     for entry in entries() {
@@ -182,41 +227,55 @@ fn write_node(stream: &Stream, from: usize, out: &mut Vec<u8>) {
     write_blob(&packed, out);
 }
 
-fn write_id(id: StreamId, out: &mut Vec<u8>) {
+fn write_id(id: StreamId, out: &mut Writer<'_>) {
     write_length(id.ms, out);
     write_length(id.seq, out);
 }
 
-fn write_raw_id(id: StreamId, out: &mut Vec<u8>) {
+fn write_raw_id(id: StreamId, out: &mut Writer<'_>) {
     out.extend_from_slice(&id.ms.to_be_bytes());
     out.extend_from_slice(&id.seq.to_be_bytes());
 }
 
-fn write_blob(packed: &Packed, out: &mut Vec<u8>) {
-    let blob = packed.as_listpack();
-    write_length(blob.len() as u64, out);
-    out.extend_from_slice(blob);
+fn write_blob(packed: &Packed, out: &mut Writer<'_>) {
+    write_bytes(packed.as_listpack(), out);
 }
 
-fn write_item(item: Item<'_>, out: &mut Vec<u8>) {
+fn write_item(item: Item<'_>, out: &mut Writer<'_>) {
     match item {
         Item::Int(int) => write_int(int, out),
         Item::Bytes(bytes) => write_text(bytes, out),
     }
 }
 
-pub(super) fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_text(bytes: &[u8], out: &mut Writer<'_>) {
     if bytes.len() <= INT_TEXT_BYTES_MAX
         && let Some(int) = parse_i64(bytes)
     {
         return write_int(int, out);
     }
-    write_length(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
+    write_bytes(bytes, out);
+}
+
+/// Compressed when that was asked for and saves something.
+fn write_bytes(bytes: &[u8], out: &mut Writer<'_>) {
+    let lzf = out.lzf.as_mut().filter(|_| bytes.len() > PLAIN_BYTES_MAX);
+    match lzf.and_then(|lzf| lzf.compress(bytes)) {
+        Some(compressed) => {
+            out.push(COMPRESSED);
+            write_length(compressed.len() as u64, out);
+            write_length(bytes.len() as u64, out);
+            out.extend_from_slice(&compressed);
+        }
+        None => {
+            write_length(bytes.len() as u64, out);
+            out.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// In 1, 2 or 4 bytes, or as text when that is not enough.
-fn write_int(int: i64, out: &mut Vec<u8>) {
+fn write_int(int: i64, out: &mut Writer<'_>) {
     if let Ok(byte) = i8::try_from(int) {
         out.push(0xC0);
         out.extend_from_slice(&byte.to_le_bytes());
@@ -235,7 +294,7 @@ fn write_int(int: i64, out: &mut Vec<u8>) {
 }
 
 /// 6 bits, 14 bits, or a marker with 32 or 64 bits, big-endian.
-pub(super) fn write_length(len: u64, out: &mut Vec<u8>) {
+pub(super) fn write_length(len: u64, out: &mut Writer<'_>) {
     if len < 1 << 6 {
         out.push(len as u8);
     } else if len < 1 << 14 {

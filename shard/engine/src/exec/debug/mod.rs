@@ -4,9 +4,10 @@
 
 mod digest;
 mod protocol;
+mod tables;
 
-use larder_store::Db;
 use larder_store::rdb::Malformed;
+use larder_store::{Db, Description};
 use larder_wire::{Refusal, UnixMillis, glob};
 
 use crate::config::{Parameter, memory_bytes};
@@ -49,6 +50,9 @@ pub fn debug(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         ("object", 3) => object(turn),
         ("digest", 2) => digest::digest(turn),
         ("digest-value", _) => digest::digest_value(turn),
+        ("htstats", 3) => tables::of_database(turn),
+        ("htstats-key", 3) => tables::of_key(turn),
+        ("listpack", 3) => tables::packed(turn),
         ("populate", 3..=5) => populate(turn),
         ("protocol", 3) => protocol::reply(turn),
         ("error", 3) => error(turn),
@@ -161,14 +165,8 @@ impl Node {
 }
 
 fn object(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let (request, now) = (turn.request, turn.clock.now());
     let list_size = turn.node.config.int(Parameter::ListMaxListpackSize);
-    let keyspace = turn.node.databases.at(turn.session.db);
-    // A key that is over and not yet removed is there, too.
-    let found = keyspace
-        .describe(request.arg(2), now)
-        .or_else(|| keyspace.describe(request.arg(2), UnixMillis(0)))
-        .ok_or(NO_SUCH_KEY)?;
+    let found = described(turn)?;
     let mut line = format!(
         "Value at:{:#x} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         found.address, found.encoding, found.serialized_bytes, found.access, found.idle_seconds
@@ -183,6 +181,16 @@ fn object(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     }
     turn.reply.simple(&line);
     Ok(Outcome::Done)
+}
+
+/// The key that the request names, be it over and not yet removed.
+fn described(turn: &mut Turn<'_>) -> Result<Description, Refusal> {
+    let (key, now) = (turn.request.arg(2), turn.clock.now());
+    let keyspace = turn.node.databases.at(turn.session.db);
+    keyspace
+        .describe(key, now)
+        .or_else(|| keyspace.describe(key, UnixMillis(0)))
+        .ok_or(NO_SUCH_KEY)
 }
 
 /// `POPULATE count [prefix] [bytes]`: strings `prefix:0` and on, those that are there left alone.
@@ -262,6 +270,12 @@ const HELP: &[&str] = &[
     "    A hex signature of the value of each key.",
     "ERROR <string>",
     "    Reply with an error of this text.",
+    "HTSTATS <dbid>",
+    "    Show the tables of a database.",
+    "HTSTATS-KEY <key>",
+    "    Like HTSTATS but for the table at <key>'s value.",
+    "LISTPACK <key>",
+    "    Show the packed form of the value of <key>.",
     "LOADAOF",
     "    As RELOAD.",
     "OBJECT <key>",

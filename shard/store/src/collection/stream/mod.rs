@@ -7,23 +7,21 @@ mod commands;
 mod group;
 mod id;
 mod names;
+mod nodes;
 
 pub use commands::{CLAIM_DELETED, entries_read_text};
 pub use group::{Consumer, Group, Pending};
 pub use id::{ID_TEXT_BYTES_MAX, StreamId, parse_part};
 pub use names::NameMap;
+pub use nodes::{NODE_ENTRIES, NodeMax};
 
 use super::sorted::{Record, Sorted};
 use super::tree::Tree;
 
-/// Entries of one node in a serialized stream.
-pub const NODE_ENTRIES: usize = 100;
-
 /// What an approximate trim takes: entries in runs as long as Redis' nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct WholeNodes {
-    /// Entries of a node (`stream-node-max-entries`); 0 is no limit.
-    pub node_entries: usize,
+    pub node_max: NodeMax,
     /// Most entries that go; 0 is no limit.
     pub limit: u64,
 }
@@ -191,7 +189,7 @@ impl Stream {
             None => asked,
             Some(nodes) => {
                 let gone = self.parts.entries_added.saturating_sub(len as u64);
-                nodes.of(len, asked, gone)
+                nodes.of(len, asked, gone, || self.node_entries(nodes.node_max))
             }
         };
         self.parts.entries.remove(0, count);
@@ -281,7 +279,7 @@ impl<'a> Entry<'a> {
 impl WholeNodes {
     /// How many of `len` entries are in nodes that `asked` and the limit hold wholly; the last node may be short, and the first is when
     /// some of the entries that are `gone` were in it.
-    fn of(self, len: usize, asked: usize, gone: u64) -> usize {
+    fn of(self, len: usize, asked: usize, gone: u64, node: impl FnOnce() -> usize) -> usize {
         let most = match usize::try_from(self.limit) {
             Ok(0) | Err(_) => asked,
             Ok(limit) => asked.min(limit),
@@ -289,14 +287,13 @@ impl WholeNodes {
         if most >= len {
             return len;
         }
-        match self.node_entries {
-            0 => 0,
-            entries => {
-                let missing = (gone % entries as u64) as usize;
-                let with_missing = most + missing;
-                (with_missing - with_missing % entries).saturating_sub(missing)
-            }
+        if most == 0 {
+            return 0;
         }
+        let entries = node();
+        let missing = (gone % entries as u64) as usize;
+        let with_missing = most.saturating_add(missing);
+        (with_missing - with_missing % entries).saturating_sub(missing)
     }
 }
 

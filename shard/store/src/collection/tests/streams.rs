@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use larder_wire::UnixMillis;
+
 use super::{any_text, for_seeds};
-use crate::collection::stream::{NODE_ENTRIES, StreamId, Trim, WholeNodes};
+use crate::collection::stream::{
+    Group, NODE_ENTRIES, NodeMax, Pending, StreamId, Trim, WholeNodes,
+};
 use crate::collection::{Budget, Stream};
 use crate::random::Random;
 
@@ -97,7 +101,10 @@ fn trim(random: &mut Random, stream: &mut Stream, model: &mut Model) {
         let below = model.keys().filter(|other| **other < id).count();
         let limit = random.below(3 * NODE_ENTRIES) as u64;
         let nodes = WholeNodes {
-            node_entries: NODE_ENTRIES,
+            node_max: NodeMax {
+                entries: NODE_ENTRIES,
+                bytes: 0,
+            },
             limit,
         };
         let went = stream.trim(Trim::MinId(id), Some(nodes));
@@ -142,5 +149,40 @@ fn pieces_of_any_size_say_all_of_a_stream_once() {
         let mixed = all(&mut || Budget::new(1 + random.below(50), random.below(2000)));
         assert_eq!(whole.len(), stream.len().max(1) + 1);
         assert!(whole == single && whole == mixed);
+    });
+}
+
+#[test]
+fn a_consumer_that_is_deleted_takes_what_was_pending_for_it_and_nothing_else() {
+    for_seeds(40, |random| {
+        let mut group = Group::new(StreamId::MIN, None);
+        let names: [&[u8]; 3] = [b"a", b"b", b"c"];
+        for name in names {
+            group.create_consumer(name, UnixMillis(0));
+        }
+        let mut model: Vec<(StreamId, usize)> = Vec::new();
+        let mut ms = 0;
+        while model.len() < 700 {
+            let (owner, run) = (random.below(3), 1 + random.below(60));
+            for _ in 0..run {
+                ms += 1 + random.below(3) as u64;
+                let id = StreamId { ms, seq: 0 };
+                group.deliver(Pending {
+                    id,
+                    consumer: names[owner],
+                    delivered: UnixMillis(1),
+                    deliveries: 1,
+                });
+                model.push((id, owner));
+            }
+        }
+        for owner in [1, 0, 2] {
+            let own = model.iter().filter(|(_, of)| *of == owner).count();
+            assert_eq!(group.delete_consumer(names[owner]), Some(own));
+            model.retain(|(_, of)| *of != owner);
+            let left: Vec<StreamId> = group.pending_at(0).map(|pending| pending.id).collect();
+            assert!(left.into_iter().eq(model.iter().map(|(id, _)| *id)));
+        }
+        assert_eq!(group.delete_consumer(b"a"), None);
     });
 }
