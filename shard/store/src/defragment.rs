@@ -38,9 +38,8 @@ impl Keyspace {
     /// Moves the entry of `key` when it is the one that lies at `address`. Returns its bytes.
     fn relocate(&mut self, key: &[u8], address: usize) -> Option<usize> {
         let place = self.place_of(key);
-        let table = &mut self.tables[place.slot.index()];
-        let at = table.find(place.hash, key)?;
-        let entry = table.entry_mut(at);
+        let at = self.tables.find(place.slot, place.hash, key)?;
+        let mut entry = self.tables.entry_mut(at);
         if entry.look().address() != address {
             return None;
         }

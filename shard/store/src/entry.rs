@@ -18,9 +18,7 @@
 mod blob;
 mod heap;
 mod kernel;
-#[allow(dead_code)]
 mod pages;
-#[allow(dead_code)]
 mod place;
 mod room;
 mod short;
@@ -28,9 +26,7 @@ mod slab;
 
 #[allow(unused_imports, reason = "for collections of very many elements")]
 pub(crate) use blob::Blob;
-#[allow(unused_imports)]
 pub(crate) use pages::{PAGE_BYTES, Pages};
-#[allow(unused_imports)]
 pub(crate) use place::{EntryMut, EntryPlace};
 
 use std::marker::PhantomData;

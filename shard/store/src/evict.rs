@@ -5,12 +5,13 @@
 
 use larder_wire::{SLOT_COUNT, Slot, UnixMillis};
 
-use crate::entry::Entry;
+use crate::entry::EntryRef;
 use crate::eviction::{self, EvictionPolicy};
 use crate::keyspace::{Found, Keyspace};
 use crate::lrfu::Score;
 use crate::random::Random;
 use crate::table::At;
+use crate::walk::Hand;
 
 /// Keys weighed for each that goes, for one of `maxmemory-samples`: Redis remembers good candidates of earlier samples, which is worth as much.
 const SAMPLES_PER_SAMPLE: usize = 2;
@@ -72,7 +73,7 @@ impl Keyspace {
             let samples = self.config.tuning.samples.min(SAMPLES_MAX) * SAMPLES_PER_SAMPLE;
             self.weigh(samples.min(eligible), volatile, now)?
         };
-        let hash = self.hashes.of(self.tables[slot.index()].entry(at).key());
+        let hash = self.hashes.of(self.tables.entry(at).key());
         Some(Found { slot, hash, at })
     }
 
@@ -123,7 +124,7 @@ impl Keyspace {
     }
 
     /// Calls `f` with about the next `wanted` keys that the hand meets.
-    fn sweep(&mut self, wanted: usize, volatile: bool, mut f: impl FnMut(Slot, At, &Entry)) {
+    fn sweep(&mut self, wanted: usize, volatile: bool, mut f: impl FnMut(Slot, At, EntryRef<'_>)) {
         let mut met = 0;
         // Twice round is enough to meet every key from wherever the hand stands.
         let mut slots_left = 2 * usize::from(SLOT_COUNT);
@@ -135,11 +136,13 @@ impl Keyspace {
                 self.eviction_hand = hand;
                 continue;
             }
-            let table = &self.tables[hand.slot.index()];
-            let next = table.sample(hand.place, wanted - met, volatile, |at, entry| {
-                met += 1;
-                f(hand.slot, at, entry);
-            });
+            let (Hand { slot, place }, left) = (hand, wanted - met);
+            let next = self
+                .tables
+                .sample(slot, place, left, volatile, |at, entry| {
+                    met += 1;
+                    f(slot, at, entry);
+                });
             match next {
                 Some(place) => hand.place = place,
                 None => {

@@ -60,24 +60,25 @@ impl Keyspace {
                 self.expiry_hand.place = 0;
             }
             let budget = limit - swept.examined;
-            let next = self.tables[slot.index()].sample(
-                self.expiry_hand.place,
-                budget,
-                true,
-                |_, entry| {
-                    swept.examined += 1;
-                    match entry.expires() {
-                        Some(at) if at <= now => {
-                            due.push((slot, self.hashes.of(entry.key()), Box::from(entry.key())));
+            let next =
+                self.tables
+                    .sample(slot, self.expiry_hand.place, budget, true, |_, entry| {
+                        swept.examined += 1;
+                        match entry.expires() {
+                            Some(at) if at <= now => {
+                                due.push((
+                                    slot,
+                                    self.hashes.of(entry.key()),
+                                    Box::from(entry.key()),
+                                ));
+                            }
+                            Some(at) => {
+                                staying += 1;
+                                left_ms += i128::from(at.0) - i128::from(now.0);
+                            }
+                            None => {}
                         }
-                        Some(at) => {
-                            staying += 1;
-                            left_ms += i128::from(at.0) - i128::from(now.0);
-                        }
-                        None => {}
-                    }
-                },
-            );
+                    });
             match next {
                 Some(place) => self.expiry_hand.place = place,
                 None => {
@@ -103,7 +104,7 @@ impl Keyspace {
 
     fn expire_all(&mut self, due: &mut Vec<(larder_wire::Slot, u64, Box<[u8]>)>) {
         for (slot, hash, key) in due.drain(..) {
-            if let Some(at) = self.tables[slot.index()].find(hash, &key) {
+            if let Some(at) = self.tables.find(slot, hash, &key) {
                 self.expire(Found { slot, hash, at });
             }
         }

@@ -125,7 +125,7 @@ impl Keyspace {
 
     /// Takes out up to `limit` fields that are due: how many, and whether the key went with the last.
     fn take_due_fields(&mut self, found: Found, now: UnixMillis, limit: usize) -> (usize, bool) {
-        let entry = self.tables[found.slot.index()].entry_mut(found.at);
+        let mut entry = self.tables.entry_mut(found.at);
         let key: Box<[u8]> = entry.key().into();
         let Some(Collection::Hash(hash)) = entry.collection_mut() else {
             return (0, false);
@@ -134,6 +134,7 @@ impl Keyspace {
         let fields = hash.take_due(now, limit);
         let (after, emptied, count) = (hash.next_due(), hash.is_empty(), fields.len());
         self.used = self.used + hash.heap_bytes() - bytes;
+        drop(entry);
         self.reindex(found.slot, &key, before, after);
         if emptied {
             self.remove_found(found);
@@ -171,7 +172,7 @@ impl Keyspace {
                 continue;
             };
             let hash = self.hashes.of(key);
-            let at = self.tables[slot.index()].find(hash, key);
+            let at = self.tables.find(slot, hash, key);
             let found = Found {
                 slot,
                 hash,

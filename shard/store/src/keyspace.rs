@@ -18,7 +18,7 @@ use crate::key::{Key, KeyPlace};
 use crate::key_hash::KeyHash;
 use crate::lrfu::Lrfu;
 use crate::random::Random;
-use crate::table::{At, Table};
+use crate::table::{At, Tables};
 use crate::trash::Trash;
 use crate::value::{Kind, Value, ValueRef, ValueType};
 use crate::walk::{Captured, Hand};
@@ -86,10 +86,10 @@ const DROP_AT_ONCE_MAX: usize = 128;
 pub struct Keyspace {
     pub(crate) config: KeyspaceConfig,
     pub(crate) hashes: KeyHash,
-    pub(crate) tables: Box<[Table]>,
+    pub(crate) tables: Tables,
     pub(crate) keys: usize,
     pub(crate) expiring: usize,
-    /// Bytes of tables, entries and what collections hold, the trash included.
+    /// Bytes of entries and what collections hold, the trash included; tables count themselves.
     pub(crate) used: usize,
     pub(crate) random: Random,
     pub(crate) gone: Vec<GoneKey>,
@@ -105,8 +105,6 @@ pub struct Keyspace {
     pub(crate) mean_ttl_ms: u64,
     pub(crate) eviction_hand: Hand,
     pub(crate) lrfu: Lrfu,
-    /// Slots whose table is on its way into another array.
-    growing: Vec<Slot>,
     group_keys: [u32; GROUPS],
     passive: bool,
     /// Longest string that commands make, in bytes.
@@ -133,14 +131,13 @@ impl Default for Keyspace {
 
 impl Keyspace {
     pub fn new(config: KeyspaceConfig) -> Keyspace {
-        let tables: Box<[Table]> = Slot::all().map(|_| Table::default()).collect();
         Keyspace {
             collections: Rc::new(CollectionSettings::new(config.hash_seed)),
             hashes: KeyHash::new(config.hash_seed),
             random: Random::new(config.random_seed),
             config,
-            used: size_of_val(&*tables),
-            tables,
+            used: 0,
+            tables: Tables::default(),
             keys: 0,
             expiring: 0,
             gone: Vec::new(),
@@ -153,7 +150,6 @@ impl Keyspace {
             mean_ttl_ms: 0,
             eviction_hand: Hand::default(),
             lrfu: Lrfu::default(),
-            growing: Vec::new(),
             group_keys: [0; GROUPS],
             passive: false,
             string_bytes_max: BULK_BYTES_MAX,
@@ -224,13 +220,12 @@ impl Keyspace {
 
     /// Bytes of the tables alone.
     pub fn table_bytes(&self) -> u64 {
-        let arrays: usize = self.tables.iter().map(Table::bytes).sum();
-        (size_of_val(&*self.tables) + arrays) as u64
+        self.tables.bytes() as u64
     }
 
     /// Bytes of all data: tables, entries and collections by the allocator's size classes, the trash included.
     pub fn used_memory(&self) -> u64 {
-        (self.used + self.lrfu.bytes()) as u64
+        (self.used + self.tables.bytes() + self.lrfu.bytes()) as u64
     }
 
     pub fn stats(&self) -> Stats {
@@ -345,7 +340,7 @@ impl Keyspace {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<R, Refusal> {
         self.touch(found, now);
-        let entry = self.tables[found.slot.index()].entry_mut(found.at);
+        let mut entry = self.tables.entry_mut(found.at);
         let collection = entry.collection_mut().ok_or(Refusal::WRONG_TYPE)?;
         let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
         let (before, due_before) = (structure.heap_bytes(), structure.next_due());
@@ -355,6 +350,7 @@ impl Keyspace {
             structure.next_due(),
             structure.is_empty(),
         );
+        drop(entry);
         self.used = self.used + after - before;
         if T::ELEMENTS_EXPIRE && due != due_before {
             let key: Box<[u8]> = self.entry(found).key().into();
@@ -447,8 +443,7 @@ impl Keyspace {
 
     pub fn peek_value<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
         let key = key.into();
-        let table = &self.tables[key.slot().index()];
-        let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
+        let entry = self.find_entry(key)?;
         let due = entry.expires().is_some_and(|at| at <= now);
         (!due).then(|| entry.value())
     }
@@ -536,7 +531,15 @@ impl Keyspace {
     }
 
     pub(crate) fn entry(&self, found: Found) -> EntryRef<'_> {
-        self.tables[found.slot.index()].entry(found.at).look()
+        self.tables.entry(found.at)
+    }
+
+    /// The entry under `key`, be it due or not.
+    pub(crate) fn find_entry(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
+        let at = self
+            .tables
+            .find(key.slot(), self.hash_of(key), key.bytes())?;
+        Some(self.tables.entry(at))
     }
 
     /// The entry under `key` for OBJECT and its like: no access, no hit, no miss.
@@ -548,9 +551,7 @@ impl Keyspace {
     /// Sets what eviction knows of a key.
     pub(crate) fn set_access(&mut self, key: Key<'_>, access: u32, now: UnixMillis) {
         if let Some(found) = self.locate(key, now) {
-            self.tables[found.slot.index()]
-                .entry_mut(found.at)
-                .set_access(access);
+            self.tables.entry_mut(found.at).set_access(access);
         }
     }
 
@@ -574,13 +575,13 @@ impl Keyspace {
     pub fn warm(&self, places: &[KeyPlace]) {
         let mut seen = 0;
         for place in places {
-            seen ^= self.tables[place.slot.index()].touch();
+            seen ^= self.tables.touch(place.slot);
         }
         for place in places {
-            seen ^= self.tables[place.slot.index()].touch_home(place.hash);
+            seen ^= self.tables.touch_home(place.slot, place.hash);
         }
         for place in places {
-            seen ^= self.tables[place.slot.index()].touch_entry(place.hash);
+            seen ^= self.tables.touch_entry(place.slot, place.hash);
         }
         // Reads whose outcome nobody wants must not be left out.
         std::hint::black_box(seen);
@@ -604,10 +605,9 @@ impl Keyspace {
     pub(crate) fn locate(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
         let slot = key.slot();
         let hash = self.hash_of(key);
-        let table = &self.tables[slot.index()];
-        let at = table.find(hash, key.bytes())?;
+        let at = self.tables.find(slot, hash, key.bytes())?;
         let found = Found { slot, hash, at };
-        if table.entry(at).expires().is_some_and(|at| at <= now) {
+        if self.tables.entry(at).expires().is_some_and(|at| at <= now) {
             self.expire(found);
             return None;
         }
@@ -647,8 +647,7 @@ impl Keyspace {
         if self.quiet {
             return;
         }
-        let entry = self.tables[found.slot.index()].entry_mut(found.at);
-        let before = entry.access();
+        let before = self.tables.entry(found.at).access();
         let after = if self.config.eviction.is_lrfu() {
             self.lrfu.touched(before)
         } else {
@@ -658,20 +657,20 @@ impl Keyspace {
             eviction::touched(eviction, before, now, tuning, &mut self.random)
         };
         if after != before {
-            entry.set_access(after);
+            self.tables.entry_mut(found.at).set_access(after);
         }
     }
 
     /// Changes an entry, and counts its memory and whether it expires again.
     pub(crate) fn change<R>(&mut self, found: Found, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let table = &mut self.tables[found.slot.index()];
-        let entry = table.entry_mut(found.at);
+        let mut entry = self.tables.entry_mut(found.at);
         let before = entry.allocated();
-        let result = change(entry);
+        let result = change(&mut entry);
         let (after, expires) = (entry.allocated(), entry.expires().is_some());
+        drop(entry);
         self.used = self.used + after - before;
-        let expiring = table.expiring();
-        table.mark_expiring(found.at, expires);
+        let expiring = self.tables.expiring(found.slot);
+        self.tables.mark_expiring(found.slot, found.at, expires);
         self.count_expiring(found.slot, expiring);
         result
     }
@@ -689,7 +688,7 @@ impl Keyspace {
             // One that has expired does so before it is replaced.
             self.locate(key, now);
         }
-        match self.tables[slot.index()].find(hash, key.bytes()) {
+        match self.tables.find(slot, hash, key.bytes()) {
             Some(at) => self.overwrite(Found { slot, hash, at }, content, expires, now),
             None => self.insert_hashed(slot, hash, key.bytes(), content, expires, now),
         }
@@ -717,22 +716,20 @@ impl Keyspace {
     /// Writes another integer in place of one; false when the value is none.
     #[inline]
     pub(crate) fn set_int(&mut self, found: Found, int: i64) -> bool {
-        self.tables[found.slot.index()]
-            .entry_mut(found.at)
-            .set_int(int)
+        self.tables.entry_mut(found.at).set_int(int)
     }
 
     /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
     fn discard_collection(&mut self, found: Found) {
-        let entry = self.tables[found.slot.index()].entry_mut(found.at);
-        if entry.collection_mut().is_none() {
+        let entry = self.tables.entry(found.at);
+        if matches!(entry.value(), ValueRef::String(_)) {
             return;
         }
         let key: Box<[u8]> = entry.key().into();
         let (expires, access) = (entry.expires(), entry.access());
         let blank = Entry::new(&key, Content::Bytes(b""), expires, access);
         self.used += blank.allocated();
-        let entry = std::mem::replace(entry, blank);
+        let entry = std::mem::replace(&mut *self.tables.entry_mut(found.at), blank);
         self.reindex(found.slot, &key, entry.next_due(), None);
         self.discard(entry);
     }
@@ -768,13 +765,8 @@ impl Keyspace {
         };
         let entry = Entry::new(key, content, expires, access);
         self.used += entry.footprint();
-        let table = &mut self.tables[slot.index()];
-        let (bytes, expiring, growing) = (table.bytes(), table.expiring(), table.is_growing());
-        table.insert(hash, entry, &self.hashes);
-        self.used = self.used + table.bytes() - bytes;
-        if table.is_growing() && !growing {
-            self.growing.push(slot);
-        }
+        let expiring = self.tables.expiring(slot);
+        self.tables.insert(slot, hash, entry, &self.hashes);
         self.keys += 1;
         self.group_keys[slot.index() / GROUP_SLOTS] += 1;
         self.count_expiring(slot, expiring);
@@ -782,13 +774,10 @@ impl Keyspace {
 
     /// Takes an entry out of its table; its memory is no longer counted.
     pub(crate) fn take(&mut self, found: Found) -> Entry {
-        let table = &mut self.tables[found.slot.index()];
-        let (bytes, expiring, growing) = (table.bytes(), table.expiring(), table.is_growing());
-        let entry = table.remove(found.hash, found.at, &self.hashes);
-        self.used = self.used + table.bytes() - bytes - entry.footprint();
-        if table.is_growing() && !growing {
-            self.growing.push(found.slot);
-        }
+        let Found { slot, hash, at } = found;
+        let expiring = self.tables.expiring(slot);
+        let entry = self.tables.remove(slot, hash, at, &self.hashes);
+        self.used -= entry.footprint();
         self.keys -= 1;
         self.group_keys[found.slot.index() / GROUP_SLOTS] -= 1;
         self.count_expiring(found.slot, expiring);
@@ -826,7 +815,7 @@ impl Keyspace {
     /// Adjusts the sums after a table's count of expiring keys may have changed.
     #[inline]
     fn count_expiring(&mut self, slot: Slot, before: usize) {
-        let after = self.tables[slot.index()].expiring();
+        let after = self.tables.expiring(slot);
         if after != before {
             self.expiring = self.expiring + after - before;
             if after == 0 {
@@ -837,38 +826,25 @@ impl Keyspace {
         }
     }
 
-    /// Takes a slot's whole table away; its memory stays counted.
-    pub(crate) fn take_table(&mut self, slot: Slot) -> Table {
-        let table = std::mem::take(&mut self.tables[slot.index()]);
-        self.keys -= table.len();
-        self.group_keys[slot.index() / GROUP_SLOTS] -= table.len() as u32;
-        self.expiring -= table.expiring();
+    /// Takes all keys of a slot away; their memory stays counted until [`Keyspace::free_some`] comes to them.
+    pub(crate) fn drop_table(&mut self, slot: Slot) -> usize {
+        let (keys, expiring) = self.tables.drop_slot(slot);
+        self.keys -= keys;
+        self.group_keys[slot.index() / GROUP_SLOTS] -= keys as u32;
+        self.expiring -= expiring;
         self.expiring_slots.remove(slot);
-        table
+        keys
     }
 
     /// Moves up to `buckets` buckets of tables that are growing; true when there are more. To be called when the node is
     /// idle: a table that is not written to would keep its old array.
     pub fn tidy(&mut self, buckets: usize) -> bool {
-        while let Some(&slot) = self.growing.last() {
-            let table = &mut self.tables[slot.index()];
-            let bytes = table.bytes();
-            let more = table.advance(buckets, &self.hashes);
-            self.used = self.used + table.bytes() - bytes;
-            if more {
-                return true;
-            }
-            self.growing.pop();
-        }
-        false
+        self.tables.tidy(buckets, &self.hashes)
     }
 
     /// Makes room for `keys` in an empty slot, so that an import does not grow its table step by step.
     pub fn reserve(&mut self, slot: Slot, keys: usize) {
-        let table = &mut self.tables[slot.index()];
-        let bytes = table.bytes();
-        table.reserve(keys);
-        self.used = self.used + table.bytes() - bytes;
+        self.tables.reserve(slot, keys);
     }
 
     /// A slot, each as likely as it has keys; `None` when there are no keys.
@@ -885,16 +861,15 @@ impl Keyspace {
             here
         })?;
         let first = group * GROUP_SLOTS;
-        let index = self.tables[first..first + GROUP_SLOTS]
-            .iter()
-            .position(|table| {
-                let here = rest < table.len();
+        (first..first + GROUP_SLOTS)
+            .filter_map(|slot| Slot::new(slot as u16))
+            .find(|slot| {
+                let here = rest < self.tables.len(*slot);
                 if !here {
-                    rest -= table.len();
+                    rest -= self.tables.len(*slot);
                 }
                 here
-            })?;
-        Slot::new((first + index) as u16)
+            })
     }
 }
 

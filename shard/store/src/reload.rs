@@ -72,10 +72,7 @@ impl Keyspace {
     /// The key as `DEBUG OBJECT` shows it, be it due or not; counts as no access.
     pub fn describe<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<Description> {
         let settings = self.collections();
-        let key = key.into();
-        let table = &self.tables[key.slot().index()];
-        let entry = table.entry(table.find(self.hashes.of(key.bytes()), key.bytes())?);
-        let entry = entry.look();
+        let entry = self.find_entry(key.into())?;
         let mut payload = Vec::new();
         match settings.compresses_dumps {
             true => rdb::to_compressed_payload(entry.value(), &mut payload),

@@ -1,4 +1,4 @@
-//! What nobody uses any more and is too large to be dropped at once: tables of dropped slots, large collections.
+//! What nobody uses any more and is too large to be dropped at once: large collections, and what was in dropped slots (which the tables keep).
 //!
 //! Memory in the trash stays counted until it is freed.
 
@@ -6,12 +6,10 @@ use larder_wire::{Slot, SlotSet};
 
 use crate::field_expiry::Due;
 use crate::keyspace::Keyspace;
-use crate::table::Remains;
 use crate::value::Collection;
 
 #[derive(Default)]
 pub(crate) struct Trash {
-    tables: Vec<Remains>,
     collections: Vec<Collection>,
     /// What was known of hashes with fields that expire.
     due: Vec<Due>,
@@ -23,7 +21,7 @@ impl Trash {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.collections.is_empty() && self.due.is_empty()
+        self.collections.is_empty() && self.due.is_empty()
     }
 }
 
@@ -42,21 +40,15 @@ impl Keyspace {
     }
 
     fn drop_slot(&mut self, slot: Slot) -> usize {
-        let table = self.take_table(slot);
-        let keys = table.len();
+        let keys = self.drop_table(slot);
         let due = self.take_due_of_slot(slot);
         self.trash.due.extend(due);
-        if keys > 0 {
-            self.trash.tables.push(table.into_remains());
-        } else {
-            self.used -= table.bytes();
-        }
         keys
     }
 
     /// True when [`Keyspace::free_some`] has something to do.
     pub fn has_trash(&self) -> bool {
-        !self.trash.is_empty()
+        !self.trash.is_empty() || self.tables.has_dropped()
     }
 
     /// Frees about `limit` entries or elements of what was dropped; true when there is more.
@@ -69,13 +61,11 @@ impl Keyspace {
             if done {
                 self.trash.collections.pop();
             }
-        } else if let Some(mut remains) = self.trash.tables.pop() {
-            let before = remains.bytes();
-            let more = remains.drain_some(limit, |entry| self.discard(entry));
-            self.used = self.used + remains.bytes() - before;
-            if more {
-                self.trash.tables.push(remains);
-            }
+        } else if self.tables.has_dropped() {
+            let mut entries = Vec::new();
+            self.tables
+                .drain_dropped(limit, |entry| entries.push(entry));
+            entries.into_iter().for_each(|entry| self.discard(entry));
         } else if let Some(mut due) = self.trash.due.pop()
             && self.free_due(&mut due, limit)
         {

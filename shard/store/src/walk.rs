@@ -2,7 +2,7 @@
 
 use larder_wire::{Slot, SlotSet, UnixMillis};
 
-use crate::entry::Entry;
+use crate::entry::EntryRef;
 use crate::key::Key;
 use crate::keyspace::{Found, Keyspace};
 use crate::value::{Value, ValueRef};
@@ -19,7 +19,7 @@ impl Place {
 /// One key as a walk meets it.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
-    entry: &'a Entry,
+    entry: EntryRef<'a>,
     place: Place,
 }
 
@@ -91,7 +91,7 @@ impl Hand {
 impl Keyspace {
     /// Keys of a slot, those that have expired and were not yet removed included.
     pub fn slot_len(&self, slot: Slot) -> usize {
-        self.tables[slot.index()].len()
+        self.tables.len(slot)
     }
 
     /// Slots that commands about the whole keyspace (DBSIZE, SCAN, KEYS, RANDOMKEY, FLUSHALL) see; `None` is all.
@@ -151,13 +151,14 @@ impl Keyspace {
         limit: usize,
         mut show: impl FnMut(Item<'_>),
     ) -> Option<Place> {
-        let table = &self.tables[slot.index()];
-        let next = table.walk(from.0, limit, &self.hashes, |_, hash, entry| {
-            show(Item {
-                entry,
-                place: Place(hash),
+        let next = self
+            .tables
+            .walk(slot, from.0, limit, &self.hashes, |_, hash, entry| {
+                show(Item {
+                    entry,
+                    place: Place(hash),
+                });
             });
-        });
         next.map(Place)
     }
 
@@ -177,11 +178,8 @@ impl Keyspace {
 
     /// The key as it is, for a feed that sends it before its first write; `None` when it is not there. Counts as no access.
     pub fn capture<'k>(&self, key: impl Into<Key<'k>>) -> Option<Captured> {
-        let key = key.into();
-        let table = &self.tables[key.slot().index()];
-        let at = table.find(self.hashes.of(key.bytes()), key.bytes())?;
         let item = Item {
-            entry: table.entry(at),
+            entry: self.find_entry(key.into())?,
             place: Place::START,
         };
         Some(item.capture())
@@ -189,10 +187,7 @@ impl Keyspace {
 
     /// Bytes that the key takes in memory, its collection's included: MEMORY USAGE. Counts as no access.
     pub fn footprint<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<usize> {
-        let key = key.into();
-        let table = &self.tables[key.slot().index()];
-        let at = table.find(self.hashes.of(key.bytes()), key.bytes())?;
-        let entry = table.entry(at);
+        let entry = self.find_entry(key.into())?;
         let due = entry.expires().is_some_and(|at| at <= now);
         (!due).then(|| entry.footprint())
     }
@@ -207,13 +202,15 @@ impl Keyspace {
             };
             let mut found = Vec::new();
             let place = self.random.next_u64();
-            let table = &self.tables[slot.index()];
-            let met = |found: &mut Vec<_>, at, entry: &Entry| {
+            let tables = &self.tables;
+            let met = |found: &mut Vec<_>, at, entry: EntryRef<'_>| {
                 found.push((at, self.hashes.of(entry.key())));
             };
-            let next = table.sample(place, 1, false, |at, entry| met(&mut found, at, entry));
+            let next = tables.sample(slot, place, 1, false, |at, entry| {
+                met(&mut found, at, entry)
+            });
             if found.is_empty() && next.is_none() {
-                table.sample(0, 1, false, |at, entry| met(&mut found, at, entry));
+                tables.sample(slot, 0, 1, false, |at, entry| met(&mut found, at, entry));
             }
             if found.is_empty() {
                 continue;

@@ -100,6 +100,13 @@ impl<T> Pages<T> {
         // SAFETY: both are elements of the row, which `&mut self` makes ours; `swap` allows for one and the same.
         unsafe { one.swap(other) };
     }
+
+    /// Exchanges the pages that two of them are on.
+    pub(crate) fn swap_pages(&mut self, one: usize, other: usize) {
+        let (one, other) = (one / Self::PER_PAGE, other / Self::PER_PAGE);
+        self.pages.swap(one, other);
+        self.chunks.swap(one, other);
+    }
 }
 
 impl<T> Drop for Pages<T> {
@@ -137,7 +144,13 @@ mod tests {
                     model.truncate(row.len());
                 }
                 _ if model.is_empty() => {}
-                2..5 => {
+                2 => {
+                    let pages = model.len() / 64;
+                    let (one, other) = (random.below(pages) * 64, random.below(pages) * 64);
+                    row.swap_pages(one, other);
+                    (0..64).for_each(|at| model.swap(one + at, other + at));
+                }
+                3..5 => {
                     let (one, other) = (random.below(model.len()), random.below(model.len()));
                     row.swap(one, other);
                     model.swap(one, other);

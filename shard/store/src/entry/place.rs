@@ -21,11 +21,6 @@ impl EntryPlace {
         _entry: PhantomData,
     };
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.at.is_none()
-    }
-
     /// Puts an entry in the place of what is there.
     #[inline]
     pub(crate) fn put(&mut self, entry: Entry) {

@@ -27,11 +27,6 @@ impl Short {
     }
 
     #[inline]
-    pub(super) fn is_none(self) -> bool {
-        self == Short::NONE
-    }
-
-    #[inline]
     pub(super) fn get(self) -> Option<NonNull<u8>> {
         NonNull::new(self.as_ptr())
     }

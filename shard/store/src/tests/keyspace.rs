@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_wire::{Refusal, Slot, SlotSet, UnixMillis};
 
+use crate::Room;
 use crate::collection::{CollectionSettings, Set};
 use crate::eviction::EvictionPolicy;
 use crate::keyspace::{Gone, Keyspace, KeyspaceConfig};
@@ -9,7 +10,6 @@ use crate::random::Random;
 use crate::strings::{SetExpiry, Store};
 use crate::value::{StringRef, Value};
 use crate::walk::Place;
-use crate::{Room, table::Table};
 
 fn text(string: StringRef<'_>) -> Vec<u8> {
     string.text(&mut [0; 20]).to_vec()
@@ -17,9 +17,8 @@ fn text(string: StringRef<'_>) -> Vec<u8> {
 
 /// What [`Keyspace::used_memory`] must say: everything counted anew.
 fn recount(keyspace: &Keyspace) -> u64 {
-    let mut sum = keyspace.tables.len() * size_of::<Table>();
+    let mut sum = keyspace.tables.bytes();
     for slot in Slot::all() {
-        sum += keyspace.tables[slot.index()].bytes();
         let mut place = Some(Place::START);
         while let Some(from) = place {
             place = keyspace.walk_slot(slot, from, 1000, |item| sum += item.footprint());

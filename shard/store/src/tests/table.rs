@@ -1,12 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entry::{Content, Entry};
+use larder_wire::Slot;
+
+use crate::entry::{Content, Entry, EntryRef};
 use crate::key_hash::KeyHash;
 use crate::random::Random;
-use crate::table::Table;
+use crate::table::{At, Tables};
 use crate::value::{StringRef, ValueRef};
 
-fn value(entry: &Entry) -> i64 {
+fn value(entry: EntryRef<'_>) -> i64 {
     match entry.value() {
         ValueRef::String(StringRef::Int(int)) => int,
         ValueRef::String(StringRef::Bytes(_)) | ValueRef::Collection(_) => panic!("an integer"),
@@ -14,66 +16,105 @@ fn value(entry: &Entry) -> i64 {
 }
 
 struct Model {
-    table: Table,
+    tables: Tables,
+    /// Keys are of so many slots.
+    slots: u16,
     hashes: KeyHash,
     keys: BTreeMap<Vec<u8>, i64>,
 }
 
 impl Model {
-    fn new(seed: u64) -> Model {
+    fn new(seed: u64, slots: u16) -> Model {
         Model {
-            table: Table::default(),
+            tables: Tables::default(),
+            slots,
             hashes: KeyHash::new(seed),
             keys: BTreeMap::new(),
         }
     }
 
+    fn slot_of(&self, key: &[u8]) -> Slot {
+        let number = (self.hashes.of(key) >> 20) as u16 % self.slots;
+        Slot::new(number).expect("below the number of slots")
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        Slot::all().take(self.slots.into())
+    }
+
+    fn find(&self, key: &[u8]) -> Option<At> {
+        let (slot, hash) = (self.slot_of(key), self.hashes.of(key));
+        self.tables.find(slot, hash, key)
+    }
+
     fn set(&mut self, key: &[u8], int: i64) {
-        let hash = self.hashes.of(key);
-        match self.table.find(hash, key) {
-            Some(at) => self.table.entry_mut(at).replace(Content::Int(int), None),
+        let (slot, hash) = (self.slot_of(key), self.hashes.of(key));
+        match self.find(key) {
+            Some(at) => self.tables.entry_mut(at).replace(Content::Int(int), None),
             None => {
                 let entry = Entry::new(key, Content::Int(int), None, 0);
-                let at = self.table.insert(hash, entry, &self.hashes);
-                assert_eq!(self.table.entry(at).key(), key);
+                let at = self.tables.insert(slot, hash, entry, &self.hashes);
+                assert_eq!(self.tables.entry(at).key(), key);
             }
         }
         self.keys.insert(key.to_vec(), int);
     }
 
     fn remove(&mut self, key: &[u8]) {
-        let hash = self.hashes.of(key);
-        let at = self.table.find(hash, key);
+        let (slot, hash) = (self.slot_of(key), self.hashes.of(key));
+        let at = self.find(key);
         assert_eq!(at.is_some(), self.keys.remove(key).is_some());
         if let Some(at) = at {
-            assert_eq!(self.table.remove(hash, at, &self.hashes).key(), key);
+            let entry = self.tables.remove(slot, hash, at, &self.hashes);
+            assert_eq!(entry.key(), key);
         }
     }
 
-    fn check(&self) {
-        assert_eq!(self.table.len(), self.keys.len());
-        for (key, int) in &self.keys {
-            let at = self.table.find(self.hashes.of(key), key);
-            assert_eq!(value(self.table.entry(at.expect("the key is there"))), *int);
-        }
-        let mut seen = BTreeSet::new();
-        let mut place = Some(0);
-        while let Some(from) = place {
-            place = self.table.walk(from, 5, &self.hashes, |_, hash, entry| {
+    fn walk(&self, slot: Slot, from: u64, limit: usize, met: &mut Vec<Vec<u8>>) -> Option<u64> {
+        self.tables
+            .walk(slot, from, limit, &self.hashes, |at, hash, entry| {
                 assert!(hash >= from);
-                assert!(seen.insert(entry.key().to_vec()), "a key was met twice");
-            });
+                assert_eq!(
+                    self.find(entry.key())
+                        .map(|it| self.tables.entry(it).address()),
+                    Some(entry.address())
+                );
+                assert_eq!(self.tables.entry(at).address(), entry.address());
+                met.push(entry.key().to_vec());
+            })
+    }
+
+    fn check(&self) {
+        let len: usize = self.slots().map(|slot| self.tables.len(slot)).sum();
+        assert_eq!(len, self.keys.len());
+        for (key, int) in &self.keys {
+            let at = self.find(key).expect("the key is there");
+            assert_eq!(value(self.tables.entry(at)), *int);
         }
-        assert_eq!(seen.len(), self.keys.len());
+        let mut met = Vec::new();
+        for slot in self.slots() {
+            let mut place = Some(0);
+            while let Some(from) = place {
+                place = self.walk(slot, from, 5, &mut met);
+            }
+        }
+        let seen: BTreeSet<&Vec<u8>> = met.iter().collect();
+        assert_eq!((met.len(), seen.len()), (len, len), "a key was met twice");
+    }
+
+    fn tidy(&mut self) {
+        while self.tables.tidy(64, &self.hashes) {}
     }
 }
 
 #[test]
 fn a_table_holds_what_a_map_holds_through_growth_and_shrinking() {
-    for seed in 0..6 {
+    for seed in 0..12 {
         let mut random = Random::new(seed);
-        let mut model = Model::new(seed);
-        let range = [10, 100, 1000, 5000][seed as usize % 4];
+        let slots = [1, 40, 700][seed as usize % 3];
+        let mut model = Model::new(seed, slots);
+        let empty = model.tables.bytes();
+        let range = [10, 100, 1000, 20_000][seed as usize % 4];
         for step in 0..20_000 {
             let key = format!("key:{}", random.below(range)).into_bytes();
             // Phases that mostly add and phases that mostly remove.
@@ -83,7 +124,7 @@ fn a_table_holds_what_a_map_holds_through_growth_and_shrinking() {
             } else {
                 model.remove(&key);
             }
-            if step % 1000 == 0 {
+            if step % 2000 == 0 {
                 model.check();
             }
         }
@@ -93,7 +134,8 @@ fn a_table_holds_what_a_map_holds_through_growth_and_shrinking() {
             model.remove(&key);
         }
         model.check();
-        assert_eq!(model.table.bytes(), 0, "seed {seed}");
+        let left = model.tables.bytes() - empty;
+        assert_eq!(left, 0, "seed {seed}: bytes without a key");
     }
 }
 
@@ -101,7 +143,7 @@ fn a_table_holds_what_a_map_holds_through_growth_and_shrinking() {
 fn a_walk_meets_every_key_that_stays_exactly_once_while_the_table_changes() {
     for seed in 0..8 {
         let mut random = Random::new(seed);
-        let mut model = Model::new(seed);
+        let mut model = Model::new(seed, 1);
         let staying: Vec<Vec<u8>> = (0..1500)
             .map(|i| format!("stay:{i}").into_bytes())
             .collect();
@@ -111,9 +153,11 @@ fn a_walk_meets_every_key_that_stays_exactly_once_while_the_table_changes() {
         let mut met: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         let mut place = Some(0);
         while let Some(from) = place {
-            place = model.table.walk(from, 10, &model.hashes, |_, _, entry| {
-                *met.entry(entry.key().to_vec()).or_default() += 1;
-            });
+            let mut keys = Vec::new();
+            place = model.walk(Slot::FIRST, from, 10, &mut keys);
+            for key in keys {
+                *met.entry(key).or_default() += 1;
+            }
             // Growth in odd runs, removal down to a shrinking table in even ones.
             for _ in 0..100 {
                 let key = format!("pass:{}", random.below(20_000)).into_bytes();
@@ -132,42 +176,99 @@ fn a_walk_meets_every_key_that_stays_exactly_once_while_the_table_changes() {
 }
 
 #[test]
-fn full_tables_are_dense_and_dropping_one_gives_out_every_entry() {
-    let mut model = Model::new(3);
-    for i in 0..10_000 {
-        model.set(format!("key:{i}").as_bytes(), i);
+fn tables_are_dense_at_any_number_of_keys() {
+    for slots in [1, 300] {
+        let mut model = Model::new(3, slots);
+        let empty = model.tables.bytes();
+        let mut sum = 0.0;
+        for i in 0..30_000 {
+            model.set(format!("key:{i}").as_bytes(), i);
+            if i % 1000 == 999 {
+                model.tidy();
+                let each = (model.tables.bytes() - empty) as f64 / (i + 1) as f64;
+                assert!(i < 10_000 || each < 12.0, "{each} bytes a key at {i} keys");
+                sum += each;
+            }
+        }
+        let mean = sum / 30.0;
+        assert!(slots > 1 || mean < 9.0, "{mean} bytes a key");
     }
-    while model.table.advance(64, &model.hashes) {}
-    let per_key = model.table.bytes() as f64 / 10_000.0;
-    assert!(per_key < 16.0, "{per_key} bytes a key");
-    let mut remains = model.table.into_remains();
-    let mut freed = 0;
-    while remains.drain_some(100, |_| freed += 1) {}
-    assert_eq!((freed, remains.bytes()), (10_000, 0));
+}
+
+#[test]
+fn dropped_slots_give_out_every_entry_while_others_change() {
+    for seed in 0..6 {
+        let mut random = Random::new(seed);
+        let mut model = Model::new(seed, 60);
+        let empty = model.tables.bytes();
+        for i in 0..8000 {
+            model.set(format!("key:{i}").as_bytes(), i);
+        }
+        let dropped: BTreeSet<Slot> = model.slots().filter(|_| random.below(2) == 0).collect();
+        let keys: Vec<Vec<u8>> = model.keys.keys().cloned().collect();
+        let (gone, kept): (Vec<_>, Vec<_>) = keys
+            .into_iter()
+            .partition(|key| dropped.contains(&model.slot_of(key)));
+        for key in &gone {
+            model.keys.remove(key);
+        }
+        let mut count = 0;
+        for slot in &dropped {
+            count += model.tables.drop_slot(*slot).0;
+        }
+        assert_eq!(count, gone.len());
+        let mut given = BTreeSet::new();
+        let mut step = 0;
+        while model.tables.has_dropped() {
+            model.tables.drain_dropped(30, |entry| {
+                assert!(given.insert(entry.key().to_vec()));
+            });
+            // Arrays move while others are being emptied.
+            for _ in 0..20 {
+                let key = &kept[random.below(kept.len())].clone();
+                if random.below(3) == 0 {
+                    model.set(key, step);
+                } else if model.keys.contains_key(key) {
+                    model.remove(key);
+                }
+                let fresh = format!("fresh:{}", random.below(1000));
+                model.set(fresh.as_bytes(), step);
+                step += 1;
+            }
+        }
+        assert_eq!(given, gone.into_iter().collect(), "seed {seed}");
+        model.check();
+        for slot in model.slots() {
+            model.tables.drop_slot(slot);
+        }
+        while model.tables.has_dropped() {
+            model.tables.drain_dropped(1000, drop);
+        }
+        assert_eq!(model.tables.bytes(), empty);
+    }
 }
 
 #[test]
 fn samples_of_expiring_keys_meet_all_of_them_and_no_others() {
-    let mut model = Model::new(4);
+    let mut model = Model::new(4, 1);
     for i in 0..3000 {
         model.set(format!("key:{i}").as_bytes(), i);
     }
     for i in (0..3000).step_by(10) {
         let key = format!("key:{i}").into_bytes();
-        let at = model
-            .table
-            .find(model.hashes.of(&key), &key)
-            .expect("there");
+        let at = model.find(&key).expect("there");
         let expires = Some(larder_wire::UnixMillis(1));
-        model.table.entry_mut(at).set_expiry(expires);
-        model.table.mark_expiring(at, true);
+        model.tables.entry_mut(at).set_expiry(expires);
+        model.tables.mark_expiring(Slot::FIRST, at, true);
     }
     let mut met = BTreeSet::new();
     let mut place = Some(0);
     while let Some(from) = place {
-        place = model.table.sample(from, 10, true, |_, entry| {
-            met.insert(entry.key().to_vec());
-        });
+        place = model
+            .tables
+            .sample(Slot::FIRST, from, 10, true, |_, entry| {
+                met.insert(entry.key().to_vec());
+            });
     }
-    assert_eq!((met.len(), model.table.expiring()), (300, 300));
+    assert_eq!((met.len(), model.tables.expiring(Slot::FIRST)), (300, 300));
 }
