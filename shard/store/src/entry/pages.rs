@@ -1,6 +1,7 @@
-//! A row of equal things in pages of the slabs: grows and shrinks at its end by one page, and moves nothing when it does.
+//! A row of equal things in pages of the slabs: grows and shrinks at its end by one page, and moves nothing when it does. A page that nothing was
+//! put on takes no memory.
 //!
-//! Invariants: (1) every page is full of initialised `T`s; (2) pages and the chunks that they are part of stand at the same index; (3) pages stay
+//! Invariants: (1) every page that is there is full of initialised `T`s; (2) pages and the chunks that they are part of stand at the same index; (3) pages stay
 //! on the thread that took them, because pointers are not `Send`.
 
 use std::ptr::NonNull;
@@ -13,8 +14,10 @@ pub(crate) const PAGE_BYTES: usize = slab::PAGE_BYTES;
 
 /// The row. `T`'s size is a power of two, and no larger than a page.
 pub(crate) struct Pages<T> {
-    pages: Vec<NonNull<T>>,
+    pages: Vec<Option<NonNull<T>>>,
     chunks: Vec<u32>,
+    /// Pages that are there.
+    live: usize,
 }
 
 impl<T> Default for Pages<T> {
@@ -22,6 +25,7 @@ impl<T> Default for Pages<T> {
         Pages {
             pages: Vec::new(),
             chunks: Vec::new(),
+            live: 0,
         }
     }
 }
@@ -41,37 +45,58 @@ impl<T> Pages<T> {
     /// Bytes of memory in all.
     pub(crate) fn bytes(&self) -> usize {
         let lists = [
-            self.pages.capacity() * size_of::<NonNull<T>>(),
+            self.pages.capacity() * size_of::<Option<NonNull<T>>>(),
             self.chunks.capacity() * size_of::<u32>(),
         ];
         let lists = lists.into_iter().filter(|bytes| *bytes > 0);
-        self.pages.len() * PAGE_BYTES + lists.map(size_class).sum::<usize>()
+        self.live * PAGE_BYTES + lists.map(size_class).sum::<usize>()
     }
 
-    /// Adds as many as a page holds.
-    pub(crate) fn grow(&mut self, fresh: impl Fn() -> T) {
+    /// Adds as many as a page holds, without the page.
+    pub(crate) fn extend(&mut self) {
+        self.pages.push(None);
+        self.chunks.push(0);
+    }
+
+    /// Makes the page that `at` is on, unless it is there.
+    pub(crate) fn fill(&mut self, at: usize, fresh: impl Fn() -> T) {
+        let index = at / Self::PER_PAGE;
+        if self.pages[index].is_some() {
+            return;
+        }
         let (page, chunk) = slab::take_page();
         let page = page.cast::<T>();
-        self.pages.reserve(1);
-        self.chunks.reserve(1);
         for at in 0..Self::PER_PAGE {
             // SAFETY: the page has room for so many, and is aligned to its own size.
             unsafe { page.add(at).write(fresh()) };
         }
-        self.pages.push(page);
-        self.chunks.push(chunk);
+        self.pages[index] = Some(page);
+        self.chunks[index] = chunk;
+        self.live += 1;
+    }
+
+    /// Drops the page that `at` is on, with what is in it.
+    pub(crate) fn vacate(&mut self, at: usize) {
+        let index = at / Self::PER_PAGE;
+        let Some(page) = self.pages[index].take() else {
+            return;
+        };
+        self.live -= 1;
+        // SAFETY: invariants 1 to 3; the page is in the row no more.
+        unsafe {
+            NonNull::slice_from_raw_parts(page, Self::PER_PAGE).drop_in_place();
+            slab::give_page(page.cast(), self.chunks[index]);
+        }
     }
 
     /// Drops the last page with what is in it.
     pub(crate) fn shrink(&mut self) {
-        let (Some(page), Some(chunk)) = (self.pages.pop(), self.chunks.pop()) else {
+        if self.pages.is_empty() {
             return;
-        };
-        // SAFETY: invariants 1 to 3; the page is in the row no more.
-        unsafe {
-            NonNull::slice_from_raw_parts(page, Self::PER_PAGE).drop_in_place();
-            slab::give_page(page.cast(), chunk);
         }
+        self.vacate(self.len() - 1);
+        self.pages.pop();
+        self.chunks.pop();
         // Lists that were grown for many more are not kept.
         if self.pages.capacity() > 4 * self.pages.len() {
             self.pages.shrink_to(2 * self.pages.len());
@@ -79,26 +104,40 @@ impl<T> Pages<T> {
         }
     }
 
+    /// `None` on a page that is not there.
     #[inline]
-    pub(crate) fn get(&self, at: usize) -> &T {
-        let page = self.pages[at / Self::PER_PAGE];
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        let page = self.pages[at / Self::PER_PAGE]?;
         // SAFETY: invariant 1; the remainder lies in the page.
-        unsafe { page.add(at % Self::PER_PAGE).as_ref() }
+        Some(unsafe { page.add(at % Self::PER_PAGE).as_ref() })
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, at: usize) -> &mut T {
-        let page = self.pages[at / Self::PER_PAGE];
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        let page = self.pages[at / Self::PER_PAGE]?;
         // SAFETY: as in `get`; `&mut self` makes the reference the only one.
-        unsafe { page.add(at % Self::PER_PAGE).as_mut() }
+        Some(unsafe { page.add(at % Self::PER_PAGE).as_mut() })
     }
 
-    /// Exchanges two of them, which may be one.
+    /// Those that are on the page that `at` is on.
+    pub(crate) fn page(&self, at: usize) -> &[T] {
+        match self.pages[at / Self::PER_PAGE] {
+            None => &[],
+            // SAFETY: invariant 1.
+            Some(page) => unsafe { NonNull::slice_from_raw_parts(page, Self::PER_PAGE).as_ref() },
+        }
+    }
+
+    /// Exchanges two of them, whose pages are there.
     pub(crate) fn swap(&mut self, one: usize, other: usize) {
-        let one = std::ptr::from_mut(self.get_mut(one));
-        let other = std::ptr::from_mut(self.get_mut(other));
-        // SAFETY: both are elements of the row, which `&mut self` makes ours; `swap` allows for one and the same.
-        unsafe { one.swap(other) };
+        let (one, other) = (
+            self.get_mut(one).map(std::ptr::from_mut),
+            self.get_mut(other),
+        );
+        if let (Some(one), Some(other)) = (one, other) {
+            // SAFETY: both are elements of the row, which `&mut self` makes ours; `swap` allows for one and the same.
+            unsafe { one.swap(other) };
+        }
     }
 
     /// Exchanges the pages that two of them are on.
@@ -127,17 +166,21 @@ mod tests {
     #[repr(align(64))]
     struct Counted(Rc<u32>, #[allow(dead_code)] u32);
 
+    const PER_PAGE: usize = PAGE_BYTES / size_of::<Counted>();
+
     #[test]
     fn a_row_holds_what_a_vector_holds_and_drops_all_of_it() {
         let mut random = Random::new(5);
         let shared: Vec<Rc<u32>> = (0..100).map(Rc::new).collect();
         let mut row: Pages<Counted> = Pages::default();
-        let mut model: Vec<u32> = Vec::new();
-        for step in 0..2000 {
-            match random.below(8) {
-                0 if step < 1800 => {
-                    row.grow(|| Counted(Rc::clone(&shared[0]), 0));
-                    model.resize(row.len(), 0);
+        // `None` on pages that are not there.
+        let mut model: Vec<Option<u32>> = Vec::new();
+        for step in 0..3000 {
+            let pages = model.len() / PER_PAGE;
+            match random.below(9) {
+                0 if step < 2700 => {
+                    row.extend();
+                    model.resize(row.len(), None);
                 }
                 1 if step % 3 == 0 => {
                     row.shrink();
@@ -145,30 +188,44 @@ mod tests {
                 }
                 _ if model.is_empty() => {}
                 2 => {
-                    let pages = model.len() / 64;
-                    let (one, other) = (random.below(pages) * 64, random.below(pages) * 64);
+                    let one = random.below(pages) * PER_PAGE;
+                    let other = random.below(pages) * PER_PAGE;
                     row.swap_pages(one, other);
-                    (0..64).for_each(|at| model.swap(one + at, other + at));
+                    (0..PER_PAGE).for_each(|at| model.swap(one + at, other + at));
                 }
-                3..5 => {
+                3 => {
+                    let at = random.below(model.len());
+                    row.vacate(at);
+                    let first = at / PER_PAGE * PER_PAGE;
+                    model[first..first + PER_PAGE].fill(None);
+                }
+                4 => {
                     let (one, other) = (random.below(model.len()), random.below(model.len()));
-                    row.swap(one, other);
-                    model.swap(one, other);
+                    if model[one].is_some() && model[other].is_some() {
+                        row.swap(one, other);
+                        model.swap(one, other);
+                    }
                 }
                 _ => {
                     let (at, which) = (random.below(model.len()), random.below(shared.len()));
-                    row.get_mut(at).0 = Rc::clone(&shared[which]);
-                    model[at] = which as u32;
+                    row.fill(at, || Counted(Rc::clone(&shared[0]), 0));
+                    row.get_mut(at).expect("its page is there").0 = Rc::clone(&shared[which]);
+                    let first = at / PER_PAGE * PER_PAGE;
+                    for place in &mut model[first..first + PER_PAGE] {
+                        place.get_or_insert(0);
+                    }
+                    model[at] = Some(which as u32);
                 }
             }
             assert_eq!(row.len(), model.len());
+            let there = model.iter().filter(|it| it.is_some()).count();
+            assert!(row.bytes() >= there * size_of::<Counted>());
             if !model.is_empty() {
                 let at = random.below(model.len());
-                assert_eq!(*row.get(at).0, model[at]);
-                assert!(row.bytes() >= row.len() * 64);
+                assert_eq!(row.get(at).map(|it| *it.0), model[at]);
             }
         }
-        assert!((0..row.len()).all(|at| *row.get(at).0 == model[at]));
+        assert!((0..row.len()).all(|at| row.get(at).map(|it| *it.0) == model[at]));
         drop(row);
         assert!(shared.iter().all(|it| Rc::strong_count(it) == 1));
     }

@@ -2,7 +2,7 @@
 //!
 //! 1. A size has a store: a row of pages in which its arrays lie one after the other, across the pages' borders. When one is given back, the last of
 //!    its size moves into its place, and the row ends a page earlier when it can. So a table takes what its buckets take, and nothing stays behind of sizes that
-//!    tables have grown out of.
+//!    tables have grown out of. An array of whole pages takes them as entries come to them, and gives them back as they run empty.
 //! 2. Whoever has an array is told when it moves: an [`Owner`] stands beside it, and [`Arrays::give`] says whose array is elsewhere.
 //! 3. Sizes are all numbers of buckets up to [`EXACT_BUCKETS_MAX`] and then 32 in each doubling.
 //!
@@ -122,6 +122,10 @@ struct Store {
 }
 
 impl Store {
+    fn has_whole_pages(&self) -> bool {
+        self.buckets.is_multiple_of(PAGE_BUCKETS)
+    }
+
     fn bytes(&self) -> usize {
         let owners = match self.owners.capacity() {
             0 => 0,
@@ -171,11 +175,14 @@ impl Arrays {
         let before = store.bytes();
         let index = store.owners.len();
         let first = index * store.buckets;
-        for at in first..(first + store.buckets).min(store.row.len()) {
-            store.row.get_mut(at).clear_overflow();
+        let end = first + store.buckets;
+        while store.row.len() < end {
+            store.row.extend();
         }
-        while store.row.len() < first + store.buckets {
-            store.row.grow(Bucket::empty);
+        if !store.has_whole_pages() {
+            for at in first..end {
+                store.row.fill(at, Bucket::empty);
+            }
         }
         store.owners.push(Deed::new(owner));
         self.bytes = self.bytes + store.bytes() - before;
@@ -191,12 +198,15 @@ impl Arrays {
         let before = store.bytes();
         let (index, last) = (array.index as usize, store.owners.len() - 1);
         let (here, there) = (index * store.buckets, last * store.buckets);
-        if index != last && store.buckets.is_multiple_of(PAGE_BUCKETS) {
+        if index != last && store.has_whole_pages() {
             for at in (0..store.buckets).step_by(PAGE_BUCKETS) {
                 store.row.swap_pages(here + at, there + at);
             }
-        } else if index != last {
+        } else if !store.has_whole_pages() {
             for at in 0..store.buckets {
+                if let Some(bucket) = store.row.get_mut(here + at) {
+                    bucket.clear_overflow();
+                }
                 store.row.swap(here + at, there + at);
             }
         }
@@ -224,12 +234,14 @@ impl Arrays {
         home(hash, self.buckets(array))
     }
 
-    /// A bucket by its number in its array.
+    /// A bucket by its number in its array; `None` where nothing was put yet.
     #[inline]
     pub(super) fn bucket(&self, array: Array, number: usize) -> Option<&Bucket> {
         let store = self.stores.get(usize::from(array.size.0))?;
-        (number < store.buckets)
-            .then(|| store.row.get(array.index as usize * store.buckets + number))
+        if number >= store.buckets {
+            return None;
+        }
+        store.row.get(array.index as usize * store.buckets + number)
     }
 
     #[inline]
@@ -240,7 +252,7 @@ impl Arrays {
         let mut number = home(hash, store.buckets);
         for _ in 0..store.buckets {
             let at = first + number;
-            let bucket = store.row.get(at);
+            let bucket = store.row.get(at)?;
             for index in bucket.matches(tag) {
                 if let Some(entry) = bucket.place(index).get()
                     && entry.key() == key
@@ -262,19 +274,20 @@ impl Arrays {
 
     #[inline]
     pub(super) fn entry(&self, at: At) -> EntryRef<'_> {
-        let bucket = self.stores[usize::from(at.size.0)]
-            .row
-            .get(at.bucket as usize);
+        let store = &self.stores[usize::from(at.size.0)];
+        let bucket = store.row.get(at.bucket as usize);
         bucket
-            .place(at.index.into())
-            .get()
+            .and_then(|bucket| bucket.place(at.index.into()).get())
             .expect("a place that was found holds an entry")
     }
 
     #[inline]
     fn bucket_mut(&mut self, at: At) -> &mut Bucket {
         let store = &mut self.stores[usize::from(at.size.0)];
-        store.row.get_mut(at.bucket as usize)
+        store
+            .row
+            .get_mut(at.bucket as usize)
+            .expect("a place that was found is on a page")
     }
 
     #[inline]
@@ -288,10 +301,8 @@ impl Arrays {
     #[inline]
     pub(super) fn expires(&self, at: At) -> bool {
         let store = &self.stores[usize::from(at.size.0)];
-        store
-            .row
-            .get(at.bucket as usize)
-            .expires(usize::from(at.index))
+        let bucket = store.row.get(at.bucket as usize);
+        bucket.is_some_and(|bucket| bucket.expires(at.index.into()))
     }
 
     pub(super) fn set_expires(&mut self, at: At, expires: bool) {
@@ -306,7 +317,11 @@ impl Arrays {
         let mut number = home(hash, store.buckets);
         loop {
             let at = first + number;
-            let bucket = store.row.get_mut(at);
+            let Some(bucket) = store.row.get_mut(at) else {
+                store.row.fill(at, Bucket::empty);
+                self.bytes += PAGE_BYTES;
+                continue;
+            };
             if let Some(index) = bucket.free_place() {
                 bucket.put(index, hash, entry, expires);
                 return At {
@@ -325,7 +340,8 @@ impl Arrays {
         let first = array.index as usize * store.buckets;
         let mut number = home(hash, store.buckets);
         while first + number != at.bucket as usize {
-            store.row.get_mut(first + number).pass_back();
+            let bucket = store.row.get_mut(first + number);
+            bucket.expect("it counts this entry").pass_back();
             number = after(number, store.buckets);
         }
         self.bucket_mut(at)
@@ -384,10 +400,11 @@ impl Arrays {
                 }
             }
             if !self.is_passed_over(from, here) {
-                return;
+                break;
             }
             here = after(here, buckets);
         }
+        self.vacate_before(from, number + 1);
     }
 
     /// Moves all entries into another array.
@@ -422,6 +439,20 @@ impl Arrays {
         hashed
     }
 
+    /// Gives back the page that ends before bucket `end`, when nothing is in it or counted there.
+    fn vacate_before(&mut self, array: Array, end: usize) {
+        let store = &mut self.stores[usize::from(array.size.0)];
+        if !store.has_whole_pages() || !end.is_multiple_of(PAGE_BUCKETS) {
+            return;
+        }
+        let last = array.index as usize * store.buckets + end - 1;
+        let page = store.row.page(last);
+        if !page.is_empty() && page.iter().all(Bucket::is_blank) {
+            store.row.vacate(last);
+            self.bytes -= PAGE_BYTES;
+        }
+    }
+
     fn is_passed_over(&self, array: Array, number: usize) -> bool {
         self.bucket(array, number)
             .is_some_and(Bucket::is_passed_over)
@@ -437,14 +468,20 @@ impl Arrays {
         }
     }
 
-    /// Takes the entries of a bucket out, whoever passed over it.
+    /// Takes the entries of a bucket out, whoever passed over it; from the last bucket to the first.
     pub(super) fn empty_bucket(&mut self, array: Array, number: usize, mut f: impl FnMut(Entry)) {
         let at = self.at(array, number, 0);
-        let bucket = self.bucket_mut(at);
-        for index in bucket.taken(false) {
-            if let Some(entry) = bucket.take(index) {
-                f(entry);
+        let store = &mut self.stores[usize::from(array.size.0)];
+        if let Some(bucket) = store.row.get_mut(at.bucket as usize) {
+            bucket.clear_overflow();
+            for index in bucket.taken(false) {
+                if let Some(entry) = bucket.take(index) {
+                    f(entry);
+                }
             }
+        }
+        if number.is_multiple_of(PAGE_BUCKETS) {
+            self.vacate_before(array, number + PAGE_BUCKETS);
         }
     }
 }

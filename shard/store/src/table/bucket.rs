@@ -125,6 +125,11 @@ impl Bucket {
         self.overflow != 0
     }
 
+    /// True when it is as it was at first.
+    pub(super) fn is_blank(&self) -> bool {
+        self.overflow == 0 && self.tags == [0; BUCKET_ENTRIES]
+    }
+
     pub(super) fn pass_over(&mut self) {
         self.overflow = self.overflow.saturating_add(1);
     }
