@@ -50,7 +50,8 @@ impl SizeId {
         }
         let beyond = id - EXACT_BUCKETS_MAX - 1;
         let (doublings, steps) = (beyond / SIZES_PER_DOUBLING, beyond % SIZES_PER_DOUBLING);
-        (SIZES_PER_DOUBLING + 1 + steps) * (EXACT_BUCKETS_MAX / SIZES_PER_DOUBLING) << doublings
+        let step = (EXACT_BUCKETS_MAX / SIZES_PER_DOUBLING) << doublings;
+        (SIZES_PER_DOUBLING + 1 + steps) * step
     }
 }
 
