@@ -18,6 +18,7 @@
 mod blob;
 mod heap;
 mod kernel;
+mod moving;
 mod pages;
 mod place;
 mod room;
@@ -26,6 +27,9 @@ mod slab;
 
 #[allow(unused_imports, reason = "for collections of very many elements")]
 pub(crate) use blob::Blob;
+pub(crate) use moving::Batch;
+#[cfg(test)]
+pub(crate) use moving::lost_bytes;
 pub(crate) use pages::{PAGE_BYTES, Pages};
 pub(crate) use place::{EntryMut, EntryPlace};
 
@@ -640,26 +644,6 @@ impl Entry {
             }
         }
     }
-}
-
-/// The address of an entry that is to be moved ([`Entry::relocate`]), because it lies in a sparse place; its key is put into `key`. `None` when
-/// nothing is to be gained.
-pub(crate) fn next_to_move(key: &mut Vec<u8>) -> Option<usize> {
-    let at = heap::next_to_move()?;
-    // What is in use in the heaps are entries.
-    let entry = EntryRef {
-        at,
-        _entry: PhantomData,
-    };
-    key.clear();
-    key.extend_from_slice(entry.key());
-    Some(entry.address())
-}
-
-/// Bytes that are resident between entries of this thread.
-#[cfg(test)]
-pub(crate) fn lost_bytes() -> usize {
-    heap::waste()
 }
 
 impl Drop for Entry {

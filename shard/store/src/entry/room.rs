@@ -38,7 +38,7 @@ pub(super) fn cost(used: usize) -> usize {
 #[inline]
 pub(super) fn take_entry(used: usize) -> NonNull<u8> {
     if used <= slab::BLOCK_BYTES_MAX {
-        slab::take(used)
+        slab::take_entry(used)
     } else if used <= heap::ROOM_BYTES_MAX {
         heap::take(used)
     } else {

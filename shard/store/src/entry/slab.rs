@@ -3,26 +3,40 @@
 //! ```text
 //! chunk (256 KiB, from the allocator) = 64 pages of 4 KiB; a page = its header, then blocks of one size
 //! ```
-//! A page is found from a block's address; it is in the list of its size while it has a free block, and goes back to its chunk when it has no
-//! used one; any size may take it next, and so may those who want a whole page without a header (pages.rs). Chunks without a used page go back to the allocator, but for one.
+//! A page is found from a block's address; it is in the list of its class (its size, and whether its blocks are entries, which can be moved) while it has a
+//! free block, and goes back to its chunk when it has no used one; any class may take it next, and so may those who want a whole page without a
+//! header (pages.rs). Chunks without a used page go back to the allocator, but for one; free pages beyond a few go back to the kernel. Pages of entries of
+//! which few are in use are emptied (slab/sparse.rs).
 //!
 //! One set of slabs a thread. Invariants: (1) a block is freed on the thread that allocated it, which holds because its owner is not
-//! `Send`; (2) `Page::free` and what it leads to are free blocks of that page, each once; (3) a page is in the list of its size
-//! exactly while `0 < used < capacity`.
+//! `Send`; (2) `Page::free` and what it leads to are free blocks of that page, each once; (3) a page is in the list of its class
+//! exactly while `0 < used < capacity` and it is not being emptied.
+
+mod sparse;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::ptr::{NonNull, null_mut};
 
+pub(super) use self::sparse::empty_a_page;
+#[cfg(test)]
+pub(super) use self::sparse::waste;
+use super::kernel::give_back;
+
 /// Largest block, in bytes.
 pub(super) const BLOCK_BYTES_MAX: usize = 256;
 const STEP_BYTES: usize = 8;
 const SIZES: usize = BLOCK_BYTES_MAX / STEP_BYTES;
+/// Classes of blocks that are no entries come first, then those of entries.
+const CLASSES: usize = 2 * SIZES;
 /// A page, whose address is a multiple of it.
 pub(super) const PAGE_BYTES: usize = 4096;
 const CHUNK_PAGES: usize = 64;
 const HEADER_BYTES: usize = size_of::<Page>();
+/// Free pages that may be in memory: so many, and a share of all pages in use.
+const STALE_PAGES_MIN: usize = 64;
+const STALE_SHARE: usize = 256;
 
 const _: () = assert!(HEADER_BYTES == 32 && HEADER_BYTES.is_multiple_of(STEP_BYTES));
 
@@ -38,19 +52,31 @@ struct Page {
     used: u16,
     /// Block size in steps.
     steps: u16,
+    class: u16,
 }
 
 struct Chunk {
     base: *mut u8,
     /// One bit a page.
     free: u64,
+    /// Those of the free ones that are not in memory.
+    gone: u64,
     /// Where it stands in `Slabs::open`.
     open_at: u32,
 }
 
+/// The pages of one class.
+#[derive(Clone, Copy)]
+struct Class {
+    /// Those with free blocks.
+    partial: *mut Page,
+    pages: usize,
+    /// Blocks in use.
+    used: usize,
+}
+
 struct Slabs {
-    /// Pages with free blocks, by block size.
-    partial: [*mut Page; SIZES],
+    classes: [Class; CLASSES],
     chunks: ManuallyDrop<Vec<Chunk>>,
     /// Chunks with free pages.
     open: ManuallyDrop<Vec<u32>>,
@@ -58,16 +84,25 @@ struct Slabs {
     vacant: ManuallyDrop<Vec<u32>>,
     /// Chunks in `open` with nothing but free pages.
     idle: usize,
+    /// Pages in use.
+    pages: usize,
+    /// Free pages that are in memory.
+    stale: usize,
+    /// The page that is being emptied, or null.
+    emptied: *mut Page,
 }
 
 thread_local! {
     // Nothing to drop: entries may outlive other thread-locals.
     static SLABS: UnsafeCell<Slabs> = const { UnsafeCell::new(Slabs {
-        partial: [null_mut(); SIZES],
+        classes: [Class { partial: null_mut(), pages: 0, used: 0 }; CLASSES],
         chunks: ManuallyDrop::new(Vec::new()),
         open: ManuallyDrop::new(Vec::new()),
         vacant: ManuallyDrop::new(Vec::new()),
         idle: 0,
+        pages: 0,
+        stale: 0,
+        emptied: null_mut(),
     }) };
 }
 
@@ -103,18 +138,30 @@ pub(super) fn cost(size: usize) -> usize {
     usize::from(COSTS[block_bytes(size) / STEP_BYTES - 1])
 }
 
-/// A block for `size` bytes (at most [`BLOCK_BYTES_MAX`]), aligned to 8; not initialised.
+/// A block for `size` bytes (at most [`BLOCK_BYTES_MAX`]), aligned to 8; not initialised. Whatever it will hold stays where it is.
 #[inline]
 pub(super) fn take(size: usize) -> NonNull<u8> {
+    take_of_class(size, 0)
+}
+
+/// As [`take`], for an entry.
+#[inline]
+pub(super) fn take_entry(size: usize) -> NonNull<u8> {
+    take_of_class(size, SIZES)
+}
+
+#[inline]
+fn take_of_class(size: usize, first_class: usize) -> NonNull<u8> {
     debug_assert!(size <= BLOCK_BYTES_MAX);
+    let steps = block_bytes(size) / STEP_BYTES;
     // SAFETY: the slabs are this thread's, and nothing that runs here comes back to them.
-    SLABS.with(|slabs| unsafe { (*slabs.get()).take(block_bytes(size) / STEP_BYTES) })
+    SLABS.with(|slabs| unsafe { (*slabs.get()).take(steps, first_class + steps - 1) })
 }
 
 /// Gives a block back.
 ///
 /// # Safety
-/// `block` came from [`take`] on this thread, and nobody uses it any more.
+/// `block` came from [`take`] or [`take_entry`] on this thread, and nobody uses it any more.
 #[inline]
 pub(super) unsafe fn give(block: NonNull<u8>) {
     // SAFETY: as in `take`; the rest is the caller's promise.
@@ -141,15 +188,16 @@ pub(super) unsafe fn give_page(page: NonNull<u8>, chunk: u32) {
 
 impl Slabs {
     /// # Safety
-    /// `steps` is a block size in `1..=SIZES`.
+    /// `steps` is a block size in `1..=SIZES`, and `class` one of its classes.
     #[inline]
-    unsafe fn take(&mut self, steps: usize) -> NonNull<u8> {
+    unsafe fn take(&mut self, steps: usize, class: usize) -> NonNull<u8> {
         // SAFETY: a page in a list has a free block (invariant 3): on its free list or, when that is empty, untouched.
         unsafe {
-            let mut page = self.partial[steps - 1];
+            let mut page = self.classes[class].partial;
             if page.is_null() {
-                page = self.open_page(steps);
+                page = self.open_page(steps, class);
             }
+            self.classes[class].used += 1;
             let block;
             if (*page).free != 0 {
                 block = page
@@ -182,11 +230,17 @@ impl Slabs {
             block.cast::<u16>().write((*page).free);
             (*page).free = (offset / STEP_BYTES) as u16;
             (*page).used -= 1;
+            self.classes[usize::from((*page).class)].used -= 1;
+            // A page that is being emptied was not full, and is in no list.
             if was_full {
                 self.link(page);
             }
             if (*page).used == 0 {
-                self.unlink(page);
+                if page == self.emptied {
+                    self.emptied = null_mut();
+                } else {
+                    self.unlink(page);
+                }
                 self.close_page(page);
             }
         }
@@ -197,7 +251,7 @@ impl Slabs {
     unsafe fn link(&mut self, page: *mut Page) {
         // SAFETY: pages in lists are alive.
         unsafe {
-            let first = &mut self.partial[usize::from((*page).steps) - 1];
+            let first = &mut self.classes[usize::from((*page).class)].partial;
             (*page).previous = null_mut();
             (*page).next = *first;
             if !first.is_null() {
@@ -208,13 +262,13 @@ impl Slabs {
     }
 
     /// # Safety
-    /// The page is in the list of its size.
+    /// The page is in the list of its class.
     unsafe fn unlink(&mut self, page: *mut Page) {
         // SAFETY: its neighbours are alive.
         unsafe {
             let (previous, next) = ((*page).previous, (*page).next);
             if previous.is_null() {
-                self.partial[usize::from((*page).steps) - 1] = next;
+                self.classes[usize::from((*page).class)].partial = next;
             } else {
                 (*previous).next = next;
             }
@@ -232,8 +286,14 @@ impl Slabs {
         };
         let chunk = &mut self.chunks[id as usize];
         self.idle -= usize::from(chunk.free == u64::MAX);
-        let index = chunk.free.trailing_zeros() as usize;
-        chunk.free &= chunk.free - 1;
+        // One that is in memory, when there is one.
+        let stale = chunk.free & !chunk.gone;
+        let from = if stale == 0 { chunk.free } else { stale };
+        let index = from.trailing_zeros() as usize;
+        chunk.free &= !(1 << index);
+        chunk.gone &= !(1 << index);
+        self.stale -= usize::from(stale != 0);
+        self.pages += 1;
         let base = chunk.base;
         if chunk.free == 0 {
             self.shut(id);
@@ -242,10 +302,11 @@ impl Slabs {
         (unsafe { base.add(index * PAGE_BYTES) }, id)
     }
 
-    /// A page of a chunk, in the list of its size.
+    /// A page of a chunk, in the list of its class.
     #[cold]
-    fn open_page(&mut self, steps: usize) -> *mut Page {
+    fn open_page(&mut self, steps: usize, class: usize) -> *mut Page {
         let (page, id) = self.take_page();
+        self.classes[class].pages += 1;
         // SAFETY: the page was free.
         unsafe {
             let page = page.cast::<Page>();
@@ -257,6 +318,7 @@ impl Slabs {
                 untouched: (HEADER_BYTES / STEP_BYTES) as u16,
                 used: 0,
                 steps: steps as u16,
+                class: class as u16,
             });
             self.link(page);
             page
@@ -268,7 +330,8 @@ impl Slabs {
     #[cold]
     unsafe fn close_page(&mut self, page: *mut Page) {
         // SAFETY: the header is in place.
-        let id = unsafe { (*page).chunk };
+        let (id, class) = unsafe { ((*page).chunk, (*page).class) };
+        self.classes[usize::from(class)].pages -= 1;
         self.give_page(page.cast(), id);
     }
 
@@ -280,11 +343,36 @@ impl Slabs {
             self.open.push(id);
         }
         chunk.free |= 1 << index;
+        self.pages -= 1;
+        self.stale += 1;
         if chunk.free == u64::MAX {
             if self.idle == 0 {
                 self.idle = 1;
             } else {
                 self.remove_chunk(id);
+                return;
+            }
+        }
+        if self.stale > STALE_PAGES_MIN + self.pages / STALE_SHARE {
+            self.give_stale_back(id);
+        }
+    }
+
+    /// Gives the free pages of a chunk back to the kernel.
+    #[cold]
+    fn give_stale_back(&mut self, id: u32) {
+        let chunk = &mut self.chunks[id as usize];
+        let mut stale = chunk.free & !chunk.gone;
+        self.stale -= stale.count_ones() as usize;
+        chunk.gone = chunk.free;
+        while stale != 0 {
+            let first = stale.trailing_zeros();
+            let run = (stale >> first).trailing_ones();
+            stale &= !(u64::MAX >> (u64::BITS - run) << first);
+            // SAFETY: the pages lie in the chunk, and are nobody's.
+            unsafe {
+                let at = chunk.base.add(first as usize * PAGE_BYTES);
+                give_back(at, run as usize * PAGE_BYTES);
             }
         }
     }
@@ -296,9 +384,13 @@ impl Slabs {
         if base.is_null() {
             handle_alloc_error(layout)
         }
+        // The allocator may have had it in use for something else.
+        // SAFETY: it was just allocated, and nothing is in it.
+        unsafe { give_back(base, layout.size()) };
         let chunk = Chunk {
             base,
             free: u64::MAX,
+            gone: u64::MAX,
             open_at: self.open.len() as u32,
         };
         let id = match self.vacant.pop() {
@@ -318,6 +410,8 @@ impl Slabs {
 
     fn remove_chunk(&mut self, id: u32) {
         self.shut(id);
+        // The allocator keeps for a while what it is given: without pages.
+        self.give_stale_back(id);
         let base = self.chunks[id as usize].base;
         self.chunks[id as usize].base = null_mut();
         self.vacant.push(id);
@@ -371,7 +465,11 @@ mod tests {
         // SAFETY: nothing else uses the slabs of this thread now.
         SLABS.with(|slabs| unsafe {
             let slabs = &*slabs.get();
-            assert!(slabs.partial.iter().all(|page| page.is_null()));
+            assert!(slabs.emptied.is_null() && slabs.pages == 0);
+            for class in slabs.classes {
+                assert!(class.partial.is_null() && class.pages == 0 && class.used == 0);
+            }
+            assert!(slabs.stale <= CHUNK_PAGES);
             assert_eq!((slabs.open.len(), slabs.idle), (1, 1));
         });
     }
