@@ -36,7 +36,7 @@ pub(super) use self::sparse::next_to_move;
 #[cfg(test)]
 pub(super) use self::sparse::waste;
 use self::tag::{CHUNKS_END, SIZES_END, TAG_BYTES, Tag, UNIT_BYTES};
-use super::kernel::{PAGE_BYTES, give_back, whole_pages};
+use super::kernel::{PAGE_BYTES, give_back, keep_pages_small, whole_pages};
 
 /// Largest room of a block, in bytes.
 pub(super) const ROOM_BYTES_MAX: usize = (1 << 20) - TAG_BYTES;
@@ -82,6 +82,8 @@ struct Chunk {
     used: usize,
     /// Bytes of pages that are not in memory.
     gone: usize,
+    /// The kernel was asked for no huge pages.
+    keeps_small_pages: bool,
 }
 
 struct Heap {
@@ -505,7 +507,11 @@ impl Heap {
                 give_back(block.cast::<u8>().add(from - block.addr()), to - from);
                 (*block).to = from;
                 self.gone += to - from;
-                self.chunks[(*block).tag.chunk() as usize].gone += to - from;
+                let chunk = &mut self.chunks[(*block).tag.chunk() as usize];
+                chunk.gone += to - from;
+                if !std::mem::replace(&mut chunk.keeps_small_pages, true) {
+                    keep_pages_small(chunk.base.cast(), self.chunk_bytes);
+                }
             }
         }
     }
@@ -572,13 +578,12 @@ impl Heap {
             if base.is_null() {
                 handle_alloc_error(layout)
             }
-            // The allocator may have had it in use for something else.
-            give_back(base, self.chunk_bytes);
             let at = base.cast::<Tag>();
             let chunk = Chunk {
                 base: at,
                 used: 0,
                 gone: 0,
+                keeps_small_pages: false,
             };
             let number = match self.vacant.pop() {
                 Some(number) => {

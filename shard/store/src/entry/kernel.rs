@@ -1,4 +1,7 @@
 //! Whole pages inside free memory go back to the kernel, and come again, as zeros, when they are written to.
+//!
+//! The allocator asks for huge pages, which are faster to find one's way in. Where pages have gone back they are of no use: the kernel would put
+//! a huge page in the place of the few small ones that are left.
 
 /// Bytes of a page of memory.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -23,14 +26,32 @@ pub(super) unsafe fn give_back(at: *mut u8, bytes: usize) {
     }
 }
 
+/// Asks for no more huge pages around these bytes, which are one allocation: the advice changes nothing that anybody could read, so that
+/// what else lies on the same huge page may be anybody's. Whole ones keep the kernel's list of areas short.
+pub(super) fn keep_pages_small(at: *mut u8, bytes: usize) {
+    const HUGE_BYTES: usize = 2 << 20;
+    let from = at.addr() & !(HUGE_BYTES - 1);
+    let to = (at.addr() + bytes).next_multiple_of(HUGE_BYTES);
+    advise_small(at.with_addr(from), to - from);
+}
+
 #[cfg(target_os = "linux")]
 unsafe fn forget(at: *mut u8, bytes: usize) {
     // SAFETY: see `give_back`.
     unsafe { libc::madvise(at.cast(), bytes, libc::MADV_DONTNEED) };
 }
 
+#[cfg(target_os = "linux")]
+fn advise_small(at: *mut u8, bytes: usize) {
+    // SAFETY: this advice leaves contents and addresses as they are, and is refused where nothing is mapped.
+    unsafe { libc::madvise(at.cast(), bytes, libc::MADV_NOHUGEPAGE) };
+}
+
 #[cfg(not(target_os = "linux"))]
 unsafe fn forget(_: *mut u8, _: usize) {}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_small(_: *mut u8, _: usize) {}
 
 #[cfg(test)]
 mod tests {
@@ -43,6 +64,7 @@ mod tests {
         assert_eq!(whole_pages(4097, 8191), (8192, 8192));
         let mut memory = vec![7_u8; 5 * PAGE_BYTES];
         let from = memory.as_mut_ptr();
+        keep_pages_small(from, 5 * PAGE_BYTES);
         // SAFETY: the bytes are the vector's, and any value does for a byte.
         unsafe { give_back(from.add(1), 4 * PAGE_BYTES) };
         assert!(memory[..1].iter().all(|byte| *byte == 7));

@@ -22,7 +22,7 @@ use std::ptr::{NonNull, null_mut};
 pub(super) use self::sparse::empty_a_page;
 #[cfg(test)]
 pub(super) use self::sparse::waste;
-use super::kernel::give_back;
+use super::kernel::{give_back, keep_pages_small};
 
 /// Largest block, in bytes.
 pub(super) const BLOCK_BYTES_MAX: usize = 256;
@@ -61,6 +61,8 @@ struct Chunk {
     free: u64,
     /// Those of the free ones that are not in memory.
     gone: u64,
+    /// The kernel was asked for no huge pages.
+    keeps_small_pages: bool,
     /// Where it stands in `Slabs::open`.
     open_at: u32,
 }
@@ -365,6 +367,9 @@ impl Slabs {
         let mut stale = chunk.free & !chunk.gone;
         self.stale -= stale.count_ones() as usize;
         chunk.gone = chunk.free;
+        if !std::mem::replace(&mut chunk.keeps_small_pages, true) {
+            keep_pages_small(chunk.base, CHUNK_PAGES * PAGE_BYTES);
+        }
         while stale != 0 {
             let first = stale.trailing_zeros();
             let run = (stale >> first).trailing_ones();
@@ -384,13 +389,11 @@ impl Slabs {
         if base.is_null() {
             handle_alloc_error(layout)
         }
-        // The allocator may have had it in use for something else.
-        // SAFETY: it was just allocated, and nothing is in it.
-        unsafe { give_back(base, layout.size()) };
         let chunk = Chunk {
             base,
             free: u64::MAX,
             gone: u64::MAX,
+            keeps_small_pages: false,
             open_at: self.open.len() as u32,
         };
         let id = match self.vacant.pop() {
