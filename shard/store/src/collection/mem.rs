@@ -28,3 +28,11 @@ pub fn give_back<T>(vec: &mut Vec<T>) {
         vec.shrink_to(used);
     }
 }
+
+/// Returns all memory that a smaller size class would not have: for a buffer that was just cut.
+pub fn fit<T>(vec: &mut Vec<T>) {
+    let used = good_size(vec.len() * size_of::<T>()) / size_of::<T>();
+    if used < vec.capacity() {
+        vec.shrink_to(used);
+    }
+}

@@ -13,6 +13,7 @@ pub struct Score(pub f64);
 
 impl Key for Score {
     const COMES_IN_ORDER: bool = true;
+    const HAS_TAILS: bool = false;
 
     #[inline]
     fn order(&self, other: &Score) -> Ordering {

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::mem;
+use super::starts::Starts;
 use super::tree::{First, Leaf, Side, Tree};
 
 /// Most elements of a leaf.
@@ -19,6 +20,8 @@ const LOG_BYTES_MAX: usize = 16 * 1024;
 pub trait Key: Copy + Default {
     /// Elements often come in order, so that a leaf filled from one end is best left full.
     const COMES_IN_ORDER: bool;
+    /// Something hangs on names; else records have no tails.
+    const HAS_TAILS: bool;
 
     fn order(&self, other: &Self) -> Ordering;
 }
@@ -31,13 +34,24 @@ pub struct Record<'a, K> {
     pub tail: &'a [u8],
 }
 
+/// What lies beside an element that was just put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Elements with other keys.
+    Others,
+    /// At least one element with the same key.
+    Alike,
+    /// The end of its leaf: another leaf would know.
+    LeafEnd,
+}
+
 /// Elements sorted by key and name.
 #[derive(Clone, Default)]
 pub struct Sorted<K> {
     keys: Vec<K>,
     /// Where each element's record starts in the log.
-    starts: Vec<u32>,
-    /// `<name's length><tail's length><name><tail>`, lengths seven bits a byte.
+    starts: Starts,
+    /// `<name's length><tail's length><name><tail>`, lengths seven bits a byte; without tails `<name's length><name>`.
     log: Vec<u8>,
     dead_bytes: usize,
 }
@@ -69,10 +83,16 @@ impl<K: Key> Sorted<K> {
         } else {
             1
         };
-        let ties = &self.starts[first..first + ties];
-        ties.binary_search_by(|start| self.log[self.spans_at(*start).0].cmp(name))
-            .map(|tie| first + tie)
-            .map_err(|tie| first + tie)
+        let (mut from, mut to) = (first, first + ties);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.log[self.spans(middle).0].cmp(name) {
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+                Ordering::Equal => return Ok(middle),
+            }
+        }
+        Err(from)
     }
 
     /// How many elements come first with keys that `before` is true of.
@@ -94,10 +114,28 @@ impl<K: Key> Sorted<K> {
         from
     }
 
+    /// The last element has this name.
+    pub fn ends_with(&self, name: &[u8]) -> bool {
+        let last = self.keys.len().checked_sub(1);
+        last.is_some_and(|last| self.get(last).name == name)
+    }
+
+    /// What lies beside element `index`. (Its leaf starts at most with itself, so what comes before is here unless nothing does.)
+    fn beside(&self, index: usize) -> Beside {
+        let alike = |other: usize| self.keys[other].order(&self.keys[index]).is_eq();
+        if index > 0 && alike(index - 1) {
+            return Beside::Alike;
+        }
+        match index + 1 {
+            after if after == self.keys.len() => Beside::LeafEnd,
+            after if alike(after) => Beside::Alike,
+            _ => Beside::Others,
+        }
+    }
+
     pub fn insert(&mut self, index: usize, key: K, name: &[u8], tail: &[u8]) {
         let start = self.write(name, tail);
         mem::reserve(&mut self.keys, 1);
-        mem::reserve(&mut self.starts, 1);
         self.keys.insert(index, key);
         self.starts.insert(index, start);
     }
@@ -109,12 +147,10 @@ impl<K: Key> Sorted<K> {
             self.log[old].copy_from_slice(tail);
             return;
         }
-        let start = self.starts[index] as usize;
-        self.dead_bytes += old.end - start;
-        mem::reserve(&mut self.log, record_len(name.len(), tail.len()));
-        self.starts[index] = self.log.len() as u32;
-        write_length(&mut self.log, name.len());
-        write_length(&mut self.log, tail.len());
+        self.dead_bytes += old.end - self.starts.get(index);
+        mem::reserve(&mut self.log, record_len::<K>(name.len(), tail.len()));
+        self.starts.set(index, self.log.len());
+        write_lengths::<K>(&mut self.log, name.len(), tail.len());
         self.log.extend_from_within(name);
         self.log.extend_from_slice(tail);
         self.tidy();
@@ -123,38 +159,42 @@ impl<K: Key> Sorted<K> {
     /// Takes out `count` elements from `index` on.
     pub fn remove(&mut self, index: usize, count: usize) {
         for gone in index..index + count {
-            self.dead_bytes += self.spans(gone).1.end - self.starts[gone] as usize;
+            self.dead_bytes += self.record(gone).len();
         }
         self.keys.drain(index..index + count);
-        self.starts.drain(index..index + count);
+        self.starts.remove(index..index + count);
         mem::give_back(&mut self.keys);
-        mem::give_back(&mut self.starts);
         self.tidy();
     }
 
     /// Where the name and the tail of element `index` lie in the log.
-    fn spans(&self, index: usize) -> (Range<usize>, Range<usize>) {
-        self.spans_at(self.starts[index])
-    }
-
     #[inline]
-    fn spans_at(&self, start: u32) -> (Range<usize>, Range<usize>) {
-        let mut at = start as usize;
+    fn spans(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        let mut at = self.starts.get(index);
         let name_len = read_length(&self.log, &mut at);
-        let tail_len = read_length(&self.log, &mut at);
+        let tail_len = if K::HAS_TAILS {
+            read_length(&self.log, &mut at)
+        } else {
+            0
+        };
         let name = at..at + name_len;
         let tail = name.end..name.end + tail_len;
         (name, tail)
     }
 
-    fn write(&mut self, name: &[u8], tail: &[u8]) -> u32 {
+    /// The record of element `index`, lengths included.
+    fn record(&self, index: usize) -> &[u8] {
+        &self.log[self.starts.get(index)..self.spans(index).1.end]
+    }
+
+    fn write(&mut self, name: &[u8], tail: &[u8]) -> usize {
+        debug_assert!(K::HAS_TAILS || tail.is_empty());
         let start = self.log.len();
-        mem::reserve(&mut self.log, record_len(name.len(), tail.len()));
-        write_length(&mut self.log, name.len());
-        write_length(&mut self.log, tail.len());
+        mem::reserve(&mut self.log, record_len::<K>(name.len(), tail.len()));
+        write_lengths::<K>(&mut self.log, name.len(), tail.len());
         self.log.extend_from_slice(name);
         self.log.extend_from_slice(tail);
-        u32::try_from(start).expect("a leaf's log is far below 4 GB")
+        start
     }
 
     /// Writes the log afresh once a third of it is dead.
@@ -162,16 +202,9 @@ impl<K: Key> Sorted<K> {
         if self.dead_bytes * 3 <= self.log.len() {
             return;
         }
-        let live = self.log.len() - self.dead_bytes;
-        let mut fresh = Vec::new();
-        mem::reserve(&mut fresh, live);
-        for start in &mut self.starts {
-            let record = record_at(&self.log, *start);
-            *start = fresh.len() as u32;
-            fresh.extend_from_slice(record);
-        }
-        self.log = fresh;
-        self.dead_bytes = 0;
+        let old = std::mem::take(self);
+        self.take_records(&old, 0..old.keys.len());
+        self.keys = old.keys;
     }
 
     /// The element at which the tail that is split off starts: half of the elements, or of the bytes, stay.
@@ -181,8 +214,8 @@ impl<K: Key> Sorted<K> {
             return len / 2;
         }
         let (half, mut bytes) = ((self.log.len() - self.dead_bytes) / 2, 0);
-        let past = self.starts.iter().position(|start| {
-            bytes += record_at(&self.log, *start).len();
+        let past = (0..len).position(|index| {
+            bytes += self.record(index).len();
             bytes > half
         });
         past.unwrap_or(len).clamp(1, len - 1)
@@ -197,7 +230,7 @@ impl<K: Key> Leaf for Sorted<K> {
     }
 
     fn heap_bytes(&self) -> usize {
-        mem::vec(&self.keys) + mem::vec(&self.starts) + mem::vec(&self.log)
+        mem::vec(&self.keys) + self.starts.heap_bytes() + mem::vec(&self.log)
     }
 
     fn mark(&self) -> K {
@@ -218,10 +251,10 @@ impl<K: Key> Leaf for Sorted<K> {
         };
         let mut tail = Sorted::default();
         mem::reserve(&mut tail.keys, last + 1 - first);
-        mem::reserve(&mut tail.starts, last + 1 - first);
         tail.keys.extend_from_slice(&self.keys[first..]);
-        tail.take_records(&self.log, &self.starts[first..]);
+        tail.take_records(self, first..last + 1);
         self.remove(first, last + 1 - first);
+        mem::fit(&mut self.keys);
         tail
     }
 
@@ -238,23 +271,20 @@ impl<K: Key> Leaf for Sorted<K> {
 
     fn append(&mut self, next: &Sorted<K>) {
         mem::reserve(&mut self.keys, next.keys.len());
-        mem::reserve(&mut self.starts, next.starts.len());
         self.keys.extend_from_slice(&next.keys);
-        self.take_records(&next.log, &next.starts);
+        self.take_records(next, 0..next.keys.len());
     }
 }
 
-impl<K> Sorted<K> {
-    /// Copies the records of another log behind the own ones.
-    fn take_records(&mut self, log: &[u8], starts: &[u32]) {
-        let bytes = starts
-            .iter()
-            .map(|start| record_at(log, *start).len())
-            .sum();
+impl<K: Key> Sorted<K> {
+    /// Copies records of another leaf behind the own ones.
+    fn take_records(&mut self, other: &Sorted<K>, range: Range<usize>) {
+        let bytes = range.clone().map(|index| other.record(index).len()).sum();
         mem::reserve(&mut self.log, bytes);
-        for start in starts {
-            self.starts.push(self.log.len() as u32);
-            self.log.extend_from_slice(record_at(log, *start));
+        self.starts.reserve(range.len());
+        for index in range {
+            self.starts.push(self.log.len());
+            self.log.extend_from_slice(other.record(index));
         }
     }
 }
@@ -270,8 +300,13 @@ impl<K: Key> Tree<Sorted<K>> {
 
     /// The tail of the element.
     pub fn tail(&self, key: K, name: &[u8]) -> Option<&[u8]> {
+        Some(self.record(key, name)?.tail)
+    }
+
+    /// The element, with the key as it was given when it was put in.
+    pub fn record(&self, key: K, name: &[u8]) -> Option<Record<'_, K>> {
         let leaf = self.leaf_of(starts_at_most(key, name));
-        Some(leaf.get(leaf.find(&key, name).ok()?).tail)
+        Some(leaf.get(leaf.find(&key, name).ok()?))
     }
 
     fn descend_to(&self, key: K, name: &[u8]) -> (usize, &Sorted<K>) {
@@ -301,17 +336,30 @@ impl<K: Key> Tree<Sorted<K>> {
         })
     }
 
+    /// Puts in an element that is not there, and says what lies beside it.
+    pub fn put_new(&mut self, key: K, name: &[u8], tail: &[u8]) -> Beside {
+        self.edit_leaf_of(starts_at_most(key, name), |leaf| {
+            let at = leaf.find(&key, name).unwrap_or_else(|at| at);
+            leaf.insert(at, key, name, tail);
+            (leaf.beside(at), at)
+        })
+    }
+
     /// Takes the element out; false when it was not there.
     pub fn take_out(&mut self, key: K, name: &[u8]) -> bool {
         // An absent one must not make a writer copy what a capture holds.
-        self.tail(key, name).is_some()
-            && self.edit_leaf_of(starts_at_most(key, name), |leaf| {
-                let found = leaf.find(&key, name);
-                if let Ok(at) = found {
-                    leaf.remove(at, 1);
-                }
-                (found.is_ok(), found.unwrap_or(0))
-            })
+        self.tail(key, name).is_some() && self.take_out_known(key, name)
+    }
+
+    /// As [`Tree::take_out`], of an element that somebody has just seen there.
+    pub fn take_out_known(&mut self, key: K, name: &[u8]) -> bool {
+        self.edit_leaf_of(starts_at_most(key, name), |leaf| {
+            let found = leaf.find(&key, name);
+            if let Ok(at) = found {
+                leaf.remove(at, 1);
+            }
+            (found.is_ok(), found.unwrap_or(0))
+        })
     }
 
     pub fn get(&self, at: usize) -> Record<'_, K> {
@@ -375,15 +423,16 @@ fn starts_at_most<K: Key>(key: K, name: &[u8]) -> impl Fn(First<'_, Sorted<K>>) 
     }
 }
 
-fn record_len(name: usize, tail: usize) -> usize {
-    length_len(name) + length_len(tail) + name + tail
+fn record_len<K: Key>(name: usize, tail: usize) -> usize {
+    let of_tail = if K::HAS_TAILS { length_len(tail) } else { 0 };
+    length_len(name) + of_tail + name + tail
 }
 
-fn record_at(log: &[u8], start: u32) -> &[u8] {
-    let mut at = start as usize;
-    let name = read_length(log, &mut at);
-    let tail = read_length(log, &mut at);
-    &log[start as usize..at + name + tail]
+fn write_lengths<K: Key>(log: &mut Vec<u8>, name: usize, tail: usize) {
+    write_length(log, name);
+    if K::HAS_TAILS {
+        write_length(log, tail);
+    }
 }
 
 fn length_len(length: usize) -> usize {

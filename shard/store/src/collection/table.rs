@@ -11,10 +11,11 @@ use super::tree::Tree;
 
 /// The top half of an element's hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HashPlace(u32);
+pub struct HashPlace(pub(super) u32);
 
 impl Key for HashPlace {
     const COMES_IN_ORDER: bool = false;
+    const HAS_TAILS: bool = true;
 
     fn order(&self, other: &HashPlace) -> Ordering {
         self.cmp(other)
@@ -81,6 +82,14 @@ impl Table {
         self.tree.iter_from(from).map(pair)
     }
 
+    /// The names at one place.
+    pub(super) fn names_at(&self, place: HashPlace) -> impl Iterator<Item = &[u8]> {
+        let from = self.tree.count_keys(|other| *other < place);
+        let here = self.tree.iter_from(from);
+        here.take_while(move |record| record.key == place)
+            .map(|record| record.name)
+    }
+
     /// Shows about `count` elements from `cursor` on and returns the cursor that goes on; 0 begins and ends. Elements
     /// of one hash are shown together, so that whatever stays is shown however the table grows.
     pub fn scan<'a>(
@@ -106,7 +115,8 @@ impl Table {
         self.tree.free_some(limit)
     }
 
-    fn place(&self, name: &[u8]) -> HashPlace {
+    /// Where a name belongs, whether or not it is there.
+    pub(super) fn place(&self, name: &[u8]) -> HashPlace {
         HashPlace((self.hasher.hash(name) >> 32) as u32)
     }
 }

@@ -105,6 +105,16 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
+    pub fn last_leaf(&self) -> &L {
+        let mut node = &*self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf,
+                Node::Inner(children) => node = &children[children.len() - 1].node,
+            }
+        }
+    }
+
     /// The leaf of element `at`, and which of the leaf's elements it is. Past the end: the last leaf.
     pub fn leaf_at(&self, mut at: usize) -> (&L, usize) {
         let mut node = &*self.root;

@@ -1,5 +1,5 @@
 //! A sorted set: members with scores, ordered by score, then by member. Packed as member, score, member, score, … in order;
-//! a table of scores and a tree in order once large.
+//! a structure of its own once large (`ranked.rs`).
 
 use larder_wire::float::DOUBLE_TEXT_BYTES_MAX;
 
@@ -7,18 +7,9 @@ use super::either::Either;
 use super::item::{Item, distinct};
 use super::packed::{At, Packed};
 use super::pieces::Budget;
-use super::score::{Score, packed_score, unpacked_score};
+use super::ranked::Ranked;
+use super::score::{packed_score, unpacked_score};
 use super::settings::CollectionSettings;
-use super::sorted::Sorted;
-use super::table::Table;
-use super::tree::Tree;
-
-/// The large form.
-#[derive(Clone)]
-pub struct Ranked {
-    scores: Table,
-    order: Tree<Sorted<Score>>,
-}
 
 #[derive(Clone)]
 pub enum Zset {
@@ -85,7 +76,7 @@ impl Zset {
     pub fn len(&self) -> usize {
         match self {
             Zset::Packed(packed) => packed.len() / 2,
-            Zset::Ranked(ranked) => ranked.order.len(),
+            Zset::Ranked(ranked) => ranked.len(),
         }
     }
 
@@ -96,11 +87,7 @@ impl Zset {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Zset::Packed(packed) => packed.heap_bytes(),
-            Zset::Ranked(ranked) => {
-                super::mem::block(size_of::<Ranked>())
-                    + ranked.scores.heap_bytes()
-                    + ranked.order.heap_bytes()
-            }
+            Zset::Ranked(ranked) => super::mem::block(size_of::<Ranked>()) + ranked.heap_bytes(),
         }
     }
 
@@ -167,11 +154,7 @@ impl Zset {
                 let before = packed.iter_to(at).count() / 2;
                 Some((before, score_at(packed, packed.next(at))))
             }
-            Zset::Ranked(ranked) => {
-                let score = ranked.score(member)?;
-                let place = ranked.order.find(Score(score), member);
-                Some((place.expect("every scored member is in order"), score))
-            }
+            Zset::Ranked(ranked) => ranked.rank(member),
         }
     }
 
@@ -179,7 +162,7 @@ impl Zset {
     pub fn count_scores(&self, before: impl Fn(f64) -> bool) -> usize {
         match self {
             Zset::Packed(_) => self.iter().take_while(|(_, score)| before(*score)).count(),
-            Zset::Ranked(ranked) => ranked.order.count_keys(|score| before(score.0)),
+            Zset::Ranked(ranked) => ranked.count_scores(before),
         }
     }
 
@@ -190,7 +173,7 @@ impl Zset {
                 .iter()
                 .take_while(|(member, _)| before(member.text(&mut [0; 20])))
                 .count(),
-            Zset::Ranked(ranked) => ranked.order.count(|record| before(record.name)),
+            Zset::Ranked(ranked) => ranked.count_members(before),
         }
     }
 
@@ -214,9 +197,8 @@ impl Zset {
             }
             Zset::Ranked(ranked) => Either::Other(
                 ranked
-                    .order
                     .iter_from(from)
-                    .map(|record| (Item::Bytes(record.name), record.key.0)),
+                    .map(|(member, score)| (Item::Bytes(member), score)),
             ),
         }
     }
@@ -233,9 +215,8 @@ impl Zset {
             }
             Zset::Ranked(ranked) => Either::Other(
                 ranked
-                    .order
                     .iter_back_from(from)
-                    .map(|record| (Item::Bytes(record.name), record.key.0)),
+                    .map(|(member, score)| (Item::Bytes(member), score)),
             ),
         }
     }
@@ -247,12 +228,7 @@ impl Zset {
                 let place = packed.seek(at * 2);
                 packed.remove(place, count * 2);
             }
-            Zset::Ranked(ranked) => {
-                for record in ranked.order.iter_from(at).take(count) {
-                    ranked.scores.remove(record.name);
-                }
-                ranked.order.remove(at, count);
-            }
+            Zset::Ranked(ranked) => ranked.remove_ranks(at, count),
         }
     }
 
@@ -269,8 +245,8 @@ impl Zset {
                 self.iter().for_each(|(member, score)| show(member, score));
                 0
             }
-            Zset::Ranked(ranked) => ranked.scores.scan(cursor, count, |member, tail| {
-                show(Item::Bytes(member), score_of(tail))
+            Zset::Ranked(ranked) => ranked.scan(cursor, count, |member, score| {
+                show(Item::Bytes(member), score)
             }),
         }
     }
@@ -298,58 +274,18 @@ impl Zset {
                 *packed = Packed::new();
                 true
             }
-            // The halves go one after the other: the set is thrown away and asked nothing in between.
-            Zset::Ranked(ranked) => ranked.order.free_some(limit) && ranked.scores.free_some(limit),
+            Zset::Ranked(ranked) => ranked.free_some(limit),
         }
     }
 
     fn unpack(&mut self, settings: &CollectionSettings) {
         let Zset::Packed(packed) = self else { return };
-        let mut ranked = Ranked {
-            scores: Table::new(&settings.hasher),
-            order: Tree::default(),
-        };
+        let mut ranked = Ranked::new(&settings.hasher);
         let mut items = packed.iter();
         while let (Some(member), Some(score)) = (items.next(), items.next()) {
             ranked.set(member.text(&mut [0; 20]), known_score(score));
         }
         *self = Zset::Ranked(Box::new(ranked));
-    }
-}
-
-impl Ranked {
-    fn score(&self, member: &[u8]) -> Option<f64> {
-        self.scores.get(member).map(score_of)
-    }
-
-    fn set(&mut self, member: &[u8], score: f64) -> bool {
-        let old = self
-            .scores
-            .put(member, &score.to_le_bytes(), |old| old.map(score_of));
-        if let Some(old) = old {
-            if old == score {
-                if score == 0.0 {
-                    // It keeps the sign that it has in the other half.
-                    self.scores.set(member, &old.to_le_bytes());
-                }
-                return false;
-            }
-            self.take_out_of_order(member, old);
-        }
-        self.order.put(Score(score), member, &[], |_| ());
-        old.is_none()
-    }
-
-    fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let score = self.score(member)?;
-        self.take_out_of_order(member, score);
-        self.scores.remove(member);
-        Some(score)
-    }
-
-    fn take_out_of_order(&mut self, member: &[u8], score: f64) {
-        let found = self.order.take_out(Score(score), member);
-        debug_assert!(found, "every scored member is in order");
     }
 }
 
@@ -375,8 +311,4 @@ fn score_at(packed: &Packed, at: At) -> f64 {
 
 fn known_score(item: Item<'_>) -> f64 {
     unpacked_score(item).expect("a packed score is a double")
-}
-
-fn score_of(tail: &[u8]) -> f64 {
-    f64::from_le_bytes(tail.try_into().expect("a score has eight bytes"))
 }

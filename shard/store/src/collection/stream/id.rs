@@ -17,6 +17,7 @@ pub struct StreamId {
 
 impl Key for StreamId {
     const COMES_IN_ORDER: bool = true;
+    const HAS_TAILS: bool = true;
 
     fn order(&self, other: &StreamId) -> Ordering {
         self.cmp(other)

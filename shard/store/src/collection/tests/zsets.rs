@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{CollectionSettings, Zset};
+use super::super::{CollectionSettings, Item, Zset};
 use super::for_seeds;
 
 /// Scores in steps of a half, so that they sort as the integers they are doubled to.
@@ -27,8 +27,7 @@ impl Model {
 
 fn check(zset: &Zset, model: &Model) {
     assert_eq!(zset.len(), model.order.len());
-    let pairs =
-        |(member, score): (super::super::Item<'_>, f64)| ((score * 2.0) as i64, member.to_vec());
+    let pairs = |(member, score): (Item<'_>, f64)| ((score * 2.0) as i64, member.to_vec());
     assert!(zset.iter().map(pairs).eq(model.order.iter().cloned()));
     if let Some(last) = zset.len().checked_sub(1) {
         assert!(
@@ -36,6 +35,9 @@ fn check(zset: &Zset, model: &Model) {
                 .map(pairs)
                 .eq(model.order.iter().rev().cloned())
         );
+    }
+    if let Zset::Ranked(ranked) = zset {
+        assert_eq!(ranked.heap_bytes(), ranked.survey());
     }
 }
 
@@ -163,4 +165,102 @@ fn a_dumped_sorted_set_is_taken_only_in_order_and_without_doubles() {
         (zset.encoding(), zset.score(long.as_bytes())),
         ("skiplist", Some(1.0))
     );
+}
+
+#[test]
+fn a_scan_shows_whatever_stays_while_scores_change() {
+    for_seeds(12, |random| {
+        let settings = CollectionSettings::new(1);
+        let mut zset = Zset::new();
+        let scores = [1, 5, 40, 100_000][random.below(4)];
+        let name = |n: usize| format!("m{n}").into_bytes();
+        let members = 500 + random.below(2500);
+        for n in 0..members {
+            zset.set(&name(n), random.below(scores) as f64, &settings);
+        }
+        let (mut cursor, mut shown, mut gone) = (0, BTreeSet::new(), BTreeSet::new());
+        loop {
+            cursor = zset.scan(cursor, 10, |member, score| {
+                let member = member.to_vec();
+                assert_eq!(zset.score(&member), Some(score));
+                shown.insert(member);
+            });
+            if cursor == 0 {
+                break;
+            }
+            for _ in 0..20 {
+                let n = random.below(members * 2);
+                if random.below(4) == 0 {
+                    zset.remove(&name(n));
+                    gone.insert(n);
+                } else {
+                    zset.set(&name(n), random.below(scores) as f64, &settings);
+                }
+            }
+        }
+        let missed = (0..members).find(|n| !gone.contains(n) && !shown.contains(&name(*n)));
+        assert_eq!(missed, None, "of {members} members with {scores} scores");
+    });
+}
+
+#[test]
+fn names_are_held_twice_only_where_many_members_share_a_score() {
+    let settings = CollectionSettings::new(1);
+    let filled = |scores: usize| {
+        let mut zset = Zset::new();
+        (0..3000).for_each(|n| {
+            zset.set(format!("m{n}").as_bytes(), (n % scores) as f64, &settings);
+        });
+        match zset {
+            Zset::Ranked(ranked) => ranked.crowded_len(),
+            Zset::Packed(_) => panic!("3000 members are too many for the packed form"),
+        }
+    };
+    assert_eq!((filled(3000), filled(100), filled(30)), (0, 0, 3000));
+}
+
+#[test]
+fn members_whose_hashes_are_alike_are_told_apart() {
+    let settings = CollectionSettings::new(1);
+    let name = |n: usize| format!("member:{n}").into_bytes();
+    let mut hashes = BTreeMap::new();
+    let mut pairs = Vec::new();
+    for n in 0..400_000 {
+        let hash = (settings.hasher.hash(&name(n)) >> 32) as u32;
+        if let Some(other) = hashes.insert(hash, n) {
+            pairs.push((other, n));
+        }
+    }
+    assert!(!pairs.is_empty(), "so many names have hashes in common");
+    for (one, other) in pairs {
+        let (one, other) = (name(one), name(other));
+        for (its_score, others) in [(1.0, 1.0), (1.0, 2.0), (0.0, -0.0)] {
+            let mut zset = Zset::new();
+            (0..200).for_each(|n| assert!(zset.set(&name(n), 5.0, &settings)));
+            assert!(zset.set(&one, its_score, &settings));
+            assert_eq!((zset.score(&other), zset.remove(&other)), (None, None));
+            assert!(zset.set(&other, others, &settings));
+            let seen = |zset: &Zset| {
+                let mut seen = Vec::new();
+                assert_eq!(
+                    zset.scan(0, 1000, |member, _| seen.push(member.to_vec())),
+                    0
+                );
+                (seen.contains(&one), seen.contains(&other), seen.len())
+            };
+            assert_eq!(seen(&zset), (true, true, 202));
+            let scores = [&one, &other].map(|member| zset.score(member).map(f64::to_bits));
+            assert_eq!(
+                scores,
+                [its_score, others].map(|score: f64| Some(score.to_bits()))
+            );
+            zset.set(&one, 7.0, &settings);
+            assert_eq!(
+                (zset.score(&one), zset.score(&other)),
+                (Some(7.0), Some(others))
+            );
+            assert_eq!(zset.remove(&one), Some(7.0));
+            assert_eq!(seen(&zset), (false, true, 201));
+        }
+    }
 }
