@@ -56,7 +56,7 @@ mod tests {
     use crate::entry;
     use crate::random::Random;
     use crate::strings::{SetExpiry, Store};
-    use crate::value::{StringRef, ValueRef};
+    use crate::value::StringRef;
 
     const NOW: UnixMillis = UnixMillis(1_000);
 
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(databases.used_memory(), used);
         for ((db, key), value) in &model {
             let space = databases.get(Db::new(*db).expect("a database"));
-            let found = space.and_then(|space| space.peek_value(key.as_bytes(), NOW));
-            let Some(ValueRef::String(StringRef::Bytes(bytes))) = found else {
+            let found = space.and_then(|space| space.peek_string(key.as_bytes(), NOW).ok()?);
+            let Some(StringRef::Bytes(bytes)) = found else {
                 panic!("{key} is gone");
             };
             assert_eq!(bytes, &value[..]);

@@ -1,10 +1,11 @@
 //! One key with its value in one allocation, behind one owning 8-byte pointer. The only module with `unsafe`.
 //!
 //! ```text
-//! byte 0     flags: content (bytes, integer, collection), expiry?, long key?, width of the value's length, changed?
+//! byte 0     flags: content (bytes, integer, collection, packed collection), expiry?, long key?, width of the value's length, changed? (or two bits
+//!            that say which collection is packed)
 //! bytes 1-3  access: 24 bits that eviction keeps (see eviction.rs)
-//! then       key length (1 byte, or 4) · value length (1, 2 or 4 bytes; only for bytes) · expiry (8 bytes, when there is one)
-//! then       key · value (bytes, or an integer in 8 bytes, or padding to 8 and a `Collection`)
+//! then       key length (1 byte, or 4) · value length (1, 2 or 4 bytes; only for bytes and packed collections) · expiry (8 bytes, when there is one)
+//! then       key · value (bytes, or an integer in 8 bytes, or the bytes of a packed collection, or padding to 8 and a `Collection`)
 //! ```
 //! The size of the allocation is not stored: it is always [`room`] for what the header says is used: a block of the slabs (slab.rs), of the heaps
 //! (heap.rs), or of the allocator. So a value is overwritten in place while its room stays the same, and the count of memory is that of the allocator.
@@ -18,7 +19,9 @@
 mod blob;
 mod heap;
 mod kernel;
+mod lent;
 mod moving;
+mod packed_bytes;
 mod pages;
 mod place;
 mod room;
@@ -30,6 +33,8 @@ pub(crate) use blob::Blob;
 pub(crate) use moving::Batch;
 #[cfg(test)]
 pub(crate) use moving::lost_bytes;
+pub(crate) use packed_bytes::PackedBytes;
+pub use packed_bytes::Tray;
 pub(crate) use pages::{PAGE_BYTES, Pages};
 pub(crate) use place::{EntryMut, EntryPlace};
 
@@ -39,17 +44,22 @@ use std::ptr::NonNull;
 use larder_wire::UnixMillis;
 
 use self::room::{cost, give_entry, resize_entry, room, take_entry};
-use crate::value::{Collection, StringRef, ValueRef};
+use crate::value::{Collection, PackedForm, StringRef, ValueRef, ValueType};
 
 const CONTENT: u8 = 0b11;
 const BYTES: u8 = 0;
 const INT: u8 = 1;
 const COLLECTION: u8 = 2;
+const PACKED: u8 = 3;
 const EXPIRES: u8 = 1 << 2;
 const LONG_KEY: u8 = 1 << 3;
 const WIDTH_SHIFT: u8 = 4;
 const WIDTH: u8 = 0b11 << WIDTH_SHIFT;
 const CHANGED: u8 = 1 << 6;
+/// In the place of `CHANGED`, of a packed collection.
+const FORM_SHIFT: u8 = 6;
+/// What an entry keeps when its expiry comes or goes.
+const KEPT: u8 = 0b11 << FORM_SHIFT;
 
 const FIXED_BYTES: usize = 4;
 const ALIGN: usize = 8;
@@ -69,14 +79,6 @@ pub(crate) enum Content<'a> {
 }
 
 impl Content<'_> {
-    /// Bytes that it holds apart from the entry.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Content::Int(_) | Content::Bytes(_) => 0,
-            Content::Collection(collection) => collection.heap_bytes(),
-        }
-    }
-
     /// When the first element of a collection expires.
     pub(crate) fn next_due(&self) -> Option<UnixMillis> {
         match self {
@@ -110,7 +112,7 @@ impl Plan {
         if changed {
             flags |= CHANGED;
         }
-        if kind == BYTES {
+        if has_length(kind) {
             flags |= width_code(value_len) << WIDTH_SHIFT;
         }
         Plan {
@@ -167,10 +169,16 @@ fn width_code(value_len: usize) -> u8 {
     }
 }
 
+/// The length of such a value is in the header.
+#[inline]
+const fn has_length(kind: u8) -> bool {
+    kind == BYTES || kind == PACKED
+}
+
 /// Bytes that the value's length takes in the header.
 #[inline]
 fn value_len_width(flags: u8) -> usize {
-    if flags & CONTENT == BYTES {
+    if has_length(flags & CONTENT) {
         1 << ((flags & WIDTH) >> WIDTH_SHIFT)
     } else {
         0
@@ -228,30 +236,72 @@ impl<'a> EntryRef<'a> {
         unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(plan.key_at()), plan.key_len) }
     }
 
+    /// The value; a packed collection is laid out on the tray.
     #[inline]
-    pub(crate) fn value(self) -> ValueRef<'a> {
+    pub(crate) fn value<'r>(self, tray: &'r mut Tray) -> ValueRef<'r>
+    where
+        'a: 'r,
+    {
         let plan = self.plan();
-        // SAFETY: invariants 1 and 2: the content's kind says what lies at `value_at()`; a collection lies there aligned.
+        match plan.kind() {
+            // SAFETY: the entry is not changed while it is looked at, and nobody drops what lies on a tray.
+            PACKED => ValueRef::Collection(tray.lay(unsafe { plan.collection_in(self.at) })),
+            COLLECTION => ValueRef::Collection(self.collection_of(plan)),
+            _ => ValueRef::String(self.string_of(plan)),
+        }
+    }
+
+    /// `None` for a collection.
+    #[inline]
+    pub(crate) fn string(self) -> Option<StringRef<'a>> {
+        let plan = self.plan();
+        matches!(plan.kind(), INT | BYTES).then(|| self.string_of(plan))
+    }
+
+    /// The collection, if it is apart from the entry: not a packed one that lies in it.
+    #[inline]
+    pub(crate) fn collection_apart(self) -> Option<&'a Collection> {
+        let plan = self.plan();
+        (plan.kind() == COLLECTION).then(|| self.collection_of(plan))
+    }
+
+    pub(crate) fn is_collection(self) -> bool {
+        matches!(self.flags() & CONTENT, COLLECTION | PACKED)
+    }
+
+    pub(crate) fn value_type(self) -> ValueType {
+        let plan = self.plan();
+        match plan.kind() {
+            PACKED => plan.form().value_type(),
+            COLLECTION => self.collection_of(plan).value_type(),
+            _ => ValueType::String,
+        }
+    }
+
+    #[inline]
+    fn string_of(self, plan: Plan) -> StringRef<'a> {
+        // SAFETY: invariants 1 and 2: the content's kind says what lies at `value_at()`.
         unsafe {
             let place = self.at.as_ptr().add(plan.value_at());
-            match plan.kind() {
-                INT => ValueRef::String(StringRef::Int(place.cast::<i64>().read_unaligned())),
-                COLLECTION => ValueRef::Collection(&*place.cast::<Collection>()),
-                _ => ValueRef::String(StringRef::Bytes(std::slice::from_raw_parts(
-                    place,
-                    plan.value_len,
-                ))),
+            if plan.kind() == INT {
+                StringRef::Int(place.cast::<i64>().read_unaligned())
+            } else {
+                StringRef::Bytes(std::slice::from_raw_parts(place, plan.value_len))
             }
         }
+    }
+
+    #[inline]
+    fn collection_of(self, plan: Plan) -> &'a Collection {
+        assert_eq!(plan.kind(), COLLECTION);
+        // SAFETY: a collection lies there, aligned.
+        unsafe { &*self.at.as_ptr().add(plan.value_at()).cast::<Collection>() }
     }
 
     /// When the first element of a collection expires.
     #[inline]
     pub(crate) fn next_due(self) -> Option<UnixMillis> {
-        match self.value() {
-            ValueRef::String(_) => None,
-            ValueRef::Collection(collection) => collection.next_due(),
-        }
+        self.collection_apart()?.next_due()
     }
 
     #[inline]
@@ -289,15 +339,13 @@ impl<'a> EntryRef<'a> {
     /// Bytes in all.
     #[inline]
     pub(crate) fn footprint(self) -> usize {
-        let plan = self.plan();
-        let own = cost(plan.used());
-        if plan.kind() != COLLECTION {
-            return own;
-        }
-        match self.value() {
-            ValueRef::Collection(collection) => own + collection.heap_bytes(),
-            ValueRef::String(_) => own,
-        }
+        self.allocated() + self.apart_bytes()
+    }
+
+    /// Bytes that a collection holds elsewhere.
+    #[inline]
+    pub(crate) fn apart_bytes(self) -> usize {
+        self.collection_apart().map_or(0, Collection::heap_bytes)
     }
 
     /// Where the entry lies; the same as long as it is not moved.
@@ -323,6 +371,10 @@ impl Entry {
                 Entry::build(plan, key, bytes, expires, access)
             }
             Content::Collection(collection) => {
+                if let Some((form, bytes)) = lent::to_lie_inside(key, &collection) {
+                    return Entry::packed(key, form, bytes, expires, access);
+                }
+                let collection = collection.standing_alone();
                 let plan = Plan::new(
                     key.len(),
                     COLLECTION,
@@ -339,6 +391,18 @@ impl Entry {
                 }
             }
         }
+    }
+
+    fn packed(
+        key: &[u8],
+        form: PackedForm,
+        bytes: &[u8],
+        expires: Option<UnixMillis>,
+        access: u32,
+    ) -> Entry {
+        let mut plan = Plan::new(key.len(), PACKED, bytes.len(), expires.is_some(), false);
+        plan.flags |= (form as u8) << FORM_SHIFT;
+        Entry::build(plan, key, bytes, expires, access)
     }
 
     fn build(
@@ -425,8 +489,8 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn value(&self) -> ValueRef<'_> {
-        self.look().value()
+    pub(crate) fn value<'r>(&'r self, tray: &'r mut Tray) -> ValueRef<'r> {
+        self.look().value(tray)
     }
 
     pub(crate) fn next_due(&self) -> Option<UnixMillis> {
@@ -453,24 +517,18 @@ impl Entry {
         self.look().footprint()
     }
 
-    pub(crate) fn collection_mut(&mut self) -> Option<&mut Collection> {
-        let plan = self.plan();
-        if plan.kind() != COLLECTION {
-            return None;
-        }
-        // SAFETY: as in `value`; `&mut self` makes the reference the only one.
-        unsafe { Some(&mut *self.at.as_ptr().add(plan.value_at()).cast::<Collection>()) }
-    }
-
     /// Takes a collection out, freeing the rest; a string is given back.
     pub(crate) fn into_collection(self) -> Result<Collection, Entry> {
         let plan = self.plan();
-        if plan.kind() != COLLECTION {
+        if !self.look().is_collection() {
             return Err(self);
         }
         let entry = std::mem::ManuallyDrop::new(self);
-        // SAFETY: the collection is read once and the entry freed without dropping it (invariant 3).
+        // SAFETY: the collection is read once and the entry freed without dropping it (invariant 3), or the block is the collection's from here on.
         unsafe {
+            if plan.kind() == PACKED {
+                return Ok(plan.collection_in(entry.at));
+            }
             let base = entry.at.as_ptr();
             let collection = base.add(plan.value_at()).cast::<Collection>().read();
             give_entry(entry.at, plan.used());
@@ -498,7 +556,7 @@ impl Entry {
         };
         let next = Plan::new(plan.key_len, kind, value.len(), expires.is_some(), false);
         let fits = kind != COLLECTION
-            && plan.kind() != COLLECTION
+            && !self.look().is_collection()
             && next.key_at() == plan.key_at()
             && room(next.used()) == room(plan.used());
         if !fits {
@@ -554,13 +612,14 @@ impl Entry {
     /// Moves everything into a new allocation with another expiry.
     fn rebuild(&mut self, expires: Option<UnixMillis>) {
         let plan = self.plan();
-        let next = Plan::new(
+        let mut next = Plan::new(
             plan.key_len,
             plan.kind(),
             plan.value_len,
             expires.is_some(),
-            plan.flags & CHANGED != 0,
+            false,
         );
+        next.flags |= plan.flags & KEPT;
         // SAFETY: the value's bytes (a collection's too) are moved, and the old allocation is freed without dropping them (invariant 3).
         unsafe {
             let entry = Entry::allocate(next, self.key(), expires, self.access());
@@ -580,10 +639,7 @@ impl Entry {
     /// for a collection.
     pub(crate) fn resize(&mut self, len: usize) -> Option<&mut [u8]> {
         let mut plan = self.plan();
-        if plan.kind() == COLLECTION {
-            return None;
-        }
-        if let ValueRef::String(StringRef::Int(int)) = self.value() {
+        if let StringRef::Int(int) = self.look().string()? {
             let mut digits = [0; 20];
             let text = larder_wire::resp::write::decimal(&mut digits, int);
             *self = Entry::new(

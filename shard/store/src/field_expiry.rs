@@ -12,7 +12,7 @@ use crate::events::Classes;
 use crate::expiry::Swept;
 use crate::keyspace::{Found, Keyspace};
 use crate::size_class::size_class;
-use crate::value::{Collection, ValueRef};
+use crate::value::Collection;
 
 /// Fields that a command takes out of the hash that it looks at; more than these wait for the cycle.
 const FIELDS_PER_LOOK_MAX: usize = 256;
@@ -112,7 +112,8 @@ impl Keyspace {
     /// Before a command looks into a collection: takes fields that are due out of a hash, as many as do not take long; the others
     /// are as if gone. False when the key went with the last of them.
     pub(crate) fn settle_fields(&mut self, found: Found, now: UnixMillis) -> bool {
-        let ValueRef::Collection(Collection::Hash(hash)) = self.entry(found).value() else {
+        // One with fields that expire is never packed.
+        let Some(Collection::Hash(hash)) = self.entry(found).collection_apart() else {
             return true;
         };
         hash.look(now);
@@ -127,14 +128,24 @@ impl Keyspace {
     fn take_due_fields(&mut self, found: Found, now: UnixMillis, limit: usize) -> (usize, bool) {
         let mut entry = self.tables.entry_mut(found.at);
         let key: Box<[u8]> = entry.key().into();
-        let Some(Collection::Hash(hash)) = entry.collection_mut() else {
+        let bytes = entry.footprint();
+        let taken = entry.edit(|collection| match collection {
+            Collection::Hash(hash) => {
+                let before = hash.next_due();
+                let fields = hash.take_due(now, limit);
+                Some((fields, before, hash.next_due(), hash.is_empty()))
+            }
+            Collection::List(_)
+            | Collection::Set(_)
+            | Collection::ZSet(_)
+            | Collection::Stream(_) => None,
+        });
+        let Some(Some((fields, before, after, emptied))) = taken else {
             return (0, false);
         };
-        let (bytes, before) = (hash.heap_bytes(), hash.next_due());
-        let fields = hash.take_due(now, limit);
-        let (after, emptied, count) = (hash.next_due(), hash.is_empty(), fields.len());
-        self.used = self.used + hash.heap_bytes() - bytes;
+        let (count, bytes_after) = (fields.len(), entry.footprint());
         drop(entry);
+        self.used = self.used + bytes_after - bytes;
         self.reindex(found.slot, &key, before, after);
         if emptied {
             self.remove_found(found);

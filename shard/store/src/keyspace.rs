@@ -10,7 +10,7 @@ use larder_wire::resp::limits::BULK_BYTES_MAX;
 use larder_wire::{Refusal, SLOT_COUNT, Slot, SlotSet, UnixMillis};
 
 use crate::collection::CollectionSettings;
-use crate::entry::{Content, Entry, EntryRef};
+use crate::entry::{Content, Entry, EntryRef, Tray};
 use crate::events::{Classes, Events};
 use crate::eviction::{self, EvictionPolicy, EvictionTuning};
 use crate::field_expiry::FieldExpiry;
@@ -20,7 +20,7 @@ use crate::lrfu::Lrfu;
 use crate::random::Random;
 use crate::table::{At, Tables};
 use crate::trash::Trash;
-use crate::value::{Kind, Value, ValueRef, ValueType};
+use crate::value::{Apart, Kind, Value, ValueRef, ValueType};
 use crate::walk::{Captured, Hand};
 
 /// Most keys to give [`Keyspace::warm`] at once: what a core can wait for.
@@ -113,6 +113,8 @@ pub struct Keyspace {
     quiet: bool,
     stats: Stats,
     collections: Rc<CollectionSettings>,
+    /// For looks at collections.
+    tray: Tray,
 }
 
 /// A key that is there.
@@ -155,6 +157,7 @@ impl Keyspace {
             string_bytes_max: BULK_BYTES_MAX,
             quiet: false,
             stats: Stats::default(),
+            tray: Tray::default(),
         }
     }
 
@@ -259,7 +262,8 @@ impl Keyspace {
             return Ok(None);
         }
         self.touch(found, now);
-        expect_kind(self.entry(found).value()).map(Some)
+        let entry = self.tables.entry(found.at);
+        expect_kind(entry.value(&mut self.tray)).map(Some)
     }
 
     /// As [`Keyspace::read`], for a command that writes: neither an access nor a hit or a miss.
@@ -268,20 +272,23 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<&T>, Refusal> {
-        let found = self.locate(key.into(), now);
-        let value = found.map(|found| self.entry(found).value());
-        value.map(expect_kind).transpose()
+        let Some(found) = self.locate(key.into(), now) else {
+            return Ok(None);
+        };
+        let entry = self.tables.entry(found.at);
+        expect_kind(entry.value(&mut self.tray)).map(Some)
     }
 
     /// As [`Keyspace::read`], without touching the key (an expired one is absent, not removed): so that several can
-    /// be held at once.
-    pub fn peek<'k, T: Kind>(
-        &self,
+    /// be held at once, each with a tray of its own.
+    pub fn peek_on<'r, 'k, T: Kind>(
+        &'r self,
         key: impl Into<Key<'k>>,
         now: UnixMillis,
-    ) -> Result<Option<&T>, Refusal> {
+        tray: &'r mut Tray,
+    ) -> Result<Option<&'r T>, Refusal> {
         let found = self
-            .peek_value(key, now)
+            .peek_value(key, now, tray)
             .map(expect_kind::<T>)
             .transpose()?;
         if T::ELEMENTS_EXPIRE
@@ -290,6 +297,19 @@ impl Keyspace {
             structure.look(now);
         }
         Ok(found)
+    }
+
+    /// As [`Keyspace::peek_on`], of a kind that needs no tray.
+    pub fn peek<'k, T: Apart>(
+        &self,
+        key: impl Into<Key<'k>>,
+        now: UnixMillis,
+    ) -> Result<Option<&T>, Refusal> {
+        let Some(entry) = self.peek_entry(key.into(), now) else {
+            return Ok(None);
+        };
+        let structure = entry.collection_apart().and_then(T::from_ref);
+        structure.map(Some).ok_or(Refusal::WRONG_TYPE)
     }
 
     /// Changes the collection under `key`, counts its memory again, and removes the key when it is empty afterwards. `None`
@@ -341,15 +361,20 @@ impl Keyspace {
     ) -> Result<R, Refusal> {
         self.touch(found, now);
         let mut entry = self.tables.entry_mut(found.at);
-        let collection = entry.collection_mut().ok_or(Refusal::WRONG_TYPE)?;
-        let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
-        let (before, due_before) = (structure.heap_bytes(), structure.next_due());
-        let result = change(structure);
-        let (after, due, empty) = (
-            structure.heap_bytes(),
-            structure.next_due(),
-            structure.is_empty(),
-        );
+        let before = entry.footprint();
+        let changed = entry.edit(|collection| {
+            let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
+            let due_before = structure.next_due();
+            let result = change(structure);
+            Ok((
+                result,
+                due_before,
+                structure.next_due(),
+                structure.is_empty(),
+            ))
+        });
+        let (result, due_before, due, empty) = changed.ok_or(Refusal::WRONG_TYPE)??;
+        let after = entry.footprint();
         drop(entry);
         self.used = self.used + after - before;
         if T::ELEMENTS_EXPIRE && due != due_before {
@@ -430,7 +455,7 @@ impl Keyspace {
     /// Counts as no access.
     pub fn type_of<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueType> {
         let found = self.locate_for_read(key.into(), now)?;
-        Some(self.entry(found).value().value_type())
+        Some(self.entry(found).value_type())
     }
 
     /// The value under `key`, removed first when it has expired.
@@ -438,14 +463,29 @@ impl Keyspace {
     pub fn value<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
         let found = self.locate_for_read(key.into(), now)?;
         self.touch(found, now);
-        Some(self.entry(found).value())
+        let entry = self.tables.entry(found.at);
+        Some(entry.value(&mut self.tray))
     }
 
-    pub fn peek_value<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
-        let key = key.into();
+    pub fn peek_value<'r, 'k>(
+        &'r self,
+        key: impl Into<Key<'k>>,
+        now: UnixMillis,
+        tray: &'r mut Tray,
+    ) -> Option<ValueRef<'r>> {
+        let entry = self.peek_entry(key.into(), now)?;
+        Some(entry.value(tray))
+    }
+
+    /// The type of what is there, the key left untouched.
+    pub fn peek_type<'k>(&self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueType> {
+        Some(self.peek_entry(key.into(), now)?.value_type())
+    }
+
+    pub(crate) fn peek_entry(&self, key: Key<'_>, now: UnixMillis) -> Option<EntryRef<'_>> {
         let entry = self.find_entry(key)?;
         let due = entry.expires().is_some_and(|at| at <= now);
-        (!due).then(|| entry.value())
+        (!due).then_some(entry)
     }
 
     /// When the key expires: `None` without such a key, `Some(None)` when it stays.
@@ -502,10 +542,10 @@ impl Keyspace {
         let expires = entry.expires();
         match entry.into_collection() {
             Ok(collection) => self.put(to, Content::Collection(collection), expires, now),
-            Err(entry) => match entry.value() {
-                ValueRef::String(string) => self.put(to, string.into(), expires, now),
-                ValueRef::Collection(_) => unreachable!("it was no collection a line before"),
-            },
+            Err(entry) => {
+                let string = entry.look().string().expect("it is no collection");
+                self.put(to, string.into(), expires, now);
+            }
         }
         true
     }
@@ -517,7 +557,7 @@ impl Keyspace {
         let expires = entry.expires();
         let value = match entry.into_collection() {
             Ok(collection) => Value::Collection(collection),
-            Err(entry) => entry.value().to_value(),
+            Err(entry) => entry.value(&mut Tray::default()).to_value(),
         };
         Some(Captured { value, expires })
     }
@@ -704,9 +744,9 @@ impl Keyspace {
     ) {
         self.discard_collection(found);
         self.touch(found, now);
-        let (arriving, due) = (content.heap_bytes(), content.next_due());
+        let due = content.next_due();
         self.change(found, |entry| entry.replace(content, expires));
-        self.used += arriving;
+        self.used += self.entry(found).apart_bytes();
         if due.is_some() {
             let key: Box<[u8]> = self.entry(found).key().into();
             self.reindex(found.slot, &key, None, due);
@@ -722,7 +762,7 @@ impl Keyspace {
     /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
     fn discard_collection(&mut self, found: Found) {
         let entry = self.tables.entry(found.at);
-        if matches!(entry.value(), ValueRef::String(_)) {
+        if !entry.is_collection() {
             return;
         }
         let key: Box<[u8]> = entry.key().into();

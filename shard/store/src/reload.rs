@@ -2,6 +2,7 @@
 
 use larder_wire::{Slot, UnixMillis};
 
+use crate::entry::Tray;
 use crate::eviction;
 use crate::exec::object::encoding_of;
 use crate::key::Key;
@@ -61,7 +62,7 @@ impl Keyspace {
         };
         let (expires, access) = (entry.expires(), entry.access());
         let mut payload = Vec::new();
-        rdb::to_payload(entry.value(), &mut payload);
+        rdb::to_payload(entry.value(&mut Tray::default()), &mut payload);
         let value = rdb::from_payload(&payload, &self.collections())?;
         self.remove(key, now);
         self.insert(key, value, expires, now);
@@ -74,11 +75,13 @@ impl Keyspace {
         let settings = self.collections();
         let entry = self.find_entry(key.into())?;
         let mut payload = Vec::new();
+        let mut tray = Tray::default();
+        let value = entry.value(&mut tray);
         match settings.compresses_dumps {
-            true => rdb::to_compressed_payload(entry.value(), &mut payload),
-            false => rdb::to_payload(entry.value(), &mut payload),
+            true => rdb::to_compressed_payload(value, &mut payload),
+            false => rdb::to_payload(value, &mut payload),
         }
-        let (elements, heap_bytes) = match entry.value() {
+        let (elements, heap_bytes) = match value {
             ValueRef::Collection(collection) => (collection.len(), collection.heap_bytes()),
             ValueRef::String(_) => (1, 0),
         };
@@ -90,7 +93,7 @@ impl Keyspace {
             serialized_bytes: payload.len() - FRAME_BYTES,
             access: entry.access(),
             idle_seconds: eviction::idle_seconds(entry.access(), now),
-            chunks: chunks_of(entry.value()),
+            chunks: chunks_of(value),
         })
     }
 }

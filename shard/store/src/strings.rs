@@ -2,7 +2,7 @@
 
 use larder_wire::{Refusal, UnixMillis};
 
-use crate::entry::Content;
+use crate::entry::{Content, EntryRef};
 use crate::key::Key;
 use crate::keyspace::Keyspace;
 use crate::number::parse_i64;
@@ -58,7 +58,8 @@ impl Keyspace {
         key: impl Into<Key<'k>>,
         now: UnixMillis,
     ) -> Result<Option<StringRef<'_>>, Refusal> {
-        self.peek_value(key, now).map(expect_string).transpose()
+        let entry = self.peek_entry(key.into(), now);
+        entry.map(string_of).transpose()
     }
 
     /// Sets the string under `key`, whatever was there.
@@ -107,7 +108,7 @@ impl Keyspace {
         };
         let entry = self.entry(found);
         let expires = entry.expires();
-        let int = next(Some(expect_string(entry.value())?))?;
+        let int = next(Some(string_of(entry)?))?;
         if self.set_int(found, int) {
             self.touch(found, now);
         } else {
@@ -128,7 +129,7 @@ impl Keyspace {
         let key = key.into();
         let found = match self.locate(key, now) {
             Some(found) => {
-                let len = expect_string(self.entry(found).value())?.len();
+                let len = string_of(self.entry(found))?.len();
                 match resize(Some(len))? {
                     None => return Ok(None),
                     Some(len) => (found, len),
@@ -155,6 +156,10 @@ impl Keyspace {
         });
         Ok(Some(len))
     }
+}
+
+fn string_of(entry: EntryRef<'_>) -> Result<StringRef<'_>, Refusal> {
+    entry.string().ok_or(Refusal::WRONG_TYPE)
 }
 
 pub(crate) fn expect_string(value: ValueRef<'_>) -> Result<StringRef<'_>, Refusal> {

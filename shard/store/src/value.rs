@@ -6,6 +6,8 @@
 use larder_wire::UnixMillis;
 use larder_wire::resp::write::decimal;
 
+use crate::collection::{Hash, List, Packed, Set, Zset};
+
 /// The type of a value, as TYPE answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ValueType {
@@ -75,6 +77,9 @@ pub trait Kind: Clone + Sized + 'static {
     }
 }
 
+/// A kind that never lies in the block of its entry: a look at it needs no [`crate::Tray`].
+pub trait Apart: Kind {}
+
 /// Declares [`Collection`]: one line a kind of collection.
 macro_rules! collections {
     ($($name:ident($structure:ty),)*) => {
@@ -137,6 +142,81 @@ collections! {
     Set(crate::collection::Set),
     ZSet(crate::collection::Zset),
     Stream(crate::collection::Stream),
+}
+
+/// Which collection a packed buffer is, where it stands for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PackedForm {
+    Hash,
+    List,
+    Set,
+    ZSet,
+}
+
+impl PackedForm {
+    pub(crate) const ALL: [PackedForm; 4] = [
+        PackedForm::Hash,
+        PackedForm::List,
+        PackedForm::Set,
+        PackedForm::ZSet,
+    ];
+
+    pub(crate) fn value_type(self) -> ValueType {
+        match self {
+            PackedForm::Hash => ValueType::Hash,
+            PackedForm::List => ValueType::List,
+            PackedForm::Set => ValueType::Set,
+            PackedForm::ZSet => ValueType::ZSet,
+        }
+    }
+}
+
+impl Collection {
+    #[inline]
+    pub(crate) fn from_packed(form: PackedForm, packed: Packed) -> Collection {
+        match form {
+            PackedForm::Hash => Collection::Hash(Hash::Packed(packed)),
+            PackedForm::List => Collection::List(List::Packed(packed)),
+            PackedForm::Set => Collection::Set(Set::Packed(packed)),
+            PackedForm::ZSet => Collection::ZSet(Zset::Packed(packed)),
+        }
+    }
+
+    /// The buffer that the collection is, when it is packed.
+    #[inline]
+    pub(crate) fn as_packed(&self) -> Option<(PackedForm, &Packed)> {
+        match self {
+            Collection::Hash(Hash::Packed(packed)) => Some((PackedForm::Hash, packed)),
+            Collection::List(List::Packed(packed)) => Some((PackedForm::List, packed)),
+            Collection::Set(Set::Packed(packed)) => Some((PackedForm::Set, packed)),
+            Collection::ZSet(Zset::Packed(packed)) => Some((PackedForm::ZSet, packed)),
+            Collection::Hash(Hash::Table(_) | Hash::Expiring(_))
+            | Collection::List(List::Chunks(_))
+            | Collection::Set(Set::Ints(_) | Set::Table(_))
+            | Collection::ZSet(Zset::Ranked(_))
+            | Collection::Stream(_) => None,
+        }
+    }
+
+    /// With a buffer of its own, if it has one.
+    pub(crate) fn standing_alone(self) -> Collection {
+        match self.into_packed() {
+            Ok((form, packed)) => Collection::from_packed(form, packed.standing_alone()),
+            Err(other) => other,
+        }
+    }
+
+    /// As [`Collection::as_packed`]; any other collection is given back.
+    #[inline]
+    pub(crate) fn into_packed(self) -> Result<(PackedForm, Packed), Collection> {
+        match self {
+            Collection::Hash(Hash::Packed(packed)) => Ok((PackedForm::Hash, packed)),
+            Collection::List(List::Packed(packed)) => Ok((PackedForm::List, packed)),
+            Collection::Set(Set::Packed(packed)) => Ok((PackedForm::Set, packed)),
+            Collection::ZSet(Zset::Packed(packed)) => Ok((PackedForm::ZSet, packed)),
+            other => Err(other),
+        }
+    }
 }
 
 /// A string as it is stored: an integer where its text is exactly one, else bytes.

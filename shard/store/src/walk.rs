@@ -2,10 +2,10 @@
 
 use larder_wire::{Slot, SlotSet, UnixMillis};
 
-use crate::entry::EntryRef;
+use crate::entry::{EntryRef, Tray};
 use crate::key::Key;
 use crate::keyspace::{Found, Keyspace};
-use crate::value::{Value, ValueRef};
+use crate::value::{Value, ValueRef, ValueType};
 
 /// A place in the hash order of a slot's keys: keys at or after it are yet to be met. It means the same on every node of a cluster
 /// and stays true while the table grows or shrinks.
@@ -28,8 +28,15 @@ impl<'a> Item<'a> {
         self.entry.key()
     }
 
-    pub fn value(&self) -> ValueRef<'a> {
-        self.entry.value()
+    pub fn value<'r>(&self, tray: &'r mut Tray) -> ValueRef<'r>
+    where
+        'a: 'r,
+    {
+        self.entry.value(tray)
+    }
+
+    pub fn value_type(&self) -> ValueType {
+        self.entry.value_type()
     }
 
     pub fn expires(&self) -> Option<UnixMillis> {
@@ -51,7 +58,7 @@ impl<'a> Item<'a> {
 
     pub fn capture(&self) -> Captured {
         Captured {
-            value: self.value().to_value(),
+            value: self.value(&mut Tray::default()).to_value(),
             expires: self.expires(),
         }
     }

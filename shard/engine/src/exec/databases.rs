@@ -184,7 +184,7 @@ impl Node {
             .filter(|(of, key)| {
                 let spaces = [Some(db), replaced_by].into_iter().flatten();
                 let mut spaces = spaces.filter_map(|db| self.databases.get(db));
-                *of == db && spaces.any(|space| space.peek_value(&**key, clock.now()).is_some())
+                *of == db && spaces.any(|space| space.peek_type(&**key, clock.now()).is_some())
             })
             .map(|(_, key)| key.clone())
             .collect();

@@ -181,6 +181,6 @@ fn watch_broken(turn: &Turn<'_>) -> bool {
     turn.session.client.watch_broken.get()
         || turn.session.watches.iter().any(|(db, key, existed)| {
             let space = turn.node.databases.get(*db);
-            *existed && space.is_none_or(|space| space.peek_value(key, turn.clock.now()).is_none())
+            *existed && space.is_none_or(|space| space.peek_type(key, turn.clock.now()).is_none())
         })
 }

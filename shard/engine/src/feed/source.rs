@@ -11,7 +11,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::task::Waker;
 
-use larder_store::{Captured, DB_COUNT, Databases, Db, GoneFields, Keyspace, Place};
+use larder_store::{Captured, DB_COUNT, Databases, Db, GoneFields, Keyspace, Place, Tray};
 use larder_wire::command::{CommandId, keys};
 use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
 use larder_wire::resp::Request;
@@ -637,8 +637,10 @@ impl Feed {
                 return;
             }
             self.keys_sent += 1;
-            if pieces::is_small(&item.value()) {
-                pieces::write_whole(key, item.value(), item.expires(), out);
+            let mut tray = Tray::default();
+            let value = item.value(&mut tray);
+            if pieces::is_small(&value) {
+                pieces::write_whole(key, value, item.expires(), out);
             } else {
                 self.queue
                     .push_back(Queued::Large(Large::new(key, item.capture())));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_store::{Captured, Collection, Place, Random, Value, ValueRef};
+use larder_store::{Captured, Collection, Place, Random, Tray, Value, ValueRef};
 use larder_wire::control::{FeedAsk, HOLD_MS_MAX, Import, ImportPhase, MapPush, Peer};
 use larder_wire::resp::{OwnedRequest, RequestScanner, Scanned};
 use larder_wire::trust::Trust;
@@ -207,7 +207,7 @@ impl Pair {
                 while let Some(from) = place {
                     place = space.walk_slot(slot, from, 100, |item| {
                         let now = self.clock.now();
-                        if !item.is_due(now) && !is_over(&item.value(), now) {
+                        if !item.is_due(now) && !is_over(&item.value(&mut Tray::default()), now) {
                             let key = String::from_utf8_lossy(item.key());
                             content.insert(format!("{db} {key}"), describe(&item.capture()));
                         }

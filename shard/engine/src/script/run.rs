@@ -354,8 +354,8 @@ impl Node {
         let by = (2..request.len()).find(|index| is(*index, "by"))?;
         let pattern = request.get(by + 1)?;
         let keyspace = self.databases.get(run.session.db)?;
-        let value = keyspace.peek_value(request.arg(1), run.started.now())?;
-        if pattern.contains(&b'*') || value.value_type() != ValueType::Set {
+        let value = keyspace.peek_type(request.arg(1), run.started.now())?;
+        if pattern.contains(&b'*') || value != ValueType::Set {
             return None;
         }
         let kept = |index: usize| index != by && index != by + 1;

@@ -190,7 +190,11 @@ impl Hash {
     /// Lets a field that is there expire.
     pub fn set_expiry(&mut self, field: &[u8], at: UnixMillis, settings: &CollectionSettings) {
         if !matches!(self, Hash::Expiring(_)) {
-            *self = Hash::Expiring(Box::new(Expiring::new(std::mem::take(self))));
+            let plain = match std::mem::take(self) {
+                Hash::Packed(packed) => Hash::Packed(packed.standing_alone()),
+                other => other,
+            };
+            *self = Hash::Expiring(Box::new(Expiring::new(plain)));
         }
         if let Hash::Expiring(expiring) = self {
             expiring.set_time(field, at, settings);

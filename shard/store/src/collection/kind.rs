@@ -3,7 +3,7 @@
 use larder_wire::UnixMillis;
 
 use super::{Hash, List, Set, Stream, Zset};
-use crate::value::{Collection, Kind, ValueType};
+use crate::value::{Apart, Collection, Kind, ValueType};
 
 macro_rules! kinds {
     ($($structure:ident $variant:ident $({ $($own:item)* })?;)*) => {
@@ -66,3 +66,5 @@ kinds! {
     Stream Stream;
     Zset ZSet;
 }
+
+impl Apart for Stream {}

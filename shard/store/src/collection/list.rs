@@ -267,7 +267,9 @@ impl List {
             || packed.len() + elements,
             settings,
         ) {
-            *self = List::Chunks(Tree::from_leaf(Chunk(std::mem::take(packed))));
+            *self = List::Chunks(Tree::from_leaf(Chunk(
+                std::mem::take(packed).standing_alone(),
+            )));
         }
     }
 

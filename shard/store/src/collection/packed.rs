@@ -1,18 +1,21 @@
 //! The packed form: small elements back to back in one buffer, walked from either end.
 //!
-//! The layout is that of Redis' listpack (<https://github.com/antirez/listpack>), so that a dump is the
-//! buffer as it stands: `<bytes u32><elements u16> element* 0xFF`, an element being
-//! `<encoding><data><length of both, readable backwards>`. Integers in their canonical spelling are
+//! `<elements u16> element*`, an element being `<encoding><data><length of both, readable backwards>`: the layout of Redis' listpack
+//! (<https://github.com/antirez/listpack>), which has the number of bytes before it and 0xFF behind it. Integers in their canonical spelling are
 //! kept as binary integers. Knows nothing of hashes, lists or sets.
 
 use super::item::{Item, Needle, item_of};
 use super::listpack::{
     BACK_BYTES_MAX, ENCODING_BYTES_MAX, back_length, checked_item, encoding, item_at,
 };
-use super::mem;
+use crate::entry::PackedBytes;
 
-const HEAD: usize = 6;
-const END: u8 = 0xFF;
+const HEAD: usize = 2;
+/// What a listpack has before the number of elements and behind the last: its length in bytes, and a mark.
+const LISTPACK_TOTAL_BYTES: usize = 4;
+const LISTPACK_END: u8 = 0xFF;
+/// Bytes that a fresh buffer has room for: it is often filled with a few elements, and then copied to where it stays.
+const FRESH_BYTES: usize = 64;
 /// The element count that means "count them".
 const MANY: u16 = u16::MAX;
 
@@ -21,9 +24,9 @@ const MANY: u16 = u16::MAX;
 pub struct At(usize);
 
 /// Elements back to back in one buffer.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Packed {
-    bytes: Vec<u8>,
+    bytes: PackedBytes,
 }
 
 impl Default for Packed {
@@ -34,55 +37,87 @@ impl Default for Packed {
 
 impl Packed {
     pub fn new() -> Packed {
-        let mut bytes = Vec::with_capacity(mem::good_size(HEAD + 1));
-        bytes.extend_from_slice(&[HEAD as u8 + 1, 0, 0, 0, 0, 0, END]);
-        Packed { bytes }
+        Packed::with_room(FRESH_BYTES)
+    }
+
+    fn with_room(bytes: usize) -> Packed {
+        let mut packed = Packed {
+            bytes: PackedBytes::with_room(bytes),
+        };
+        packed.bytes.extend(&[0; HEAD]);
+        packed
     }
 
     /// A listpack from elsewhere; `None` when it is not well-formed through and through.
     pub fn from_listpack(blob: &[u8]) -> Option<Packed> {
-        let total = u32::from_le_bytes(blob.get(..4)?.try_into().ok()?);
-        let claimed = u16::from_le_bytes(blob.get(4..HEAD)?.try_into().ok()?);
-        if total as usize != blob.len() || *blob.last()? != END || blob.len() < HEAD + 1 {
+        let (total, rest) = blob.split_first_chunk::<LISTPACK_TOTAL_BYTES>()?;
+        let (end, body) = rest.split_last()?;
+        let claimed = u16::from_le_bytes(*body.first_chunk::<HEAD>()?);
+        if u32::from_le_bytes(*total) as usize != blob.len() || *end != LISTPACK_END {
             return None;
         }
         let (mut at, mut count) = (HEAD, 0usize);
-        while at < blob.len() - 1 {
-            let (_, length) = checked_item(&blob[at..blob.len() - 1])?;
+        while at < body.len() {
+            let (_, length) = checked_item(&body[at..])?;
             at += length;
             count += 1;
         }
         let fits = claimed == MANY || claimed as usize == count;
-        (fits && at == blob.len() - 1).then(|| {
-            let mut bytes = Vec::with_capacity(mem::good_size(blob.len()));
-            bytes.extend_from_slice(blob);
+        (fits && at == body.len()).then(|| {
+            let mut bytes = PackedBytes::with_room(body.len());
+            bytes.extend(body);
             Packed { bytes }
         })
     }
 
-    /// The buffer: a well-formed listpack.
-    pub fn as_listpack(&self) -> &[u8] {
-        &self.bytes
+    /// Writes it as a listpack, which takes [`Packed::byte_len`] bytes.
+    pub fn write_listpack(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.byte_len() as u32).to_le_bytes());
+        out.extend_from_slice(self.bytes());
+        out.push(LISTPACK_END);
     }
 
-    /// Bytes of the buffer in use.
+    /// Bytes of the listpack: what limits are compared with.
     pub fn byte_len(&self) -> usize {
-        self.bytes.len()
+        LISTPACK_TOTAL_BYTES + self.bytes().len() + 1
     }
 
     pub fn heap_bytes(&self) -> usize {
-        mem::block(self.bytes.capacity())
+        self.bytes.heap_bytes()
+    }
+
+    /// As it is stored.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// From bytes as [`Packed::bytes`] has them.
+    #[inline]
+    pub(crate) fn from_bytes(bytes: PackedBytes) -> Packed {
+        Packed { bytes }
+    }
+
+    pub(crate) fn into_bytes(self) -> PackedBytes {
+        self.bytes
+    }
+
+    /// With a buffer of its own: neither an entry's nor what was one's.
+    pub(crate) fn standing_alone(self) -> Packed {
+        Packed {
+            bytes: self.bytes.standing_alone(),
+        }
     }
 
     pub fn len(&self) -> usize {
-        match u16::from_le_bytes([self.bytes[4], self.bytes[5]]) {
+        match u16::from_le_bytes([self.bytes()[0], self.bytes()[1]]) {
             MANY => self.iter().count(),
             count => count as usize,
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEAD + 1
+        self.bytes().len() == HEAD
     }
 
     /// The first element, or the end.
@@ -92,7 +127,7 @@ impl Packed {
 
     /// Just past the last element: where an appended one goes.
     pub fn end(&self) -> At {
-        At(self.bytes.len() - 1)
+        At(self.bytes().len())
     }
 
     pub fn last(&self) -> Option<At> {
@@ -106,30 +141,18 @@ impl Packed {
 
     /// The element after the one at `at`, or the end.
     pub fn next(&self, at: At) -> At {
-        At(at.0 + item_at(&self.bytes, at.0).1)
+        At(at.0 + item_at(self.bytes(), at.0).1)
     }
 
     /// The element before `at`.
     pub fn prev(&self, at: At) -> Option<At> {
-        if at.0 <= HEAD {
-            return None;
-        }
-        let (mut length, mut shift, mut from) = (0usize, 0, at.0 - 1);
-        loop {
-            let byte = self.bytes[from];
-            length |= usize::from(byte & 127) << shift;
-            if byte & 128 == 0 {
-                break;
-            }
-            shift += 7;
-            from -= 1;
-        }
-        Some(At(from - length))
+        (at.0 > HEAD).then(|| At(at.0 - back_step(self.bytes(), at.0)))
     }
 
     /// The element at `at`; `None` at the end.
     pub fn get(&self, at: At) -> Option<Item<'_>> {
-        (at.0 < self.bytes.len() - 1).then(|| item_at(&self.bytes, at.0).0)
+        let bytes = self.bytes();
+        (at.0 < bytes.len()).then(|| item_at(bytes, at.0).0)
     }
 
     /// Where element `index` is, counted from the nearer end; the end when there are no more.
@@ -156,9 +179,10 @@ impl Packed {
     /// over `skip`.
     pub fn find(&self, from: At, text: &[u8], skip: usize) -> Option<At> {
         let needle = Needle::new(text);
-        let (mut at, end, mut passing) = (from.0, self.bytes.len() - 1, 0);
-        while at < end {
-            let (item, length) = item_at(&self.bytes, at);
+        let bytes = self.bytes();
+        let (mut at, mut passing) = (from.0, 0);
+        while at < bytes.len() {
+            let (item, length) = item_at(bytes, at);
             if passing > 0 {
                 passing -= 1;
             } else {
@@ -178,16 +202,16 @@ impl Packed {
 
     pub fn iter_from(&self, at: At) -> Iter<'_> {
         Iter {
-            packed: self,
+            bytes: self.bytes(),
             front: at.0,
-            back: self.bytes.len() - 1,
+            back: self.bytes().len(),
         }
     }
 
     /// The elements that lie before `at`; walk them with `rev()`.
     pub fn iter_to(&self, at: At) -> Iter<'_> {
         Iter {
-            packed: self,
+            bytes: self.bytes(),
             front: HEAD,
             back: at.0,
         }
@@ -217,7 +241,7 @@ impl Packed {
 
     /// The element at `at` becomes `text`; it stays where it is.
     pub fn replace(&mut self, at: At, text: &[u8]) {
-        let (_, length) = item_at(&self.bytes, at.0);
+        let (_, length) = item_at(self.bytes(), at.0);
         self.put(at, length, item_of(text));
     }
 
@@ -228,43 +252,26 @@ impl Packed {
             to = self.next(to);
             removed += 1;
         }
-        let gone = to.0 - at.0;
-        self.bytes.copy_within(to.0.., at.0);
-        self.bytes.truncate(self.bytes.len() - gone);
-        mem::give_back(&mut self.bytes);
+        self.bytes.open(at.0, to.0 - at.0, 0);
         self.add_to_len(-(removed as isize));
         removed
     }
 
     /// Everything from `at` on, taken out.
     pub fn split_off(&mut self, at: At) -> Packed {
-        let mut tail = Packed::new();
-        let moved = &self.bytes[at.0..self.bytes.len() - 1];
-        mem::reserve(&mut tail.bytes, moved.len());
-        tail.bytes.truncate(HEAD);
-        tail.bytes.extend_from_slice(moved);
-        tail.bytes.push(END);
-        let count = Iter {
-            packed: self,
-            front: at.0,
-            back: self.bytes.len() - 1,
-        }
-        .count();
+        let mut tail = Packed::with_room(HEAD + self.bytes().len() - at.0);
+        tail.bytes.extend(&self.bytes()[at.0..]);
+        let count = self.iter_from(at).count();
         tail.add_to_len(count as isize);
         self.bytes.truncate(at.0);
-        self.bytes.push(END);
-        mem::give_back(&mut self.bytes);
         self.add_to_len(-(count as isize));
         tail
     }
 
     /// Puts all elements of `other` behind the last.
     pub fn append(&mut self, other: &Packed) {
-        let count = other.len();
-        mem::reserve(&mut self.bytes, other.bytes.len() - HEAD - 1);
-        self.bytes.pop();
-        self.bytes.extend_from_slice(&other.bytes[HEAD..]);
-        self.add_to_len(count as isize);
+        self.bytes.extend(&other.bytes()[HEAD..]);
+        self.add_to_len(other.len() as isize);
     }
 
     /// Writes `item` over the `old` bytes at `at`.
@@ -275,35 +282,15 @@ impl Packed {
         let mut back = [0; BACK_BYTES_MAX];
         let back_len = back_length(length, &mut back);
         let whole = length + back_len;
-        self.open(at.0, old, whole);
-        let place = &mut self.bytes[at.0..at.0 + whole];
+        self.bytes.open(at.0, old, whole);
+        let place = &mut self.bytes.as_mut_slice()[at.0..at.0 + whole];
         place[..head_len].copy_from_slice(&head[..head_len]);
         place[head_len..length].copy_from_slice(data);
         place[length..].copy_from_slice(&back[..back_len]);
     }
 
-    /// Makes the `old` bytes at `at` into `new` bytes, moving what follows.
-    fn open(&mut self, at: usize, old: usize, new: usize) {
-        let len = self.bytes.len();
-        if new > old {
-            mem::reserve(&mut self.bytes, new - old);
-            self.bytes.resize(len + new - old, 0);
-            self.bytes.copy_within(at + old..len, at + new);
-        } else if new < old {
-            self.bytes.copy_within(at + old.., at + new);
-            self.bytes.truncate(len - (old - new));
-        }
-        self.write_total();
-    }
-
-    fn write_total(&mut self) {
-        let total = (self.bytes.len() as u32).to_le_bytes();
-        self.bytes[..4].copy_from_slice(&total);
-    }
-
     fn add_to_len(&mut self, delta: isize) {
-        self.write_total();
-        let known = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
+        let known = u16::from_le_bytes([self.bytes()[0], self.bytes()[1]]);
         let count = match known {
             // Counted afresh only when elements went: it may be few enough to be written down.
             MANY if delta < 0 => self.iter().count(),
@@ -311,7 +298,7 @@ impl Packed {
             known => usize::from(known).wrapping_add_signed(delta),
         };
         let written = u16::try_from(count).unwrap_or(MANY);
-        self.bytes[4..HEAD].copy_from_slice(&written.to_le_bytes());
+        self.bytes.as_mut_slice()[..HEAD].copy_from_slice(&written.to_le_bytes());
     }
 }
 
@@ -339,7 +326,7 @@ impl<A: AsRef<[u8]>> FromIterator<A> for Packed {
 /// The elements in order, from either end.
 #[derive(Clone)]
 pub struct Iter<'a> {
-    packed: &'a Packed,
+    bytes: &'a [u8],
     front: usize,
     back: usize,
 }
@@ -351,7 +338,7 @@ impl<'a> Iterator for Iter<'a> {
         if self.front >= self.back {
             return None;
         }
-        let (item, length) = item_at(&self.packed.bytes, self.front);
+        let (item, length) = item_at(self.bytes, self.front);
         self.front += length;
         Some(item)
     }
@@ -362,8 +349,32 @@ impl DoubleEndedIterator for Iter<'_> {
         if self.front >= self.back {
             return None;
         }
-        let at = self.packed.prev(At(self.back))?;
-        self.back = at.0;
-        Some(item_at(&self.packed.bytes, at.0).0)
+        if self.back <= HEAD {
+            return None;
+        }
+        self.back -= back_step(self.bytes, self.back);
+        Some(item_at(self.bytes, self.back).0)
     }
 }
+
+/// Bytes of the element before `at`.
+fn back_step(bytes: &[u8], at: usize) -> usize {
+    let (mut length, mut shift, mut from) = (0usize, 0, at - 1);
+    loop {
+        let byte = bytes[from];
+        length |= usize::from(byte & 127) << shift;
+        if byte & 128 == 0 {
+            return at - from + length;
+        }
+        shift += 7;
+        from -= 1;
+    }
+}
+
+impl PartialEq for Packed {
+    fn eq(&self, other: &Packed) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Packed {}

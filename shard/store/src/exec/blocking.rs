@@ -101,9 +101,7 @@ impl Wait {
 
 /// The type of what is under a key, for whoever asks whether a wait is over.
 pub fn type_under(keyspace: &Keyspace, key: &[u8], now: UnixMillis) -> Option<ValueType> {
-    keyspace
-        .peek_value(Key::from(key), now)
-        .map(|value| value.value_type())
+    keyspace.peek_type(Key::from(key), now)
 }
 
 /// Seconds, with a fraction, as milliseconds.

@@ -4,7 +4,7 @@ use larder_wire::Refusal;
 
 use crate::call::Call;
 use crate::collection::EncodingNames;
-use crate::entry::EntryRef;
+use crate::entry::{EntryRef, Tray};
 use crate::eviction;
 use crate::value::{Collection, StringRef, ValueRef};
 
@@ -25,7 +25,7 @@ pub fn encoding(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 pub(crate) fn encoding_of(entry: EntryRef<'_>, names: EncodingNames) -> &'static str {
-    match (entry.value(), names) {
+    match (entry.value(&mut Tray::default()), names) {
         (ValueRef::Collection(Collection::List(_)), EncodingNames::Redis70) => "quicklist",
         (ValueRef::Collection(Collection::Set(set)), EncodingNames::Redis70)
             if set.encoding() == "listpack" =>
@@ -48,8 +48,8 @@ pub fn refcount(call: &mut Call<'_>) -> Result<(), Refusal> {
     let key = call.key(2);
     let config = call.keyspace.config();
     let sharing = config.maxmemory == 0 || !config.eviction.looks_at_accesses();
-    match call.keyspace.inspect(key, call.now).map(EntryRef::value) {
-        Some(ValueRef::String(StringRef::Int(0..SHARED_INTS))) if sharing => {
+    match call.keyspace.inspect(key, call.now).map(EntryRef::string) {
+        Some(Some(StringRef::Int(0..SHARED_INTS))) if sharing => {
             call.reply.int(SHARED_REFERENCES);
         }
         Some(_) => call.reply.int(1),

@@ -65,9 +65,9 @@ impl<'a> Options<'a> {
     fn matches(&self, item: &Item<'_>) -> bool {
         self.pattern
             .is_none_or(|pattern| glob::matches(pattern, item.key()))
-            && self.kind.is_none_or(|kind| {
-                kind.eq_ignore_ascii_case(item.value().value_type().name().as_bytes())
-            })
+            && self
+                .kind
+                .is_none_or(|kind| kind.eq_ignore_ascii_case(item.value_type().name().as_bytes()))
     }
 }
 

@@ -8,6 +8,7 @@ use super::element::put;
 use super::number_args::{at_least, is, key_count};
 use crate::call::Call;
 use crate::collection::{CollectionSettings, Item, Set};
+use crate::entry::Tray;
 use crate::events::Classes;
 use crate::keyspace::Keyspace;
 
@@ -19,7 +20,13 @@ pub fn sinter(call: &mut Call<'_>) -> Done {
 
 pub fn sunion(call: &mut Call<'_>) -> Done {
     let settings = call.keyspace.collections();
-    let sets = sets(call.keyspace, call.request.args_from(1), call.now)?;
+    let mut trays = Vec::new();
+    let sets = sets(
+        call.keyspace,
+        call.request.args_from(1),
+        call.now,
+        &mut trays,
+    )?;
     let union = union(&sets, &settings);
     call.reply.set(union.len());
     union.iter().for_each(|item| put(&mut call.reply, item));
@@ -31,7 +38,13 @@ pub fn sdiff(call: &mut Call<'_>) -> Done {
 }
 
 fn answer(call: &mut Call<'_>, combine: for<'s> fn(&[Option<&'s Set>]) -> Vec<Item<'s>>) -> Done {
-    let sets = sets(call.keyspace, call.request.args_from(1), call.now)?;
+    let mut trays = Vec::new();
+    let sets = sets(
+        call.keyspace,
+        call.request.args_from(1),
+        call.now,
+        &mut trays,
+    )?;
     let members = combine(&sets);
     call.reply.set(members.len());
     members.iter().for_each(|item| put(&mut call.reply, *item));
@@ -60,10 +73,14 @@ fn store(
     combine: fn(&[Option<&Set>], &CollectionSettings) -> Set,
 ) -> Done {
     let settings = call.keyspace.collections();
-    let result = combine(
-        &sets(call.keyspace, call.request.args_from(2), call.now)?,
-        &settings,
-    );
+    let mut trays = Vec::new();
+    let sets = sets(
+        call.keyspace,
+        call.request.args_from(2),
+        call.now,
+        &mut trays,
+    )?;
+    let result = combine(&sets, &settings);
     let (target, len) = (call.key(1), result.len());
     let changed = if len == 0 {
         call.keyspace.remove(target, call.now)
@@ -102,7 +119,13 @@ pub fn sintercard(call: &mut Call<'_>) -> Done {
         }
     }
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let sets = sets(call.keyspace, request.args_from(2).take(keys), call.now)?;
+    let mut trays = Vec::new();
+    let sets = sets(
+        call.keyspace,
+        request.args_from(2).take(keys),
+        call.now,
+        &mut trays,
+    )?;
     let count = common(&sets).take(limit).count();
     call.reply.int(count as i64);
     Ok(())
@@ -113,12 +136,16 @@ fn sets<'k, 'a>(
     keyspace: &'k mut Keyspace,
     keys: impl Iterator<Item = &'a [u8]> + Clone,
     now: UnixMillis,
+    trays: &'k mut Vec<Tray>,
 ) -> Result<Vec<Option<&'k Set>>, Refusal> {
     for key in keys.clone() {
         keyspace.read::<Set>(key, now)?;
     }
     let keyspace = &*keyspace;
-    keys.map(|key| keyspace.peek(key, now)).collect()
+    trays.resize_with(keys.clone().count(), Tray::default);
+    keys.zip(trays)
+        .map(|(key, tray)| keyspace.peek_on(key, now, tray))
+        .collect()
 }
 
 /// The members that all sets have: those of the smallest, looked up in the others.

@@ -12,6 +12,7 @@ use crate::collection::either::Either;
 use crate::collection::score::Score;
 use crate::collection::sorted::Key as _;
 use crate::collection::{Item, Set, Zset};
+use crate::entry::Tray;
 use crate::float::parse_double;
 use crate::keyspace::Keyspace;
 use crate::value::{Collection, ValueRef};
@@ -102,7 +103,8 @@ fn combine(call: &mut Call<'_>, name: &str, operation: Operation, outcome: Outco
         return Err(Refusal::SYNTAX);
     }
     let names = request.args_from(count_at + 1).take(keys);
-    let sources = sources(call.keyspace, names, call.now)?;
+    let mut trays = Vec::new();
+    let sources = sources(call.keyspace, names, call.now, &mut trays)?;
     let rest = request.args_from(count_at + 1 + keys);
     let options = Options::parse(rest, keys, operation, outcome)?;
     let mut result = match operation {
@@ -227,12 +229,15 @@ fn sources<'k, 'a>(
     keyspace: &'k mut Keyspace,
     keys: impl Iterator<Item = &'a [u8]> + Clone,
     now: UnixMillis,
+    trays: &'k mut Vec<Tray>,
 ) -> Result<Vec<Option<Source<'k>>>, Refusal> {
     for key in keys.clone() {
         source_of(keyspace.value(key, now))?;
     }
     let keyspace = &*keyspace;
-    keys.map(|key| source_of(keyspace.peek_value(key, now)))
+    trays.resize_with(keys.clone().count(), Tray::default);
+    keys.zip(trays)
+        .map(|(key, tray)| source_of(keyspace.peek_value(key, now, tray)))
         .collect()
 }
 

@@ -5,6 +5,7 @@ use larder_wire::{Slot, UnixMillis};
 use super::write::{Writer, write_length, write_text, write_value};
 use super::{VERSION_WRITTEN, crc64::crc64};
 use crate::databases::Databases;
+use crate::entry::Tray;
 use crate::walk::Place;
 
 const SELECT_DB: u8 = 0xFE;
@@ -38,7 +39,7 @@ pub fn snapshot(databases: &Databases, now: UnixMillis) -> Vec<u8> {
                 }
                 // The type stands before the key, the value behind it.
                 values.bytes.clear();
-                write_value(item.value(), &mut values);
+                write_value(item.value(&mut Tray::default()), &mut values);
                 out.push(values.bytes[0]);
                 write_text(item.key(), &mut out);
                 out.extend_from_slice(&values.bytes[1..]);

@@ -238,7 +238,9 @@ fn write_raw_id(id: StreamId, out: &mut Writer<'_>) {
 }
 
 fn write_blob(packed: &Packed, out: &mut Writer<'_>) {
-    write_bytes(packed.as_listpack(), out);
+    let mut blob = Vec::with_capacity(packed.byte_len());
+    packed.write_listpack(&mut blob);
+    write_bytes(&blob, out);
 }
 
 fn write_item(item: Item<'_>, out: &mut Writer<'_>) {

@@ -24,7 +24,7 @@ fn set(space: &mut Keyspace, key: &str, value: &[u8], expiry: SetExpiry) {
 
 fn has(databases: &Databases, number: i64, key: &str) -> bool {
     let space = databases.get(db(number));
-    space.is_some_and(|space| space.peek_value(key.as_bytes(), NOW).is_some())
+    space.is_some_and(|space| space.peek_type(key.as_bytes(), NOW).is_some())
 }
 
 #[test]

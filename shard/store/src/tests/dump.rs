@@ -3,6 +3,7 @@ use larder_wire::resp::{Protocol, ReplyWriter, Request};
 
 use crate::call::{Call, Effects};
 use crate::collection::{Budget, CollectionSettings};
+use crate::entry::Tray;
 use crate::exec::dispatch;
 use crate::keyspace::Keyspace;
 use crate::random::Random;
@@ -184,7 +185,8 @@ fn every_value_is_read_back_from_its_payload() {
     let (keyspace, keys) = filled();
     let settings = CollectionSettings::new(9);
     for key in keys {
-        let value = keyspace.peek_value(key, NOW).expect("there");
+        let mut tray = Tray::default();
+        let value = keyspace.peek_value(key, NOW, &mut tray).expect("there");
         let mut payload = Vec::new();
         rdb::to_payload(value, &mut payload);
         let back = rdb::from_payload(&payload, &settings).expect("well-formed");
@@ -199,7 +201,12 @@ fn a_payload_cut_or_changed_anywhere_is_refused_or_still_a_value() {
     let mut random = Random::new(5);
     for key in keys {
         let mut payload = Vec::new();
-        rdb::to_payload(keyspace.peek_value(key, NOW).expect("there"), &mut payload);
+        rdb::to_payload(
+            keyspace
+                .peek_value(key, NOW, &mut Tray::default())
+                .expect("there"),
+            &mut payload,
+        );
         assert_eq!(
             rdb::from_payload(&payload[..payload.len() - 1], &settings).err(),
             Some(Malformed::Footer)
@@ -350,7 +357,11 @@ fn a_captured_key_is_made_elsewhere_by_commands_of_bounded_size() {
         let expires = at.is_multiple_of(2).then_some(UnixMillis(50_000));
         keyspace.set_expiry(*key, expires, NOW);
         other.set_string(*key, b"old", Store::Encoded, SetExpiry::Clear, NOW);
-        let before = contents(keyspace.peek_value(*key, NOW).expect("there"));
+        let before = contents(
+            keyspace
+                .peek_value(*key, NOW, &mut Tray::default())
+                .expect("there"),
+        );
         let mut sending = keyspace.capture(*key).expect("there").into_sending(key);
         // What is written meanwhile does not show.
         keyspace.remove(*key, NOW);
@@ -359,7 +370,11 @@ fn a_captured_key_is_made_elsewhere_by_commands_of_bounded_size() {
             run(&mut other, command.view());
         }
         assert_eq!(
-            contents(other.peek_value(*key, NOW).expect("there")),
+            contents(
+                other
+                    .peek_value(*key, NOW, &mut Tray::default())
+                    .expect("there")
+            ),
             before
         );
         assert_eq!(other.expiry(*key, NOW), Some(expires));

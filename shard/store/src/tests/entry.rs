@@ -2,7 +2,7 @@ use larder_wire::UnixMillis;
 use proptest::prelude::*;
 
 use crate::entry::{Content, Entry};
-use crate::value::{StringRef, ValueRef};
+use crate::value::StringRef;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -36,10 +36,10 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn text(entry: &Entry) -> Vec<u8> {
-    match entry.value() {
-        ValueRef::String(StringRef::Int(int)) => int.to_string().into_bytes(),
-        ValueRef::String(StringRef::Bytes(bytes)) => bytes.to_vec(),
-        ValueRef::Collection(_) => panic!("a string became a collection"),
+    match entry.look().string() {
+        Some(StringRef::Int(int)) => int.to_string().into_bytes(),
+        Some(StringRef::Bytes(bytes)) => bytes.to_vec(),
+        None => panic!("a string became a collection"),
     }
 }
 
@@ -108,10 +108,11 @@ fn a_collection_moves_with_its_entry_and_is_dropped_once() {
     let before = set.clone();
     let mut entry = Entry::new(b"k", Content::Collection(set.into_collection()), None, 0);
     entry.set_expiry(Some(UnixMillis(5)));
-    let collection = entry.collection_mut().expect("a collection");
-    Set::from_mut(collection)
-        .expect("a set")
-        .insert(b"another", &CollectionSettings::new(1));
+    let added = entry.edit(|collection| {
+        let set = Set::from_mut(collection).expect("a set");
+        set.insert(b"another", &CollectionSettings::new(1))
+    });
+    assert_eq!(added, Some(true));
     entry.set_expiry(None);
     assert!(entry.resize(3).is_none());
     let Ok(collection) = entry.into_collection() else {

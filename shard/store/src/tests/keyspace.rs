@@ -165,7 +165,7 @@ fn an_expired_key_is_gone_for_every_reader_and_reported_once() {
     let expiry = SetExpiry::At(UnixMillis(10));
     keyspace.set_string(b"k", b"v", Store::Encoded, expiry, UnixMillis(0));
     assert!(keyspace.exists(b"k", UnixMillis(9)));
-    assert!(keyspace.peek_value(b"k", UnixMillis(10)).is_none());
+    assert!(keyspace.peek_type(b"k", UnixMillis(10)).is_none());
     assert!(!keyspace.has_gone(), "peeking changes nothing");
     assert!(!keyspace.exists(b"k", UnixMillis(10)));
     assert!(!keyspace.exists(b"k", UnixMillis(10)));

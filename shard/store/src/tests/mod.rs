@@ -6,6 +6,7 @@ mod effects;
 mod entry;
 mod field_expiry;
 mod keyspace;
+mod lent;
 mod replica;
 mod streams;
 mod table;

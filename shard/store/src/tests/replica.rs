@@ -8,6 +8,7 @@ use larder_wire::resp::{OwnedRequest, Protocol, ReplyWriter, Request};
 use larder_wire::{Refusal, UnixMillis};
 
 use crate::call::{Call, Effects};
+use crate::entry::Tray;
 use crate::exec::dispatch;
 use crate::keyspace::Keyspace;
 use crate::random::Random;
@@ -135,7 +136,10 @@ fn request(template: &str, random: &mut Random) -> OwnedRequest {
 fn contents(keyspace: &Keyspace) -> BTreeMap<&'static str, Vec<u8>> {
     let dump = |key: &&'static str| {
         let mut payload = Vec::new();
-        rdb::to_payload(keyspace.peek_value(key.as_bytes(), NOW)?, &mut payload);
+        rdb::to_payload(
+            keyspace.peek_value(key.as_bytes(), NOW, &mut Tray::default())?,
+            &mut payload,
+        );
         Some((*key, payload))
     };
     KEYS.iter().filter_map(dump).collect()

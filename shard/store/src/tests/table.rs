@@ -6,12 +6,12 @@ use crate::entry::{Content, Entry, EntryRef};
 use crate::key_hash::KeyHash;
 use crate::random::Random;
 use crate::table::{At, Tables};
-use crate::value::{StringRef, ValueRef};
+use crate::value::StringRef;
 
 fn value(entry: EntryRef<'_>) -> i64 {
-    match entry.value() {
-        ValueRef::String(StringRef::Int(int)) => int,
-        ValueRef::String(StringRef::Bytes(_)) | ValueRef::Collection(_) => panic!("an integer"),
+    match entry.string() {
+        Some(StringRef::Int(int)) => int,
+        Some(StringRef::Bytes(_)) | None => panic!("an integer"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A value's parts are joined by exclusive or where their order means nothing, and mixed (the digest of the digest) where it does. The
 //! same data gives the same digest as in Redis (its debug.c).
 
-use larder_store::{Collection, Place, ValueRef, ValueType};
+use larder_store::{Collection, Place, Tray, ValueRef, ValueType};
 use larder_wire::float::{DOUBLE_TEXT_BYTES_MAX, format_double};
 use larder_wire::{Refusal, Slot};
 
@@ -67,7 +67,11 @@ fn of_all(node: &Node) -> Sum {
             let end = keyspace.walk_slot(slot, Place::START, usize::MAX, |item| {
                 let mut sum = Sum::default();
                 sum.mix(item.key());
-                add_value(&mut sum, item.value(), item.expires().is_some());
+                add_value(
+                    &mut sum,
+                    item.value(&mut Tray::default()),
+                    item.expires().is_some(),
+                );
                 all.xor(&sum.0);
             });
             debug_assert!(end.is_none(), "a walk without limit comes to the end");

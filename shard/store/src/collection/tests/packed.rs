@@ -14,7 +14,10 @@ fn check(packed: &Packed, model: &[Vec<u8>]) {
     let mut back: Vec<_> = packed.iter().rev().map(|item| item.to_vec()).collect();
     back.reverse();
     assert_eq!(back, model);
-    let again = Packed::from_listpack(packed.as_listpack()).expect("well-formed");
+    let mut blob = Vec::new();
+    packed.write_listpack(&mut blob);
+    assert_eq!(blob.len(), packed.byte_len());
+    let again = Packed::from_listpack(&blob).expect("well-formed");
     assert!(again == *packed);
 }
 
@@ -74,7 +77,8 @@ fn a_damaged_listpack_is_refused_or_still_a_listpack() {
         for _ in 0..random.below(12) {
             packed.push_back(&any_text(random));
         }
-        let mut blob = packed.as_listpack().to_vec();
+        let mut blob = Vec::new();
+        packed.write_listpack(&mut blob);
         for _ in 0..1 + random.below(3) {
             let at = random.below(blob.len());
             blob[at] = random.next_u64() as u8;
