@@ -1,7 +1,7 @@
 //! The oracle: a real redis-server.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -67,6 +67,15 @@ impl RedisServer {
             addr,
             folder,
         }
+    }
+
+    /// A newest valkey-server, where `bench/peers/fetch` has brought one.
+    pub fn valkey_program() -> Option<PathBuf> {
+        let folder = match std::env::var_os("LARDER_PEERS_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => PathBuf::from(std::env::var_os("HOME")?).join(".cache/larder/sid"),
+        };
+        Some(folder.join("bin/valkey-server")).filter(|program| program.exists())
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -3,8 +3,6 @@
 //!
 //! Without a Valkey there is nothing to compare with, and nothing fails: what it answers is also written down beside the store.
 
-use std::path::PathBuf;
-
 use larder_tests::chance::seeds;
 use larder_tests::standalone::Standalone;
 use larder_tests::{Chance, Client, RedisServer, Reply};
@@ -15,14 +13,6 @@ const STEPS: usize = 600;
 const SEEDS: u64 = 10;
 /// Two servers that are asked one after the other may be this far apart in time, in milliseconds.
 const SKEW_MS_MAX: i64 = 2000;
-
-fn valkey() -> Option<PathBuf> {
-    let folder = match std::env::var_os("LARDER_PEERS_DIR") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME")?).join(".cache/larder/sid"),
-    };
-    Some(folder.join("bin/valkey-server")).filter(|program| program.exists())
-}
 
 fn fields(chance: &mut Chance, width: usize) -> String {
     let count = 1 + chance.below(3);
@@ -169,7 +159,7 @@ fn carry(from: &mut Client, to: &mut Client, key: &str) {
 
 #[test]
 fn a_node_answers_as_valkey_does_where_fields_expire() {
-    let Some(program) = valkey() else {
+    let Some(program) = RedisServer::valkey_program() else {
         eprintln!("no Valkey here (bench/peers/fetch brings one): nothing compared");
         return;
     };

@@ -86,6 +86,11 @@ impl Blocked {
         !self.by_key.is_empty()
     }
 
+    /// Keys that somebody waits for.
+    pub(crate) fn key_count(&self) -> usize {
+        self.by_key.values().map(HashMap::len).sum()
+    }
+
     #[inline]
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()

@@ -7,6 +7,7 @@ use larder_wire::command::{CommandId, Found, Home, lookup, spec};
 use super::Args;
 use super::grammar::{Template, any_keys};
 use super::templates::TEMPLATES;
+use super::waiting::{Waiting, waiting};
 use crate::chance::Chance;
 
 /// Connections of a case: the first speaks RESP2, the second RESP3.
@@ -28,6 +29,8 @@ pub enum Step {
     },
     /// DUMPs a key on each server and RESTOREs it on the other under a new name.
     Cross { from: Vec<u8>, to: Vec<u8> },
+    /// A client waits for what another does.
+    Wait(Waiting),
 }
 
 /// The templates of commands that a node executes.
@@ -86,6 +89,7 @@ impl Commands {
                     to: chance.pick(&keys).clone().into_bytes(),
                 }
             }
+            3 if self.has("BLPOP") => Step::Wait(waiting(chance)),
             _ => self.single(connection, chance),
         }
     }
@@ -95,7 +99,11 @@ impl Commands {
     }
 
     fn single(&self, connection: usize, chance: &mut Chance) -> Step {
-        let args = chance.pick(&self.templates).request(chance);
+        let mut args = chance.pick(&self.templates).request(chance);
+        if args[0].eq_ignore_ascii_case(b"ZRANK") || args[0].eq_ignore_ascii_case(b"ZREVRANK") {
+            // WITHSCORE came after Redis 7.0, which refuses a third argument before it looks at it.
+            args.truncate(3);
+        }
         let is = |name: &str| args[0].eq_ignore_ascii_case(name.as_bytes());
         if is("SPOP") {
             // What is left differs: the set goes away.
@@ -133,7 +141,7 @@ impl Commands {
         for _ in 0..chance.below(6) {
             match self.single(connection, chance) {
                 Step::Requests { requests: more, .. } => requests.extend(more),
-                Step::Walk { .. } | Step::Cross { .. } => {}
+                Step::Walk { .. } | Step::Cross { .. } | Step::Wait(_) => {}
             }
         }
         requests.push(words(&[if chance.one_in(6) { "DISCARD" } else { "EXEC" }]));
@@ -199,6 +207,7 @@ impl fmt::Display for Step {
             Step::Walk {
                 connection, args, ..
             } => write!(f, "[{connection}] walk {}", line(args)),
+            Step::Wait(waiting) => write!(f, "{waiting}"),
             Step::Cross { from, to } => write!(
                 f,
                 "DUMP {}, RESTORE {} on the other",

@@ -2,7 +2,7 @@
 //! reply compared.
 //!
 //! `templates.rs` says which commands there are and how their arguments look, `grammar.rs` makes requests
-//! of a template, `case.rs` makes a list of steps from a seed, `compare.rs` knows which replies may
+//! of a template, `waiting.rs` has one client wait for another, `case.rs` makes a list of steps from a seed, `compare.rs` knows which replies may
 //! differ and how, `run.rs` runs a case on both servers and shortens one that fails.
 
 pub mod case;
@@ -10,6 +10,7 @@ pub mod compare;
 pub mod grammar;
 pub mod run;
 pub mod templates;
+pub mod waiting;
 
 /// One request's arguments.
 pub type Args = Vec<Vec<u8>>;

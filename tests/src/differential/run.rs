@@ -7,6 +7,7 @@ use super::Args;
 use super::case::{CONNECTIONS, Step, line};
 use super::compare::{difference, sorted, sorted_pairs};
 use super::grammar::{DATABASES, all_keys};
+use super::waiting::Waiting;
 use crate::client::Client;
 use crate::reply::Reply;
 
@@ -95,6 +96,7 @@ pub fn report(seed: u64, steps: &[Step], found: &Difference) -> String {
 
 /// The connections of one run.
 struct Run {
+    addrs: [SocketAddr; 2],
     redis: Vec<Side>,
     larder: Vec<Side>,
     /// Who hears of events at each server.
@@ -136,6 +138,7 @@ impl Run {
                 .collect()
         };
         let mut run = Run {
+            addrs: [pair.redis, pair.larder],
             redis: open(pair.redis)?,
             larder: open(pair.larder)?,
             ears: None,
@@ -166,7 +169,22 @@ impl Run {
                 (redis != larder).then(|| differ(format!("walk {}", line(args)), redis, larder))
             }
             Step::Cross { from, to } => self.cross(from, to),
+            Step::Wait(waiting) => self.wait(waiting),
         }
+    }
+
+    fn wait(&self, waiting: &Waiting) -> Option<Difference> {
+        let [theirs, ours] = self.addrs.map(|addr| {
+            waiting
+                .run(addr)
+                .unwrap_or_else(|error| vec![broken(error)])
+        });
+        let pairs = theirs.iter().zip(&ours);
+        let mut pairs = waiting.requests().into_iter().zip(pairs);
+        pairs.find_map(|(args, (theirs, ours))| {
+            let (theirs, ours) = difference(&args, theirs, ours)?;
+            Some(differ(line(&args), theirs, ours))
+        })
     }
 
     fn request(&mut self, connection: usize, args: &Args) -> Option<Difference> {

@@ -52,6 +52,19 @@ pub(super) const fn counted(at: u16, flags: KeyFlags) -> KeySpec {
     }
 }
 
+/// Argument `at` says how many keys follow it, each with a value behind it.
+pub(super) const fn counted_pairs(at: u16, flags: KeyFlags) -> KeySpec {
+    KeySpec {
+        flags,
+        begin: BeginSearch::Index(at),
+        find: FindKeys::KeyNum {
+            at: 0,
+            first: 1,
+            step: 2,
+        },
+    }
+}
+
 /// Keys follow this word.
 pub(super) const fn after(
     word: &'static str,

@@ -8,6 +8,7 @@ use super::keys;
 use super::lookup::{Found, lookup};
 use super::registry::{CommandId, spec, subcommands};
 use super::spec::{BeginSearch, Categories, FindKeys, Home, KeyFlags, KeySpec};
+use super::syntax::{put_arguments, takes_arguments};
 use crate::glob;
 use crate::refusal::Refusal;
 use crate::resp::{ReplyWriter, Request};
@@ -303,7 +304,8 @@ fn docs_of(id: CommandId, reply: &mut ReplyWriter<'_>) {
     let subs = served_subcommands(id);
     let sub_count = subs.clone().count();
     reply.bulk(spec.name.as_bytes());
-    reply.map(3 + usize::from(sub_count > 0));
+    let has_arguments = takes_arguments(id);
+    reply.map(3 + usize::from(has_arguments) + usize::from(sub_count > 0));
     for (name, text) in [
         ("summary", doc.summary),
         ("since", doc.since),
@@ -311,6 +313,10 @@ fn docs_of(id: CommandId, reply: &mut ReplyWriter<'_>) {
     ] {
         reply.bulk(name.as_bytes());
         reply.bulk(text.as_bytes());
+    }
+    if has_arguments {
+        reply.bulk(b"arguments");
+        put_arguments(id, reply);
     }
     if sub_count > 0 {
         reply.bulk(b"subcommands");

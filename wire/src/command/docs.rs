@@ -32,6 +32,7 @@ docs! {
     Append      "string" "2.0.0"  "Adds to the end of a string, which is made when absent." [];
     Decr        "string" "1.0.0"  "Subtracts one from an integer." [];
     Decrby      "string" "1.0.0"  "Subtracts a number from an integer." [];
+    Delifeq     "string" "9.0.0"  "Deletes a string when it is the one given." [];
     Get         "string" "1.0.0"  "Reads a string." [];
     Getdel      "string" "6.2.0"  "Reads a string and deletes the key." [];
     Getex       "string" "6.2.0"  "Reads a string and sets or clears its expiry." [];
@@ -43,6 +44,7 @@ docs! {
     Lcs         "string" "7.0.0"  "Finds the longest common subsequence of two strings." [];
     Mget        "string" "1.0.0"  "Reads several strings." ["request_policy:multi_shard"];
     Mset        "string" "1.0.1"  "Sets several strings." ["request_policy:multi_shard", "response_policy:all_succeeded"];
+    Msetex      "string" "9.1.0"  "Sets several strings under one condition and with one expiry." ["request_policy:multi_shard", "response_policy:all_succeeded"];
     Msetnx      "string" "1.0.1"  "Sets several strings when none of the keys exists." ["request_policy:multi_shard", "response_policy:agg_min"];
     Psetex      "string" "2.6.0"  "Sets a string with an expiry in milliseconds." [];
     Set         "string" "1.0.0"  "Sets a string, with conditions and expiry as options." [];

@@ -93,11 +93,15 @@ fn follow_specs(spec: &CommandSpec, request: &Request<'_>, found: &mut Positions
         }
         let first = match key.begin {
             BeginSearch::Index(at) => at as usize,
-            BeginSearch::Keyword { word, from } => match find_word(word, from, request) {
-                Some(at) => at + 1,
-                // An option that this request does not use.
-                None => continue,
-            },
+            BeginSearch::Keyword { word, from } => {
+                // Of an option that says where to write, and stands there twice, the last one counts.
+                let last = key.flags.has(KeyFlags::OW);
+                match find_word(word, from, last, request) {
+                    Some(at) => at + 1,
+                    // An option that this request does not use.
+                    None => continue,
+                }
+            }
             BeginSearch::Unknown => return None,
         };
         let (first, last, step) = find_keys(key.find, first, request)?;
@@ -133,17 +137,23 @@ fn find_keys(find: FindKeys, first: usize, request: &Request<'_>) -> Option<(usi
         } => {
             let count = key_count(request.get(first + at as usize)?)?;
             let first = first + offset as usize;
-            Some((first, (first + count).checked_sub(1)?, step as usize))
+            let past = first + count * step as usize;
+            Some((first, past.checked_sub(step as usize)?, step as usize))
         }
         FindKeys::Unknown => None,
     }
 }
 
-fn find_word(word: &str, from: i16, request: &Request<'_>) -> Option<usize> {
+fn find_word(word: &str, from: i16, last: bool, request: &Request<'_>) -> Option<usize> {
     let is_word = |at: &usize| request.arg(*at).eq_ignore_ascii_case(word.as_bytes());
     if from >= 0 {
         // The word as last argument has nothing after it.
-        (from as usize..request.len().saturating_sub(1)).find(is_word)
+        let mut places = from as usize..request.len().saturating_sub(1);
+        if last {
+            places.rfind(is_word)
+        } else {
+            places.find(is_word)
+        }
     } else {
         (2..=from_end(from, request.len())?).rev().find(is_word)
     }
@@ -360,6 +370,14 @@ mod tests {
         let first = first_key(id, &request).map(|key| String::from_utf8(key.to_vec()).unwrap());
         assert_eq!(first.as_ref(), found.first(), "{line}");
         found
+    }
+
+    #[test]
+    fn of_two_places_to_store_the_last_one_is_the_key() {
+        let line = "georadius a 0 0 1 km store b storedist c store d";
+        let request = OwnedRequest::from_args(line.split(' ').collect::<Vec<_>>());
+        let found = positions(CommandId::Georadius, &request.view());
+        assert_eq!(found.map(|key| key.at).collect::<Vec<_>>(), [1, 11, 9]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #[macro_use]
 mod table;
 
+mod arguments;
 mod columns;
 pub mod describe;
 pub mod docs;
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod lookup;
 mod registry;
 pub mod spec;
+mod syntax;
 
 pub use lookup::{Found, lookup};
 pub use registry::{CommandId, missing, spec, subcommands};

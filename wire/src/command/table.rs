@@ -42,6 +42,7 @@ macro_rules! command_table {
             Append      "append"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_INSERT)]                       Key            store(string::append);
             Decr        "decr"         2 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            store(string::decr);
             Decrby      "decrby"       3 [WRITE DENYOOM FAST] [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            store(string::decrby);
+            Delifeq     "delifeq"      3 [WRITE FAST]         [STRING] [one(1, RM_DELETE)]                       Key            store(string::delifeq);
             Get         "get"          2 [READONLY FAST]      [STRING] [one(1, RO_ACCESS)]                       Key            store(string::get);
             Getdel      "getdel"       2 [WRITE FAST]         [STRING] [one(1, RW_ACCESS_DELETE)]                Key            store(string::getdel);
             Getex       "getex"       -2 [WRITE FAST]         [STRING] [one(1, RW_ACCESS_UPDATE)]                Key            store(string::getex);
@@ -53,6 +54,7 @@ macro_rules! command_table {
             Lcs         "lcs"         -3 [READONLY]           [STRING] [range(1, 1, 1, RO_ACCESS)]               Key            store(lcs::lcs);
             Mget        "mget"        -2 [READONLY FAST]      [STRING] [range(1, -1, 1, RO_ACCESS)]              Split(Ordered) store(string::mget);
             Mset        "mset"        -3 [WRITE DENYOOM]      [STRING] [range(1, -1, 2, OW_UPDATE)]              Split(AllOk)   store(string::mset);
+            Msetex      "msetex"      -4 [WRITE DENYOOM]      [STRING] [counted_pairs(1, OW_UPDATE)]             Key            store(msetex::msetex);
             Msetnx      "msetnx"      -3 [WRITE DENYOOM]      [STRING] [range(1, -1, 2, OW_INSERT)]              Key            store(string::msetnx);
             Psetex      "psetex"       4 [WRITE DENYOOM]      [STRING] [one(1, OW_UPDATE)]                       Key            store(string::psetex);
             Set         "set"         -3 [WRITE DENYOOM]      [STRING] [one(1, RW_ACCESS_UPDATE_VARIABLE_FLAGS)] Key            store(string::set);
@@ -167,7 +169,7 @@ macro_rules! command_table {
             Zrangebylex      "zrangebylex"      -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zrangebylex);
             Zrangebyscore    "zrangebyscore"    -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zrangebyscore);
             Zrangestore      "zrangestore"      -5 [WRITE DENYOOM]                [SORTEDSET] [one(1, OW_UPDATE), one(2, RO_ACCESS)]     Key store(zset_range::zrangestore);
-            Zrank            "zrank"             3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zrank);
+            Zrank            "zrank"            -3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zrank);
             Zrem             "zrem"             -3 [WRITE FAST]                   [SORTEDSET] [one(1, RW_DELETE)]                        Key store(zset::zrem);
             Zremrangebylex   "zremrangebylex"    4 [WRITE]                        [SORTEDSET] [one(1, RW_DELETE)]                        Key store(zset_range::zremrangebylex);
             Zremrangebyrank  "zremrangebyrank"   4 [WRITE]                        [SORTEDSET] [one(1, RW_DELETE)]                        Key store(zset_range::zremrangebyrank);
@@ -175,7 +177,7 @@ macro_rules! command_table {
             Zrevrange        "zrevrange"        -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zrevrange);
             Zrevrangebylex   "zrevrangebylex"   -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zrevrangebylex);
             Zrevrangebyscore "zrevrangebyscore" -4 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset_range::zrevrangebyscore);
-            Zrevrank         "zrevrank"          3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zrevrank);
+            Zrevrank         "zrevrank"         -3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zrevrank);
             Zscan            "zscan"            -3 [READONLY]                     [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zscan);
             Zscore           "zscore"            3 [READONLY FAST]                [SORTEDSET] [one(1, RO_ACCESS)]                        Key store(zset::zscore);
             Zunion           "zunion"           -3 [READONLY]                     [SORTEDSET] [counted(1, RO_ACCESS)]                    Key store(zset_algebra::zunion);

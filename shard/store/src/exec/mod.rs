@@ -23,6 +23,7 @@ pub mod list;
 pub mod list_block;
 pub mod list_move;
 pub mod migrate;
+pub mod msetex;
 mod number_args;
 pub mod object;
 mod partial_sort;

@@ -136,6 +136,16 @@ impl<'a> Options<'a> {
                     ));
                 }
                 (b"$", None) => From::Later,
+                (b"+", Some(_)) => {
+                    return Err(Refusal::fixed(
+                        "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
+                    ));
+                }
+                (b"+", None) => {
+                    let last = stream.and_then(Stream::last);
+                    let before = last.and_then(|last| last.id.previous());
+                    From::After(before.unwrap_or(StreamId::MIN))
+                }
                 (b">", Some(_)) => From::Undelivered,
                 (b">", None) => {
                     return Err(Refusal::fixed(

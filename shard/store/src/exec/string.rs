@@ -21,11 +21,13 @@ pub fn get(call: &mut Call<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the options of SET and GETEX say.
+/// What the options of SET, MSETEX and GETEX say.
 #[derive(Default)]
-struct Options<'a> {
-    only_absent: bool,
-    only_present: bool,
+pub(super) struct Options<'a> {
+    pub(super) only_absent: bool,
+    pub(super) only_present: bool,
+    /// IFEQ: what has to be there.
+    equals: Option<&'a [u8]>,
     get: bool,
     keep_ttl: bool,
     persist: bool,
@@ -35,16 +37,31 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn of_set(call: &Call<'a>) -> Result<Options<'a>, Refusal> {
+        Options::of_write(call, 3, true)
+    }
+
+    /// From argument `from` on; GET and IFEQ are for one key.
+    pub(super) fn of_write(
+        call: &Call<'a>,
+        from: usize,
+        one_key: bool,
+    ) -> Result<Options<'a>, Refusal> {
         let mut options = Options::default();
-        let mut rest = call.request.args_from(3);
+        let mut rest = call.request.args_from(from);
         while let Some(word) = rest.next() {
             let times = options.keep_ttl || options.expiry.is_some();
-            if word.eq_ignore_ascii_case(b"nx") && !options.only_present {
+            let compares = options.equals.is_some();
+            if word.eq_ignore_ascii_case(b"nx") && !options.only_present && !compares {
                 options.only_absent = true;
-            } else if word.eq_ignore_ascii_case(b"xx") && !options.only_absent {
+            } else if word.eq_ignore_ascii_case(b"xx") && !options.only_absent && !compares {
                 options.only_present = true;
-            } else if word.eq_ignore_ascii_case(b"get") {
+            } else if word.eq_ignore_ascii_case(b"get") && one_key {
                 options.get = true;
+            } else if word.eq_ignore_ascii_case(b"ifeq")
+                && one_key
+                && !(options.only_absent || options.only_present || compares)
+            {
+                options.equals = Some(rest.next().ok_or(Refusal::SYNTAX)?);
             } else if word.eq_ignore_ascii_case(b"keepttl") && options.expiry.is_none() {
                 options.keep_ttl = true;
             } else if let Some((moment, unit)) = expiry_word(word)
@@ -76,7 +93,11 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    fn expires(&self, command: &str, now: UnixMillis) -> Result<Option<UnixMillis>, Refusal> {
+    pub(super) fn expires(
+        &self,
+        command: &str,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Refusal> {
         self.expiry
             .map(|(text, moment, unit)| {
                 let base = if moment { UnixMillis(0) } else { now };
@@ -84,6 +105,21 @@ impl<'a> Options<'a> {
             })
             .transpose()
     }
+
+    /// What a write that comes to pass does to the key's expiry, which `expires` says.
+    pub(super) fn set_expiry(&self, expires: Option<UnixMillis>) -> SetExpiry {
+        match expires {
+            Some(at) => SetExpiry::At(at),
+            None if self.keep_ttl => SetExpiry::Keep,
+            None => SetExpiry::Clear,
+        }
+    }
+}
+
+/// Whether `key` holds this very string.
+fn equals(call: &mut Call<'_>, key: Key<'_>, value: &[u8]) -> Result<bool, Refusal> {
+    let there = call.keyspace.string(key, call.now)?;
+    Ok(there.is_some_and(|string| string.text(&mut [0; 20]) == value))
 }
 
 /// EX, PX, EXAT, PXAT: whether a moment is meant, and the unit.
@@ -117,21 +153,20 @@ pub fn set(call: &mut Call<'_>) -> Result<(), Refusal> {
             None => call.reply.null(),
         }
     }
-    if options.only_absent || options.only_present {
-        let there = call.keyspace.is_there(key, call.now);
-        if there != options.only_present {
-            if !options.get {
-                call.reply.null();
-            }
-            return Ok(());
-        }
-    }
-    let expiry = match expires {
-        Some(at) => SetExpiry::At(at),
-        None if options.keep_ttl => SetExpiry::Keep,
-        None => SetExpiry::Clear,
+    let goes_on = if let Some(value) = options.equals {
+        equals(call, key, value)?
+    } else if options.only_absent || options.only_present {
+        call.keyspace.is_there(key, call.now) == options.only_present
+    } else {
+        true
     };
-    set_with_effect(call, key, value, expiry);
+    if !goes_on {
+        if !options.get {
+            call.reply.null();
+        }
+        return Ok(());
+    }
+    set_with_effect(call, key, value, options.set_expiry(expires));
     if !options.get {
         call.reply.ok();
     }
@@ -139,7 +174,7 @@ pub fn set(call: &mut Call<'_>) -> Result<(), Refusal> {
 }
 
 /// Sets, and leaves the SET that says exactly what was set.
-fn set_with_effect(call: &mut Call<'_>, key: Key<'_>, value: &[u8], expiry: SetExpiry) {
+pub(super) fn set_with_effect(call: &mut Call<'_>, key: Key<'_>, value: &[u8], expiry: SetExpiry) {
     call.keyspace
         .set_string(key, value, Store::Encoded, expiry, call.now);
     call.say(Classes::STRING, "set", key);
@@ -205,6 +240,17 @@ pub fn getdel(call: &mut Call<'_>) -> Result<(), Refusal> {
         call.say(Classes::GENERIC, "del", key);
         call.effects.push([b"DEL", key.bytes()]);
     }
+    Ok(())
+}
+
+pub fn delifeq(call: &mut Call<'_>) -> Result<(), Refusal> {
+    let key = call.key(1);
+    let goes = equals(call, key, call.request.arg(2))?;
+    if goes && call.keyspace.remove(key, call.now) {
+        call.say(Classes::GENERIC, "del", key);
+        call.effects.push([b"DEL", key.bytes()]);
+    }
+    call.reply.int(goes.into());
     Ok(())
 }
 

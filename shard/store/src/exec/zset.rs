@@ -239,7 +239,8 @@ fn rank(call: &mut Call<'_>, name: &str, counted: fn(usize, usize) -> usize) -> 
         None => false,
         Some(_) if call.request.len() > 4 => return Err(Refusal::wrong_arity(name)),
         Some(word) if is(word, "WITHSCORE") => true,
-        Some(_) => return Err(Refusal::SYNTAX),
+        // As Redis 7.0 refuses it, which knows no option.
+        Some(_) => return Err(Refusal::wrong_arity(name)),
     };
     let zset = call.keyspace.read::<Zset>(key, call.now)?;
     let found = zset.and_then(|zset| {
