@@ -22,44 +22,41 @@ fn string_key(chance: &mut Chance) -> String {
 }
 
 /// Few, so that they are met again; numbers are kept as such.
-fn value(chance: &mut Chance) -> &'static str {
-    *chance.pick(&[
-        "a",
-        "b",
-        "12",
-        "012",
-        "-7",
-        "longer-than-an-integer-could-ever-be",
-    ])
-}
+const VALUES: &[&str] = &[
+    "a",
+    "b",
+    "12",
+    "012",
+    "-7",
+    "longer-than-an-integer-could-ever-be",
+];
 
-fn time(chance: &mut Chance) -> &'static str {
-    *chance.pick(&[
-        "",
-        "",
-        "EX 1000",
-        "PX 2000000",
-        "EXAT 4102444800",
-        "PXAT 4102444800000",
-        "KEEPTTL",
-        "EX 0",
-        "EX x",
-        "EX 10 KEEPTTL",
-    ])
-}
+const TIMES: &[&str] = &[
+    "",
+    "",
+    "EX 1000",
+    "PX 2000000",
+    "EXAT 4102444800",
+    "PXAT 4102444800000",
+    "KEEPTTL",
+    "EX 0",
+    "EX x",
+    "EX 10 KEEPTTL",
+];
 
 fn set(chance: &mut Chance) -> String {
     let condition = match chance.below(7) {
         0 => "NX".to_owned(),
         1 => "XX".to_owned(),
-        2 => format!("NX IFEQ {}", value(chance)),
-        3 => format!("IFEQ {} XX", value(chance)),
+        2 => format!("NX IFEQ {}", chance.pick(VALUES)),
+        3 => format!("IFEQ {} XX", chance.pick(VALUES)),
         4 => "IFEQ".to_owned(),
-        _ => format!("IFEQ {}", value(chance)),
+        _ => format!("IFEQ {}", chance.pick(VALUES)),
     };
     let get = if chance.one_in(3) { "GET" } else { "" };
-    let (key, to) = (string_key(chance), value(chance));
-    format!("SET {key} {to} {condition} {get} {}", time(chance))
+    let (key, to) = (string_key(chance), chance.pick(VALUES));
+    let time = chance.pick(TIMES);
+    format!("SET {key} {to} {condition} {get} {time}")
 }
 
 fn msetex(chance: &mut Chance) -> String {
@@ -70,17 +67,17 @@ fn msetex(chance: &mut Chance) -> String {
     };
     let mut line = format!("MSETEX {told}");
     for _ in 0..pairs {
-        line += &format!(" {} {}", string_key(chance), value(chance));
+        line += &format!(" {} {}", string_key(chance), chance.pick(VALUES));
     }
     let condition = chance.pick(&["", "", "NX", "XX", "NX XX", "GET"]);
-    format!("{line} {condition} {}", time(chance))
+    format!("{line} {condition} {}", chance.pick(TIMES))
 }
 
 fn request(chance: &mut Chance) -> String {
     let member = format!("m{}", chance.below(5));
     match chance.below(16) {
         0..4 => set(chance),
-        4..6 => format!("DELIFEQ {} {}", string_key(chance), value(chance)),
+        4..6 => format!("DELIFEQ {} {}", string_key(chance), chance.pick(VALUES)),
         6..9 => msetex(chance),
         9 => format!("GET {}", string_key(chance)),
         10 => format!("PTTL {}", string_key(chance)),
@@ -100,7 +97,7 @@ fn request(chance: &mut Chance) -> String {
             let words = chance.pick(&["HSCAN hash", "ZSCAN zset", "SSCAN set"]);
             format!("{words} 0 {}", chance.pick(&options))
         }
-        14 => format!("XADD stream * field {}", value(chance)),
+        14 => format!("XADD stream * field {}", chance.pick(VALUES)),
         _ => format!(
             "XREAD COUNT {} STREAMS {} {}",
             1 + chance.below(3),
