@@ -53,6 +53,8 @@ struct Page {
     /// Block size in steps.
     steps: u16,
     class: u16,
+    /// Something in it was not moved when it should have been.
+    stays: bool,
 }
 
 struct Chunk {
@@ -321,6 +323,7 @@ impl Slabs {
                 used: 0,
                 steps: steps as u16,
                 class: class as u16,
+                stays: false,
             });
             self.link(page);
             page

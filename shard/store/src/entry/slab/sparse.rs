@@ -2,7 +2,7 @@
 //!
 //! Entries that come take the places of entries of their class that went, so a class loses nothing while it has as many as before. When values
 //! of other sizes come instead, its pages stay, each with the few that are left. Then the emptiest of some pages is closed (it leaves
-//! its list), and all that is in it is named to be moved; what is not moved by the next time keeps the page, which is opened again.
+//! its list), and all that is in it is named to be moved. A page of which something was not moved by the next time is opened again, and stays.
 
 use super::*;
 
@@ -102,8 +102,8 @@ impl Slabs {
         unsafe {
             let left = std::mem::replace(&mut self.emptied, null_mut());
             if !left.is_null() {
+                (*left).stays = true;
                 self.link(left);
-                return None;
             }
             let (excess, class) = (SIZES..CLASSES)
                 .map(|class| (self.classes[class].excess(class), class))
@@ -111,20 +111,17 @@ impl Slabs {
             if excess == 0 {
                 return None;
             }
-            let mut page = self.classes[class].partial;
-            let mut best = page;
+            let (mut page, mut best): (_, Option<*mut Page>) = (self.classes[class].partial, None);
             for _ in 0..LOOKS {
                 if page.is_null() {
                     break;
                 }
-                if (*page).used < (*best).used {
-                    best = page;
+                if !(*page).stays && best.is_none_or(|best| (*page).used < (*best).used) {
+                    best = Some(page);
                 }
                 page = (*page).next;
             }
-            if best.is_null() {
-                return None;
-            }
+            let best = best?;
             self.unlink(best);
             self.emptied = best;
             Some(best)
