@@ -15,6 +15,8 @@ const EXPIRY_KEYS_PER_STEP: usize = 200;
 const FREED_PER_STEP: usize = 1000;
 /// Buckets of growing tables moved in one step.
 const BUCKETS_PER_STEP: usize = 256;
+/// Bytes of entries in sparse places moved in one step.
+const MOVED_BYTES_PER_STEP: usize = 64 << 10;
 /// Keys evicted in one step.
 const EVICTIONS_PER_STEP: usize = 64;
 
@@ -34,7 +36,7 @@ impl Node {
         }
         more |= self.databases.free_some(FREED_PER_STEP);
         more |= self.databases.tidy(BUCKETS_PER_STEP);
-        more |= self.databases.defragment();
+        more |= self.databases.defragment(MOVED_BYTES_PER_STEP);
         if self.databases.is_over_limit() {
             more |= self.timed_step(Event::EvictionCycle, clock, |node| {
                 node.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More

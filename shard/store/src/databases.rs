@@ -23,6 +23,8 @@ use crate::resident::unseen;
 
 /// Keys that one database gives before another is asked, when several have some.
 const EVICTIONS_PER_TURN: usize = 8;
+/// Bytes of entries moved at once, for each so many bytes of keys that went.
+const MOVED_BESIDE_BYTES: usize = 16 << 10;
 /// Entries and elements freed at once while a write waits for room.
 const FREED_PER_TURN: usize = 256;
 
@@ -42,6 +44,8 @@ pub struct Databases {
     retired: Stats,
     /// Bytes of memory that are in RAM for these data and not in their count.
     unseen: u64,
+    /// Bytes of keys that went since entries were last moved.
+    left_bytes: u64,
     /// Whose turn it is to expire first.
     expiry_turn: Db,
     random: Random,
@@ -67,6 +71,7 @@ impl Databases {
             string_bytes_max: first.string_bytes_max(),
             retired: Stats::default(),
             unseen: 0,
+            left_bytes: 0,
             expiry_turn: Db::ZERO,
             random: Random::new(config.random_seed),
             config,
@@ -351,9 +356,21 @@ impl Databases {
         swept
     }
 
-    /// Frees memory until it is below `maxmemory`, by at most `limit` keys; each is reported by [`Databases::take_gone`]. A database
-    /// gives its share of the keys.
+    /// Frees memory until it is below `maxmemory`, by at most `limit` keys; each is reported by [`Databases::take_gone`]. What has been left
+    /// scattered is moved together at the pace at which keys go, however seldom there is time for it otherwise.
     pub fn make_room(&mut self, now: UnixMillis, limit: usize) -> Room {
+        let before = self.used_memory();
+        let room = self.evict(now, limit);
+        self.left_bytes += before.saturating_sub(self.used_memory());
+        if self.left_bytes >= MOVED_BESIDE_BYTES as u64 {
+            self.left_bytes = 0;
+            self.defragment(MOVED_BESIDE_BYTES);
+        }
+        room
+    }
+
+    /// A database gives its share of the keys.
+    fn evict(&mut self, now: UnixMillis, limit: usize) -> Room {
         let mut left = limit;
         // Databases that still may have something to give.
         let mut givers = self.live;

@@ -6,17 +6,14 @@ use crate::databases::Databases;
 use crate::entry::Batch;
 use crate::keyspace::Keyspace;
 
-/// Bytes moved by one step, after which it ends.
-const STEP_BYTES: usize = 64 << 10;
-
 impl Databases {
-    /// Moves a bounded number of entries; true when there are more that should.
-    pub fn defragment(&mut self) -> bool {
+    /// Moves entries of about `bytes` bytes; true when there are more that should.
+    pub fn defragment(&mut self, bytes: usize) -> bool {
         if self.has_trash() {
             return false;
         }
         let (mut batch, mut moved) = (Batch::default(), 0);
-        while moved < STEP_BYTES {
+        while moved < bytes {
             if !batch.fill() {
                 return false;
             }
@@ -97,7 +94,7 @@ mod tests {
             stays
         });
         let (used, before) = (databases.used_memory(), entry::lost_bytes());
-        while databases.defragment() {}
+        while databases.defragment(10_000) {}
         let after = entry::lost_bytes();
         println!("lost between entries: {before} bytes, then {after}");
         assert!(before > 5 << 20 && after < before / 2, "{before} {after}");

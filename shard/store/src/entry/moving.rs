@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use super::{EntryRef, heap, slab};
 
 /// Bytes of larger entries in one batch, after which it ends.
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 16 << 10;
 
 /// Entries that are to be moved ([`super::Entry::relocate`]).
 #[derive(Default)]
