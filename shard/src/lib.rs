@@ -20,6 +20,7 @@ mod feed_source;
 mod feed_target;
 mod identity;
 mod join;
+mod load;
 mod machine;
 pub mod metrics;
 mod save;

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,8 +20,8 @@ use tracing::{error, info, warn};
 use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
-use crate::shared::Shared;
-use crate::{clocks, connection, identity, join, save, timers};
+use crate::shared::{EndOnPanic, Shared};
+use crate::{clocks, connection, identity, join, load, save, timers};
 
 /// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
 const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
@@ -260,6 +261,9 @@ async fn node_main(plan: Plan) -> NodeEnd {
     };
     tokio::task::spawn_local(timers::run(Rc::clone(&shared)));
     tokio::task::spawn_local(timers::give_up(Rc::clone(&shared)));
+    if plan.config.topology.is_none() {
+        tokio::task::spawn_local(load(Rc::clone(&shared)));
+    }
     if let Some(topology) = plan.config.topology.clone() {
         let join = NodeJoin {
             id: plan.info.id,
@@ -273,10 +277,31 @@ async fn node_main(plan: Plan) -> NodeEnd {
         tokio::task::spawn_local(join::run(Rc::clone(&shared), topology, join));
     }
     tokio::select! {
-        () = plan.shutdown.wait() => NodeEnd::Stopped,
+        () = plan.shutdown.wait() => stop(&shared),
         () = shared.ended.notified() => shared.take_end().unwrap_or(NodeEnd::Panicked),
         () = accept(&shared, listener) => NodeEnd::Panicked,
     }
+}
+
+/// A standalone node begins with what it has saved; those of a cluster get their keys from their neighbours.
+async fn load(shared: Rc<Shared>) {
+    let _guard = EndOnPanic(Rc::clone(&shared));
+    let path = shared.node.borrow().save_path();
+    if let Err(reason) = load::load(&shared, Path::new(&path)).await {
+        shared.end_with(NodeEnd::Refused(reason));
+    }
+}
+
+/// A node that was told to save now and then does so once more.
+fn stop(shared: &Shared) -> NodeEnd {
+    let mut node = shared.node.borrow_mut();
+    if node.has_save_points()
+        && node.loading().is_none()
+        && let Err(refusal) = node.save_at_once(shared.clocks.clock())
+    {
+        error!("{}", refusal.text());
+    }
+    NodeEnd::Stopped
 }
 
 fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
@@ -299,9 +324,9 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
         .data_dir
         .clone()
         .map_or_else(std::env::current_dir, Ok);
-    node.set_saver(
+    node.set_save_host(
         folder.map_or(String::new(), |folder| folder.display().to_string()),
-        save::save,
+        Box::new(save::Folder),
     );
     if config.nodes > 1 {
         // Nodes of one process share a folder.

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::machine;
 use crate::metrics::Heat;
+use crate::save;
 use crate::shared::{EndOnPanic, Shared};
 
 /// How often deadlines and background work are looked at.
@@ -60,6 +61,7 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             shared.metrics.publish(&node, clock);
             shared.pass_releases_on(&node);
         }
+        save::write_when_begun(&shared);
         count = count.wrapping_add(1);
         work(&shared).await;
     }

@@ -56,6 +56,9 @@ refusals! {
     INVALID_CURSOR = "ERR invalid cursor";
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     CROSS_SLOT = "CROSSSLOT Keys in request don't hash to the same slot";
+    TOO_FEW_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
+    CANNOT_SAVE = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
+    LOADING = "LOADING Redis is loading the dataset in memory";
     CLUSTER_DOWN = "CLUSTERDOWN Hash slot not served";
     TRY_AGAIN = "TRYAGAIN Multiple keys request during rehashing of slot";
     NO_AUTH = "NOAUTH Authentication required.";

@@ -224,6 +224,13 @@ impl Node {
             ));
         }
         self.admit_user(session, id, request, clock)?;
+        if self.loading.is_some()
+            && !spec.flags.has(Flags::LOADING)
+            && !is_control(id)
+            && let Some(refusal) = self.loading_refusal()
+        {
+            return Err(refusal);
+        }
         if self.scripts.is_busy()
             && !spec.flags.has(Flags::ALLOW_BUSY)
             && !is_control(id)
@@ -252,10 +259,10 @@ impl Node {
                 "ERR Replica can't interact with the keyspace",
             ));
         }
-        if self.lacks_replicas && writes(session, id) {
-            return Err(Refusal::fixed(
-                "NOREPLICAS Not enough good replicas to write.",
-            ));
+        if let Some(refusal) = &self.refuses_writes
+            && (writes(session, id) || (id == CommandId::Ping && *refusal == Refusal::CANNOT_SAVE))
+        {
+            return Err(refusal.clone());
         }
         if self.paused(session, id, request, clock) {
             session.client.postponed.set(true);
@@ -509,7 +516,7 @@ impl Node {
         let writes = flags.has(Flags::WRITE);
         if writes {
             self.stats.writes.add(1);
-            self.feeds_before_write(session.db, id, &request);
+            self.before_write(session.db, id, &request);
         } else {
             self.stats.reads.add(1);
         }
@@ -534,7 +541,7 @@ impl Node {
         }
         self.settle_gone(clock);
         if !self.effects.is_empty() {
-            self.saved.changes += 1;
+            self.saving.count_change();
             if !self.feeds.is_empty() {
                 self.feed_effects(session.db, request, clock);
             }

@@ -12,10 +12,12 @@ use larder_wire::resp::write::{array_header, bulk_header};
 use larder_wire::resp::{OwnedRequest, Request};
 
 use crate::client::Client;
-use crate::exec::save::SNAPSHOT_DATA_BYTES_MAX;
 use crate::node::Node;
 use crate::session::Session;
 use crate::turn::{Outcome, Turn};
+
+/// Most bytes of data that SYNC sends: its snapshot is made in one piece, while the node stands still.
+const SNAPSHOT_DATA_BYTES_MAX: u64 = 1 << 30;
 
 /// Who follows, and what they were not yet sent.
 #[derive(Default)]
@@ -86,7 +88,9 @@ pub fn sync(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             "ERR SYNC makes its snapshot in one piece, and there is more than 1 GB of data here",
         ));
     }
-    let snapshot = larder_store::rdb::snapshot(&turn.node.databases, turn.clock.now());
+    let mut snapshot = Vec::new();
+    let made = turn.node.snapshot(turn.clock);
+    made.produce_all(&turn.node.databases, &mut snapshot);
     let out = turn.reply.buffer();
     bulk_header(out, snapshot.len());
     out.extend_from_slice(&snapshot);

@@ -20,13 +20,14 @@ use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
-use crate::exec::save::{Saved, Saver};
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::follow::Followers;
+use crate::loading::{Loaded, Loading};
 use crate::monitor::Monitors;
 use crate::notify::Notify;
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
+use crate::saving::Saving;
 use crate::script::Scripts;
 use crate::session::Session;
 use crate::stats::Stats;
@@ -113,10 +114,11 @@ pub struct Node {
     pub(crate) pause: Option<Pause>,
     pub(crate) debug: DebugSwitches,
     pub(crate) followers: Followers,
-    pub(crate) saver: Option<Saver>,
-    pub(crate) saved: Saved,
-    /// Writes ask for more replicas than there are (`min-replicas-to-write`).
-    pub(crate) lacks_replicas: bool,
+    pub saving: Saving,
+    pub(crate) loading: Option<Loading>,
+    pub(crate) loaded: Loaded,
+    /// Why no write is taken, if none is.
+    pub(crate) refuses_writes: Option<Refusal>,
     pub(crate) notify: Notify,
     pub timing: Timing,
     pub(crate) memory_peak: u64,
@@ -175,9 +177,10 @@ impl Node {
             pause: None,
             debug: DebugSwitches::default(),
             followers: Followers::default(),
-            saver: None,
-            saved: Saved::default(),
-            lacks_replicas: false,
+            saving: Saving::default(),
+            loading: None,
+            loaded: Loaded::default(),
+            refuses_writes: None,
             notify: Notify::default(),
             timing: Timing::default(),
             memory_peak: 0,
@@ -220,6 +223,22 @@ impl Node {
 
     pub(crate) fn release(&mut self) {
         self.releases += 1;
+    }
+
+    /// After a change of what decides whether writes are taken.
+    pub(crate) fn settle_write_refusal(&mut self) {
+        let lacks_replicas = self.config.int(Parameter::MinReplicasToWrite) > 0
+            && self.config.int(Parameter::MinReplicasMaxLag) > 0;
+        let cannot_save = self.saving.last_failed()
+            && self.has_save_points()
+            && self.config.flag(Parameter::StopWritesOnBgsaveError);
+        self.refuses_writes = if cannot_save {
+            Some(Refusal::CANNOT_SAVE)
+        } else if lacks_replicas {
+            Some(Refusal::TOO_FEW_REPLICAS)
+        } else {
+            None
+        };
     }
 
     pub(crate) fn count_error(&mut self, refusal: &Refusal) {

@@ -88,8 +88,7 @@ impl Node {
         };
         self.databases.set_eviction(policy, tuning);
         self.databases.set_collections(self.collection_settings());
-        self.lacks_replicas = self.config.int(Parameter::MinReplicasToWrite) > 0
-            && self.config.int(Parameter::MinReplicasMaxLag) > 0;
+        self.settle_write_refusal();
         self.apply_notify();
         self.apply_limits();
         self.apply_timing();

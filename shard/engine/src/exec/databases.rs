@@ -44,6 +44,8 @@ pub fn move_(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let (from, to) = (turn.session.db, db_arg(turn, 2)?);
     let (key, now) = (turn.request.arg(1), turn.clock.now());
     turn.node.stats.writes.add(1);
+    turn.node.before_change(from, key);
+    turn.node.before_change(to, key);
     let moved = {
         let Some((source, target)) = turn.node.databases.pair(from, to) else {
             return Err(SAME_OBJECT);
@@ -85,6 +87,7 @@ pub fn copy(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         return Err(SAME_OBJECT);
     }
     turn.node.stats.writes.add(1);
+    turn.node.before_change(to, other);
     let databases = &mut turn.node.databases;
     let there = databases.at(from).exists(key, now);
     let free = there && (!databases.at(to).is_there(other, now) || replace);
@@ -118,6 +121,8 @@ pub fn swapdb(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         turn.node.touch_all(one, Some(other), turn.clock);
         turn.node.touch_all(other, Some(one), turn.clock);
         turn.node.databases.swap(one, other);
+        turn.node.saving.count_change();
+        turn.node.snapshot_anew(turn.clock);
     }
     turn.ok()
 }
@@ -146,6 +151,13 @@ fn check_flush(turn: &Turn<'_>) -> Result<(), Refusal> {
 }
 
 impl Node {
+    /// A command that reaches across databases may change `key` in one.
+    fn before_change(&mut self, db: Db, key: &[u8]) {
+        if let Some(snapshot) = self.saving.snapshot() {
+            snapshot.before_change(db, key, self.databases.at(db));
+        }
+    }
+
     /// A command that reaches across databases has taken `key` out of one.
     fn key_went(&mut self, db: Db, key: &[u8], clock: Clock) {
         self.feed_gone(db, key, clock);
@@ -155,6 +167,7 @@ impl Node {
 
     /// A command that reaches across databases has put `key` into one, whatever was there.
     fn key_came(&mut self, db: Db, key: &[u8], clock: Clock) {
+        self.saving.count_change();
         self.feed_came(db, key, clock);
         self.touch_key(db, key);
         self.blocked.signal(db, key);
@@ -173,6 +186,8 @@ impl Node {
             self.tracking.invalidate_all(&self.clients);
         }
         self.feed_flush(only);
+        self.saving.count_change();
+        self.snapshot_anew(clock);
     }
 
     /// All keys of `db` are about to go, or to make place for those of `replaced_by`: whoever waits to hear of one that is in

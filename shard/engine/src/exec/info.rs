@@ -172,25 +172,28 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
 }
 
 fn persistence(node: &Node, clock: Clock, text: &mut String) {
+    let saving = &node.saving;
+    let progress = saving.progress(clock);
+    let loaded = node.loaded();
     lines! { text;
-        "loading": 0,
+        "loading": u8::from(node.loading().is_some()),
         "async_loading": 0,
-        "rdb_changes_since_last_save": node.saved.changes,
-        "rdb_bgsave_in_progress": 0,
+        "current_save_keys_processed": progress.map_or(0, |(_, keys)| keys),
+        "current_save_keys_total": progress.map_or(0, |_| node.databases.len() as u64),
+        "rdb_changes_since_last_save": saving.changes(),
+        "rdb_bgsave_in_progress": u8::from(progress.is_some()),
         "rdb_last_save_time": node.last_save(clock),
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": node.saved.saves,
+        "rdb_last_bgsave_status": if saving.last_failed() { "err" } else { "ok" },
+        "rdb_last_bgsave_time_sec": saving.last_took_ms().map_or(-1, |ms| (ms / 1000) as i64),
+        "rdb_current_bgsave_time_sec": progress.map_or(-1, |(ms, _)| (ms / 1000) as i64),
+        "rdb_saves": saving.saves(),
         "rdb_last_cow_size": 0,
-        "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
+        "rdb_last_load_keys_expired": loaded.expired,
+        "rdb_last_load_keys_loaded": loaded.keys,
         "current_cow_peak": 0,
         "current_cow_size": 0,
         "current_cow_size_age": 0,
         "current_fork_perc": "0.00",
-        "current_save_keys_processed": 0,
-        "current_save_keys_total": 0,
         "aof_enabled": 0,
         "aof_rewrite_in_progress": 0,
         "aof_rewrite_scheduled": 0,
@@ -203,6 +206,19 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
         "aof_rewrites_consecutive_failures": 0,
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
+    }
+    let Some(loading) = node.loading() else {
+        return;
+    };
+    let (total, done) = (loading.total_bytes, loading.loaded_bytes);
+    let seconds = clock.mono_ms.saturating_sub(loading.began_ms) / 1000;
+    let left = (total.saturating_sub(done) * seconds).checked_div(done);
+    lines! { text;
+        "loading_start_time": loading.began,
+        "loading_total_bytes": total,
+        "loading_loaded_bytes": done,
+        "loading_loaded_perc": format_args!("{:.2}", done as f64 * 100.0 / total.max(1) as f64),
+        "loading_eta_seconds": left.unwrap_or(1),
     }
 }
 

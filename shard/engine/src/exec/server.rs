@@ -80,7 +80,7 @@ pub fn module_help(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     )
 }
 
-/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]. Nothing is kept on disk, so nothing is waited for.
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] [ABORT]. There are no replicas to wait for.
 pub fn shutdown(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let says = |word: &str| (1..turn.request.len()).any(|index| turn.is_word(index, word));
     let known = ["nosave", "save", "now", "force", "abort"];
@@ -97,11 +97,13 @@ pub fn shutdown(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if abort {
         return Err(Refusal::fixed("ERR No shutdown in progress."));
     }
-    if save {
-        return Err(Refusal::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
     if !nosave && let Some(refusal) = turn.node.busy_refusal() {
         return Err(refusal);
+    }
+    let wanted = save || (!nosave && turn.node.has_save_points());
+    let forced = says("force");
+    if wanted && turn.node.save_at_once(turn.clock).is_err() && !forced {
+        return Err(Refusal::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     Ok(Outcome::Shutdown)
 }

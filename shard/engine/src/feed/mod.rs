@@ -146,14 +146,18 @@ impl Node {
         &self.feeds
     }
 
+    /// A command of the store is about to write: who takes the data elsewhere meets its keys before.
     #[inline]
-    pub(crate) fn feeds_before_write(&mut self, db: Db, id: CommandId, request: &Request<'_>) {
-        if self.feeds.is_empty() {
+    pub(crate) fn before_write(&mut self, db: Db, id: CommandId, request: &Request<'_>) {
+        if self.feeds.is_empty() && !self.saving.is_running() {
             return;
         }
         let space = self.databases.at(db);
         for feed in &mut self.feeds {
             feed.before_write(db, id, request, space);
+        }
+        if let Some(snapshot) = self.saving.snapshot() {
+            snapshot.before_write(db, id, request, space);
         }
     }
 

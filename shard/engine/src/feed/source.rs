@@ -8,10 +8,10 @@
 //!    └────────────── aborted, lost, the hold ran out ───────┴──▶ Over
 //! ```
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 
-use larder_store::{Captured, DB_COUNT, Databases, Db, GoneFields, Keyspace, Place, Tray};
+use larder_store::{Captured, Databases, Db, GoneFields, Keyspace, Tray};
 use larder_wire::command::{CommandId, keys};
 use larder_wire::control::{FeedAsk, FeedState, HOLD_MS_MAX};
 use larder_wire::resp::Request;
@@ -20,6 +20,7 @@ use larder_wire::{Attempt, ClusterMap, NodeId, Offset, Slot, SlotSet, UnixMillis
 use super::frame::{Word, command};
 use super::pieces::{self, Large};
 use crate::clock::Clock;
+use crate::walk::Walk;
 
 /// The hold begins when no more than this is between what was produced and what the target has applied, in bytes.
 pub const FEED_LAG_BYTES_MAX: u64 = 256 * 1024;
@@ -29,8 +30,6 @@ pub const FEED_WINDOW_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const FEED_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Effects are queued in buffers of about this many bytes, so that none takes long to send.
 const QUEUED_BYTES_EACH: usize = 32 * 1024;
-/// Keys that one step of the walk meets.
-const WALK_KEYS_PER_STEP: usize = 64;
 /// Empty slots that one step passes over.
 const WALK_SLOTS_PER_STEP: usize = 512;
 
@@ -50,31 +49,6 @@ enum Phase {
         reason: String,
         told: bool,
     },
-}
-
-/// Where the walk stands: all before it is sent. It goes from slot to slot, within a slot from database to database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cursor {
-    At { slot: Slot, db: Db, place: Place },
-    End,
-}
-
-/// Keys by their database.
-#[derive(Default)]
-struct KeysByDb([HashSet<Box<[u8]>>; DB_COUNT as usize]);
-
-impl KeysByDb {
-    fn insert(&mut self, db: Db, key: &[u8]) {
-        self.0[db.index()].insert(key.into());
-    }
-
-    fn contains(&self, db: Db, key: &[u8]) -> bool {
-        self.0[db.index()].contains(key)
-    }
-
-    fn remove(&mut self, db: Db, key: &[u8]) -> bool {
-        self.0[db.index()].remove(key)
-    }
 }
 
 /// What a call of [`Feed::produce`] came to.
@@ -98,13 +72,9 @@ enum Queued {
 pub struct Feed {
     pub attempt: Attempt,
     pub target: NodeId,
-    slots: SlotSet,
     phase: Phase,
-    cursor: Cursor,
-    /// Keys of the current slot that were sent, for the target's count.
-    slot_keys: u64,
-    /// Keys at or after the cursor that are sent already, because a command joined them with one that was.
-    early: KeysByDb,
+    /// Which keys are sent. Early are those that a command joined with one that was.
+    walk: Walk,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     /// The database and the source's clock as last told to the target, by the end of the queue.
@@ -128,22 +98,11 @@ impl Feed {
             .iter()
             .map(|slot| databases.slot_len(slot) as u64)
             .sum();
-        let cursor = match ask.slots.first_from(Slot::FIRST) {
-            Some(slot) => Cursor::At {
-                slot,
-                db: Db::ZERO,
-                place: Place::START,
-            },
-            None => Cursor::End,
-        };
         Feed {
             attempt: ask.attempt,
             target: ask.target,
-            slots: ask.slots,
             phase: Phase::Walking,
-            cursor,
-            slot_keys: 0,
-            early: KeysByDb::default(),
+            walk: Walk::over(ask.slots),
             queue: VecDeque::new(),
             queued_bytes: 0,
             told_db: Some(Db::ZERO),
@@ -159,7 +118,7 @@ impl Feed {
     }
 
     pub fn slots(&self) -> &SlotSet {
-        &self.slots
+        self.walk.slots()
     }
 
     /// Writes of the slots wait.
@@ -201,7 +160,7 @@ impl Feed {
             };
             self.queue.clear();
             self.queued_bytes = 0;
-            self.early = KeysByDb::default();
+            self.walk.forget_early();
             self.ring();
         }
     }
@@ -246,26 +205,6 @@ impl Feed {
         self.acked = self.acked.max(offset.0.min(self.produced));
     }
 
-    /// True when the key is at the target, or on its way there.
-    fn is_sent(&self, db: Db, key: &[u8], slot: Slot, keyspace: &Keyspace) -> bool {
-        match self.cursor {
-            Cursor::End => true,
-            Cursor::At {
-                slot: at,
-                db: in_db,
-                ..
-            } if (slot, db) < (at, in_db) => true,
-            Cursor::At {
-                slot: at,
-                db: in_db,
-                place,
-            } if (slot, db) == (at, in_db) => {
-                keyspace.hash_place(key) < place || self.early.contains(db, key)
-            }
-            Cursor::At { .. } => self.early.contains(db, key),
-        }
-    }
-
     /// Before a write runs: decides whether its effects go to the target, and sends ahead those of its keys that have to be there
     /// for that.
     pub(crate) fn before_write(
@@ -286,8 +225,8 @@ impl Feed {
         let mut any_unsent = false;
         for at in keys::positions(id, request) {
             let key = request.arg(at.at);
-            if let Some(slot) = own(&self.slots, key) {
-                if self.is_sent(db, key, slot, keyspace) {
+            if let Some(slot) = own(self.walk.slots(), key) {
+                if self.walk.has_met(db, key, slot, keyspace) {
                     self.forwarding = true;
                 } else {
                     any_unsent = true;
@@ -299,8 +238,8 @@ impl Feed {
         }
         for at in keys::positions(id, request) {
             let key = request.arg(at.at);
-            if let Some(slot) = own(&self.slots, key)
-                && !self.is_sent(db, key, slot, keyspace)
+            if let Some(slot) = own(self.walk.slots(), key)
+                && !self.walk.has_met(db, key, slot, keyspace)
             {
                 self.send_ahead(db, key, keyspace.capture(key));
             }
@@ -310,7 +249,7 @@ impl Feed {
     /// The key, as it is, goes out before the walk meets it. One that is not there yet is none the less counted as sent: the
     /// effect that makes it follows.
     fn send_ahead(&mut self, db: Db, key: &[u8], captured: Option<Captured>) {
-        self.early.insert(db, key);
+        self.walk.meet_early(db, key);
         if let Some(captured) = captured {
             self.keys_sent += 1;
             self.tell_db(db);
@@ -328,7 +267,11 @@ impl Feed {
         let mut inside = 0;
         let mut outside = 0;
         for at in keys::positions(id, effect) {
-            if self.slots.contains(larder_wire::slot_of(effect.arg(at.at))) {
+            if self
+                .walk
+                .slots()
+                .contains(larder_wire::slot_of(effect.arg(at.at)))
+            {
                 inside += 1;
             } else {
                 outside += 1;
@@ -355,7 +298,7 @@ impl Feed {
         let mut args: Vec<&[u8]> = vec![effect.name()];
         for at in keys::positions(id, effect) {
             let key = effect.arg(at.at);
-            if self.slots.contains(larder_wire::slot_of(key)) {
+            if self.walk.slots().contains(larder_wire::slot_of(key)) {
                 args.push(key);
                 if with_value {
                     args.push(effect.arg(at.at + 1));
@@ -402,7 +345,10 @@ impl Feed {
     ) {
         let slot = larder_wire::slot_of(key);
         let after_cut = matches!(self.phase, Phase::Cut { .. } | Phase::Over { .. });
-        if after_cut || !self.slots.contains(slot) || !self.is_sent(db, key, slot, keyspace) {
+        if after_cut
+            || !self.walk.slots().contains(slot)
+            || !self.walk.has_met(db, key, slot, keyspace)
+        {
             return;
         }
         self.tell(db, now);
@@ -422,8 +368,8 @@ impl Feed {
         self.forward_gone(db, key, now, keyspace);
         let slot = larder_wire::slot_of(key);
         if !self.is_over()
-            && self.slots.contains(slot)
-            && self.is_sent(db, key, slot, keyspace)
+            && self.walk.slots().contains(slot)
+            && self.walk.has_met(db, key, slot, keyspace)
             && let Some(captured) = keyspace.capture(key)
         {
             self.queue
@@ -440,7 +386,7 @@ impl Feed {
         if db.is_none() {
             self.queue.clear();
             self.queued_bytes = 0;
-            self.early = KeysByDb::default();
+            self.walk.forget_early();
             self.told_db = None;
             self.told_now = None;
         }
@@ -542,12 +488,12 @@ impl Feed {
             }
             None => {}
         }
-        match (&self.phase, self.cursor) {
-            (Phase::Walking, Cursor::At { slot, db, place }) => {
-                self.walk(slot, db, place, clock.now(), databases, out);
+        match self.phase {
+            Phase::Walking if !self.walk.is_over() => {
+                self.meet_keys(clock.now(), databases, out);
                 true
             }
-            (Phase::Walking, Cursor::End) => {
+            Phase::Walking => {
                 let lag = self.produced + (out.len() - start) as u64 - self.acked;
                 if lag > FEED_LAG_BYTES_MAX {
                     return false;
@@ -557,95 +503,46 @@ impl Feed {
                 };
                 true
             }
-            (&Phase::Holding { until_ms }, _) => {
+            Phase::Holding { until_ms } => {
                 let offset = self.produced + (out.len() - start) as u64;
                 Word::Cut(Offset(offset)).write(out);
                 self.phase = Phase::Cut { until_ms };
                 true
             }
-            (Phase::Cut { .. } | Phase::Over { .. }, _) => false,
+            Phase::Cut { .. } | Phase::Over { .. } => false,
         }
     }
 
     /// Meets some keys; small ones are written at once, a large one is captured and comes next. Nothing is queued when this begins.
-    fn walk(
-        &mut self,
-        slot: Slot,
-        db: Db,
-        place: Place,
-        now: UnixMillis,
-        databases: &Databases,
-        out: &mut Vec<u8>,
-    ) {
-        let (mut slot, mut db, mut place) = (slot, db, place);
+    fn meet_keys(&mut self, now: UnixMillis, databases: &Databases, out: &mut Vec<u8>) {
         for _ in 0..WALK_SLOTS_PER_STEP {
-            let before = self.slot_keys;
-            // A database that has nothing in this slot is passed over; what comes to it later is an effect.
-            let rest = match databases.next_in_slot(slot, db) {
-                None => None,
-                Some(found) => {
-                    if found != db {
-                        place = Place::START;
-                    }
-                    match self.walk_database(found, slot, place, now, databases, out) {
-                        Some(next) => Some((found, next)),
-                        None => Db::new(i64::from(found.number()) + 1).map(|db| (db, Place::START)),
-                    }
+            let (told_db, queue, keys_sent) =
+                (&mut self.told_db, &mut self.queue, &mut self.keys_sent);
+            let stepped = self.walk.step(databases, |db, item| {
+                if item.is_due(now) {
+                    return;
                 }
-            };
-            let met = self.slot_keys > before;
-            match rest {
-                Some(rest) => (db, place) = rest,
-                None => {
-                    let keys = std::mem::take(&mut self.slot_keys);
-                    self.push_slot_done(slot, keys, out);
-                    let Some(next) = slot.next().and_then(|next| self.slots.first_from(next))
-                    else {
-                        self.cursor = Cursor::End;
-                        self.early = KeysByDb::default();
-                        return;
-                    };
-                    (slot, db, place) = (next, Db::ZERO, Place::START);
+                if *told_db != Some(db) {
+                    *told_db = Some(db);
+                    Word::Db(db).write(out);
                 }
+                *keys_sent += 1;
+                let key = item.key();
+                let mut tray = Tray::default();
+                let value = item.value(&mut tray);
+                if pieces::is_small(&value) {
+                    pieces::write_whole(key, value, item.expires(), out);
+                } else {
+                    queue.push_back(Queued::Large(Large::new(key, item.capture())));
+                }
+            });
+            if let Some((slot, keys)) = stepped.slot_done {
+                self.push_slot_done(slot, keys, out);
             }
-            self.cursor = Cursor::At { slot, db, place };
-            if met {
+            if stepped.any || self.walk.is_over() {
                 return;
             }
         }
-    }
-
-    /// Meets some keys of one database's slot; where to go on, `None` at its end.
-    fn walk_database(
-        &mut self,
-        db: Db,
-        slot: Slot,
-        place: Place,
-        now: UnixMillis,
-        databases: &Databases,
-        out: &mut Vec<u8>,
-    ) -> Option<Place> {
-        if self.told_db != Some(db) {
-            self.told_db = Some(db);
-            Word::Db(db).write(out);
-        }
-        let keyspace = databases.get(db)?;
-        keyspace.walk_slot(slot, place, WALK_KEYS_PER_STEP, |item| {
-            let key = item.key();
-            self.slot_keys += 1;
-            if self.early.remove(db, key) || item.is_due(now) {
-                return;
-            }
-            self.keys_sent += 1;
-            let mut tray = Tray::default();
-            let value = item.value(&mut tray);
-            if pieces::is_small(&value) {
-                pieces::write_whole(key, value, item.expires(), out);
-            } else {
-                self.queue
-                    .push_back(Queued::Large(Large::new(key, item.capture())));
-            }
-        })
     }
 
     /// After the keys of the slot: behind a large one that is still to come, if there is one.

@@ -22,8 +22,6 @@ use crate::ownership::Verdict;
 use crate::session::{ReplyMode, Session};
 use crate::turn::{Outcome, Turn};
 
-const TOO_FEW_REPLICAS: Refusal = Refusal::fixed("NOREPLICAS Not enough good replicas to write.");
-
 /// A script that runs.
 pub(crate) struct Run {
     pub(crate) machine: Machine,
@@ -157,8 +155,10 @@ fn check_flags(turn: &Turn<'_>, plan: &Plan) -> Result<(), Refusal> {
             "ERR Can not execute a script with write flag using *_ro command.",
         ));
     }
-    if turn.node.lacks_replicas && !plan.flags.has(Flags::NO_WRITES) {
-        return Err(TOO_FEW_REPLICAS);
+    if let Some(refusal) = &turn.node.refuses_writes
+        && !plan.flags.has(Flags::NO_WRITES)
+    {
+        return Err(refusal.clone());
     }
     Ok(())
 }
@@ -406,8 +406,11 @@ impl Node {
                 "ERR Write commands are not allowed from read-only scripts.",
             ));
         }
-        if writes && !run.wrote && self.lacks_replicas {
-            return refused(TOO_FEW_REPLICAS);
+        if writes
+            && !run.wrote
+            && let Some(refusal) = &self.refuses_writes
+        {
+            return refused(refusal.clone());
         }
         let denied = run.out_of_memory
             && !run.allow_oom

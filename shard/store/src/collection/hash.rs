@@ -248,12 +248,26 @@ impl Hash {
 
     /// All fields with their times, those that are due included.
     pub fn iter_timed(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<UnixMillis>)> {
-        self.plain().plain_iter_from(0).map(|(field, value)| {
-            let time = match self {
-                Hash::Packed(_) | Hash::Table(_) => None,
-                Hash::Expiring(expiring) => expiring.time(field.text(&mut [0; 20])),
-            };
-            (field, value, time)
+        let fields = self.plain().plain_iter_from(0);
+        fields.map(|(field, value)| (field, value, self.time_of(field)))
+    }
+
+    fn time_of(&self, field: Item<'_>) -> Option<UnixMillis> {
+        match self {
+            Hash::Packed(_) | Hash::Table(_) => None,
+            Hash::Expiring(expiring) => expiring.time(field.text(&mut [0; 20])),
+        }
+    }
+
+    /// As [`Hash::piece`], with the fields' times.
+    pub fn timed_piece<'a>(
+        &'a self,
+        from: usize,
+        budget: Budget,
+        mut show: impl FnMut(Item<'a>, Item<'a>, Option<UnixMillis>),
+    ) -> Option<usize> {
+        self.piece(from, budget, |field, value| {
+            show(field, value, self.time_of(field));
         })
     }
 

@@ -224,10 +224,15 @@ impl List {
 
     /// The packed buffers in order, as a dump has them.
     pub fn packed_chunks(&self) -> impl Iterator<Item = &Packed> {
+        self.packed_chunks_from(0)
+    }
+
+    /// As [`List::packed_chunks`], from the one on that begins with element `from`.
+    pub fn packed_chunks_from(&self, from: usize) -> impl Iterator<Item = &Packed> {
         match self {
-            List::Packed(packed) => Either::One(std::iter::once(packed)),
+            List::Packed(packed) => Either::One((from == 0).then_some(packed).into_iter()),
             List::Chunks(chunks) => {
-                Either::Other(chunks.leaves_from(0).map(|(Chunk(packed), _)| packed))
+                Either::Other(chunks.leaves_from(from).map(|(Chunk(packed), _)| packed))
             }
         }
     }

@@ -6,13 +6,15 @@
 
 pub mod crc64;
 mod file;
+mod load;
 mod lzf;
 pub mod read;
 mod read_stream;
 pub mod write;
 mod ziplist;
 
-pub use file::snapshot;
+pub use file::{FileWriter, LargeRecord};
+pub use load::{LoadError, Loader, Record};
 pub use read::{Malformed, NoLibraries, from_payload, libraries_from_payload};
 pub use write::{libraries_to_payload, to_compressed_payload, to_payload};
 

@@ -28,7 +28,7 @@ pub enum Malformed {
 pub fn from_payload(payload: &[u8], settings: &CollectionSettings) -> Result<Value, Malformed> {
     let (body, version) = checked_body(payload).ok_or(Malformed::Footer)?;
     let mut reader = Reader {
-        rest: body,
+        source: body,
         version,
     };
     let value = reader.value(settings).ok_or(Malformed::Data)?;
@@ -48,8 +48,8 @@ pub enum NoLibraries {
 
 /// The sources of the libraries of a payload (`FUNCTION RESTORE`).
 pub fn libraries_from_payload(payload: &[u8]) -> Result<Vec<Vec<u8>>, NoLibraries> {
-    let (rest, version) = checked_body(payload).ok_or(NoLibraries::Footer)?;
-    let mut reader = Reader { rest, version };
+    let (source, version) = checked_body(payload).ok_or(NoLibraries::Footer)?;
+    let mut reader = Reader { source, version };
     let mut sources = Vec::new();
     while let Some([byte]) = reader.array() {
         if byte != LIBRARY {
@@ -77,15 +77,41 @@ enum Length {
     Encoded(u8),
 }
 
-pub(super) struct Reader<'a> {
-    rest: &'a [u8],
-    version: u16,
+/// Where the bytes come from. `None`: there are not so many.
+pub trait Source<'a> {
+    fn take(&mut self, len: usize) -> Option<Cow<'a, [u8]>>;
+    fn fill(&mut self, room: &mut [u8]) -> Option<()>;
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Source<'a> for &'a [u8] {
+    fn take(&mut self, len: usize) -> Option<Cow<'a, [u8]>> {
+        let (taken, rest) = self.split_at_checked(len)?;
+        *self = rest;
+        Some(Cow::Borrowed(taken))
+    }
+
+    fn fill(&mut self, room: &mut [u8]) -> Option<()> {
+        let (taken, rest) = self.split_at_checked(room.len())?;
+        room.copy_from_slice(taken);
+        *self = rest;
+        Some(())
+    }
+}
+
+pub(super) struct Reader<S> {
+    pub(super) source: S,
+    pub(super) version: u16,
+}
+
+impl<'a, S: Source<'a>> Reader<S> {
     fn value(&mut self, settings: &CollectionSettings) -> Option<Value> {
         let [byte] = self.array()?;
-        match Type::from_byte(byte)? {
+        self.value_of(Type::from_byte(byte)?, settings)
+    }
+
+    /// The value behind its type.
+    pub(super) fn value_of(&mut self, kind: Type, settings: &CollectionSettings) -> Option<Value> {
+        match kind {
             Type::String => Some(Value::string(&self.string()?)),
             Type::List => {
                 let mut list = List::new();
@@ -229,7 +255,7 @@ impl<'a> Reader<'a> {
     fn zset(
         &mut self,
         settings: &CollectionSettings,
-        mut score: impl FnMut(&mut Reader<'a>) -> Option<f64>,
+        mut score: impl FnMut(&mut Reader<S>) -> Option<f64>,
     ) -> Option<Value> {
         let mut zset = Zset::new();
         for _ in 0..self.length()? {
@@ -247,18 +273,14 @@ impl<'a> Reader<'a> {
             255 => Some(f64::NEG_INFINITY),
             254 => Some(f64::INFINITY),
             253 => None,
-            len => parse_score(self.take(len.into())?),
+            len => parse_score(&self.source.take(len.into())?),
         }
     }
 
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
+        let mut bytes = [0; N];
+        self.source.fill(&mut bytes)?;
+        Some(bytes)
     }
 
     fn any_length(&mut self) -> Option<Length> {
@@ -287,14 +309,14 @@ impl<'a> Reader<'a> {
     pub(super) fn string(&mut self) -> Option<Cow<'a, [u8]>> {
         let int = |int: i64| Cow::Owned(int.to_string().into_bytes());
         Some(match self.any_length()? {
-            Length::Plain(len) => Cow::Borrowed(self.take(len)?),
+            Length::Plain(len) => self.source.take(len)?,
             Length::Encoded(0) => int(i8::from_le_bytes(self.array()?).into()),
             Length::Encoded(1) => int(i16::from_le_bytes(self.array()?).into()),
             Length::Encoded(2) => int(i32::from_le_bytes(self.array()?).into()),
             Length::Encoded(3) => {
                 let compressed = self.length()?;
                 let len = self.length()?;
-                Cow::Owned(expand(self.take(compressed)?, len)?)
+                Cow::Owned(expand(&self.source.take(compressed)?, len)?)
             }
             Length::Encoded(_) => return None,
         })

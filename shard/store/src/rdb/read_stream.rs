@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use larder_wire::UnixMillis;
 
-use super::read::Reader;
+use super::read::{Reader, Source};
 use crate::collection::stream::{Group, Pending, StreamId};
 use crate::collection::{Item, Packed, Stream};
 
@@ -15,7 +15,7 @@ const SAME_FIELDS: i64 = 2;
 const UNKNOWN: u64 = u64::MAX;
 
 /// A stream whose type is of the given form: 1 of Redis 5, 2 of Redis 7.0, 3 of Redis 7.2.
-pub(super) fn read_stream(reader: &mut Reader<'_>, form: u8) -> Option<Stream> {
+pub(super) fn read_stream<'a>(reader: &mut Reader<impl Source<'a>>, form: u8) -> Option<Stream> {
     let mut stream = Stream::default();
     for _ in 0..reader.length()? {
         let first = raw_id(&reader.string()?)?;
@@ -98,7 +98,11 @@ fn take_texts<'p>(
     Some(texts)
 }
 
-fn read_group(reader: &mut Reader<'_>, form: u8, stream: &Stream) -> Option<Group> {
+fn read_group<'a>(
+    reader: &mut Reader<impl Source<'a>>,
+    form: u8,
+    stream: &Stream,
+) -> Option<Group> {
     let last_delivered = id(reader)?;
     let entries_read = match form {
         1 => stream.entries_up_to(last_delivered),
@@ -135,7 +139,7 @@ fn read_group(reader: &mut Reader<'_>, form: u8, stream: &Stream) -> Option<Grou
     pending.is_empty().then_some(group)
 }
 
-fn id(reader: &mut Reader<'_>) -> Option<StreamId> {
+fn id<'a>(reader: &mut Reader<impl Source<'a>>) -> Option<StreamId> {
     let (ms, seq) = (reader.length()? as u64, reader.length()? as u64);
     Some(StreamId { ms, seq })
 }

@@ -3,8 +3,9 @@
 use super::crc64::crc64;
 use super::lzf::Lzf;
 use super::{LIBRARY, Type, VERSION_VALKEY, VERSION_WRITTEN};
+use crate::collection::pieces::Budget;
 use crate::collection::stream::StreamId;
-use crate::collection::{Hash, Item, List, Packed, Set, Stream, Zset};
+use crate::collection::{Hash, Item, Packed, Set, Stream, Zset};
 use crate::number::parse_i64;
 use crate::value::{Collection, StringRef, ValueRef};
 
@@ -27,11 +28,12 @@ pub fn to_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
 
 /// Appends the payload of `value`, its texts compressed where that makes them shorter.
 pub fn to_compressed_payload(value: ValueRef<'_>, out: &mut Vec<u8>) {
-    write_payload(value, &mut Writer::new(out, true));
+    write_payload(value, &mut Writer::new(out, Some(&mut Lzf::default())));
 }
 
 fn write_payload(value: ValueRef<'_>, out: &mut Writer<'_>) {
     let start = out.bytes.len();
+    out.push(type_of(value) as u8);
     write_value(value, out);
     let version = match out.bytes[start] == Type::HashTimes as u8 {
         true => VERSION_VALKEY,
@@ -46,7 +48,8 @@ pub fn libraries_to_payload<'s>(
     compress: bool,
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut out = Writer::new(&mut bytes, compress);
+    let mut lzf = compress.then(Lzf::default);
+    let mut out = Writer::new(&mut bytes, lzf.as_mut());
     for source in sources {
         out.push(LIBRARY);
         write_text(source, &mut out);
@@ -57,18 +60,17 @@ pub fn libraries_to_payload<'s>(
 
 /// Where is written to, and what compresses.
 pub(super) struct Writer<'o> {
-    pub(super) bytes: &'o mut Vec<u8>,
-    lzf: Option<Lzf>,
+    bytes: &'o mut Vec<u8>,
+    lzf: Option<&'o mut Lzf>,
 }
 
 impl<'o> Writer<'o> {
-    pub(super) fn new(bytes: &'o mut Vec<u8>, compress: bool) -> Writer<'o> {
-        let lzf = compress.then(Lzf::default);
+    pub(super) fn new(bytes: &'o mut Vec<u8>, lzf: Option<&'o mut Lzf>) -> Writer<'o> {
         Writer { bytes, lzf }
     }
 
     fn plain(bytes: &'o mut Vec<u8>) -> Writer<'o> {
-        Writer::new(bytes, false)
+        Writer::new(bytes, None)
     }
 
     pub(super) fn push(&mut self, byte: u8) {
@@ -87,89 +89,130 @@ fn write_footer(version: u16, start: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// Appends the type byte and the value.
+/// As what a value is written.
+pub(super) fn type_of(value: ValueRef<'_>) -> Type {
+    let ValueRef::Collection(collection) = value else {
+        return Type::String;
+    };
+    match collection {
+        Collection::Hash(Hash::Packed(_)) => Type::HashListpack,
+        Collection::Hash(Hash::Table(_)) => Type::Hash,
+        Collection::Hash(Hash::Expiring(_)) => Type::HashTimes,
+        Collection::List(_) => Type::ListQuicklist2,
+        Collection::Set(Set::Ints(_)) => Type::SetIntset,
+        // Version 10 has no packed set.
+        Collection::Set(Set::Packed(_) | Set::Table(_)) => Type::Set,
+        Collection::ZSet(Zset::Packed(_)) => Type::ZsetListpack,
+        Collection::ZSet(_) => Type::Zset2,
+        Collection::Stream(_) => Type::StreamListpacks2,
+    }
+}
+
+/// Appends the value, whose type is written.
 pub(super) fn write_value(value: ValueRef<'_>, out: &mut Writer<'_>) {
     match value {
-        ValueRef::String(string) => {
-            out.push(Type::String as u8);
-            match string {
-                StringRef::Int(int) => write_int(int, out),
-                StringRef::Bytes(bytes) => write_text(bytes, out),
+        ValueRef::String(StringRef::Int(int)) => write_int(int, out),
+        ValueRef::String(StringRef::Bytes(bytes)) => write_text(bytes, out),
+        ValueRef::Collection(collection) => {
+            let everything = Budget::new(usize::MAX, usize::MAX);
+            let mut next = write_head(collection, out);
+            while let Some(from) = next {
+                next = write_elements(collection, from, everything, out);
             }
         }
-        ValueRef::Collection(Collection::Hash(hash)) => write_hash(hash, out),
-        ValueRef::Collection(Collection::List(list)) => write_list(list, out),
-        ValueRef::Collection(Collection::Set(set)) => write_set(set, out),
-        ValueRef::Collection(Collection::ZSet(zset)) => write_zset(zset, out),
-        ValueRef::Collection(Collection::Stream(stream)) => write_stream(stream, out),
     }
 }
 
-fn write_hash(hash: &Hash, out: &mut Writer<'_>) {
-    if let Hash::Packed(packed) = hash {
-        out.push(Type::HashListpack as u8);
-        return write_blob(packed, out);
-    }
-    let timed = matches!(hash, Hash::Expiring(_));
-    let kind = if timed { Type::HashTimes } else { Type::Hash };
-    out.push(kind as u8);
-    write_length(hash.len() as u64, out);
-    for (field, value, time) in hash.iter_timed() {
-        write_item(field, out);
-        write_item(value, out);
-        if timed {
-            let time = time.map_or(STAYS, |at| at.0);
-            out.extend_from_slice(&time.to_le_bytes());
+/// Appends what stands before a collection's elements: how many they are. Of one that is a single buffer, all of it. Returns the place of the first
+/// element to be written.
+pub(super) fn write_head(collection: &Collection, out: &mut Writer<'_>) -> Option<usize> {
+    let count = match collection {
+        Collection::Hash(Hash::Packed(packed)) | Collection::ZSet(Zset::Packed(packed)) => {
+            write_blob(packed, out);
+            return None;
         }
+        Collection::Set(Set::Ints(ints)) => {
+            let mut bytes = Vec::with_capacity(ints.intset_len());
+            ints.write_intset(&mut bytes);
+            write_bytes(&bytes, out);
+            return None;
+        }
+        Collection::List(list) => list.packed_chunks_from(0).count(),
+        Collection::Stream(stream) => stream.runs_len(),
+        Collection::Hash(_) | Collection::Set(_) | Collection::ZSet(_) => collection.len(),
+    };
+    write_length(count as u64, out);
+    Some(0)
+}
+
+/// Appends elements from place `from` on, as many as `budget` allows: the place to go on from, `None` at the end.
+pub(super) fn write_elements(
+    collection: &Collection,
+    from: usize,
+    mut budget: Budget,
+    out: &mut Writer<'_>,
+) -> Option<usize> {
+    match collection {
+        Collection::Hash(hash) => {
+            let timed = matches!(hash, Hash::Expiring(_));
+            hash.timed_piece(from, budget, |field, value, time| {
+                write_item(field, out);
+                write_item(value, out);
+                if timed {
+                    let time = time.map_or(STAYS, |at| at.0);
+                    out.extend_from_slice(&time.to_le_bytes());
+                }
+            })
+        }
+        Collection::List(list) => {
+            let mut place = from;
+            for chunk in list.packed_chunks_from(from) {
+                if !budget.takes(chunk.byte_len()) {
+                    return Some(place);
+                }
+                write_length(NODE_PACKED, out);
+                write_blob(chunk, out);
+                place += chunk.len();
+            }
+            None
+        }
+        Collection::Set(set) => set.piece(from, budget, |member| write_item(member, out)),
+        // From the greatest on, as Redis does it so that each insertion is at the start.
+        Collection::ZSet(zset) => {
+            let greatest = zset.len() - 1 - from;
+            for (place, (member, score)) in (from..).zip(zset.iter_back_from(greatest)) {
+                if !budget.takes(member.len() + size_of::<f64>()) {
+                    return Some(place);
+                }
+                write_item(member, out);
+                out.extend_from_slice(&score.to_le_bytes());
+            }
+            None
+        }
+        Collection::Stream(stream) => write_nodes(stream, from, budget, out),
     }
 }
 
-fn write_list(list: &List, out: &mut Writer<'_>) {
-    out.push(Type::ListQuicklist2 as u8);
-    write_length(list.packed_chunks().count() as u64, out);
-    for chunk in list.packed_chunks() {
-        write_length(NODE_PACKED, out);
-        write_blob(chunk, out);
+/// Nodes of entries; behind the last what the stream knows of its past, and its groups, in one piece.
+fn write_nodes(
+    stream: &Stream,
+    from: usize,
+    mut budget: Budget,
+    out: &mut Writer<'_>,
+) -> Option<usize> {
+    let mut first = from;
+    while let Some((count, bytes)) = stream.run_from(first) {
+        if !budget.takes(bytes) {
+            return Some(first);
+        }
+        write_node(stream, first, count, out);
+        first += count;
     }
+    write_past(stream, out);
+    None
 }
 
-/// Version 10 has no packed set.
-fn write_set(set: &Set, out: &mut Writer<'_>) {
-    if let Set::Ints(ints) = set {
-        out.push(Type::SetIntset as u8);
-        let mut bytes = Vec::with_capacity(ints.intset_len());
-        ints.write_intset(&mut bytes);
-        return write_bytes(&bytes, out);
-    }
-    out.push(Type::Set as u8);
-    write_length(set.len() as u64, out);
-    for member in set.iter() {
-        write_item(member, out);
-    }
-}
-
-fn write_zset(zset: &Zset, out: &mut Writer<'_>) {
-    if let Zset::Packed(packed) = zset {
-        out.push(Type::ZsetListpack as u8);
-        return write_blob(packed, out);
-    }
-    out.push(Type::Zset2 as u8);
-    write_length(zset.len() as u64, out);
-    // From the greatest on, as Redis does it so that each insertion is at the start.
-    for (member, score) in zset.iter_back_from(zset.len() - 1) {
-        write_item(member, out);
-        out.extend_from_slice(&score.to_le_bytes());
-    }
-}
-
-/// Nodes of entries, what the stream knows of its past, and its groups.
-fn write_stream(stream: &Stream, out: &mut Writer<'_>) {
-    out.push(Type::StreamListpacks2 as u8);
-    let runs = stream.runs();
-    write_length(runs.len() as u64, out);
-    for (from, count) in runs {
-        write_node(stream, from, count, out);
-    }
+fn write_past(stream: &Stream, out: &mut Writer<'_>) {
     write_length(stream.len() as u64, out);
     let first = stream.first().map_or(StreamId::MIN, |entry| entry.id);
     for id in [stream.last_id(), first, stream.max_deleted_id()] {

@@ -75,21 +75,26 @@ impl Stream {
         by_count.min(by_bytes)
     }
 
-    /// Runs of entries for a serialized form: none has many entries, or many bytes and more than one entry.
-    pub fn runs(&self) -> Vec<(usize, usize)> {
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        let (mut from, mut count, mut bytes) = (0, 0, 0);
-        for entry in self.iter_from(0) {
+    /// Runs of entries for a serialized form, each with its first entry: how many.
+    pub fn runs_len(&self) -> usize {
+        let (mut runs, mut from) = (0, 0);
+        while let Some((count, _)) = self.run_from(from) {
+            runs += 1;
+            from += count;
+        }
+        runs
+    }
+
+    /// The run that begins with entry `from`: its entries and bytes. It has not many entries, and not many bytes unless of a single entry.
+    pub fn run_from(&self, from: usize) -> Option<(usize, usize)> {
+        let (mut count, mut bytes) = (0, 0);
+        for entry in self.iter_from(from) {
             if count == NODE_ENTRIES || (count > 0 && bytes + entry.bytes() > NODE_BYTES) {
-                runs.push((from, count));
-                (from, count, bytes) = (from + count, 0, 0);
+                break;
             }
             count += 1;
             bytes += entry.bytes();
         }
-        if count > 0 {
-            runs.push((from, count));
-        }
-        runs
+        (count > 0).then_some((count, bytes))
     }
 }
