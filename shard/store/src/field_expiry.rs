@@ -63,6 +63,11 @@ impl Keyspace {
         std::mem::take(&mut self.fields.gone)
     }
 
+    /// Some hash has fields that expire.
+    pub fn has_expiring_fields(&self) -> bool {
+        !self.fields.slots.is_empty()
+    }
+
     pub fn has_gone_fields(&self) -> bool {
         !self.fields.gone.is_empty()
     }

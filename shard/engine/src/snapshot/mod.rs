@@ -201,7 +201,9 @@ impl Snapshot {
 
     fn write_beginning(&mut self, databases: &Databases, out: &mut Vec<u8>) {
         let (preface, file) = (&self.preface, &mut self.file);
-        file.write_beginning(&preface.aux, &preface.libraries, out);
+        let mut spaces = databases.iter().map(|(_, space)| space);
+        let expiring_fields = spaces.any(Keyspace::has_expiring_fields);
+        file.write_beginning(expiring_fields, &preface.aux, &preface.libraries, out);
         for (db, keyspace) in databases.iter().filter(|(_, space)| !space.is_empty()) {
             file.write_db(db, out);
             file.write_sizes(keyspace.visible_len(), keyspace.expiring_len(), out);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use larder_store::rdb::{LoadError, Loader};
+use larder_store::rdb::{self, LoadError, Loader};
 use larder_store::{Db, Place, Random};
 use larder_wire::resp::OwnedRequest;
 use larder_wire::trust::Trust;
@@ -33,8 +33,13 @@ fn contents(node: &Node, clock: Clock) -> Contents {
         for slot in Slot::all() {
             space.walk_slot(slot, Place::START, usize::MAX, |item| {
                 if !item.is_due(clock.now()) {
+                    // Through the payload twice: how a collection came to be does not show in the second.
                     let mut payload = Vec::new();
-                    larder_store::rdb::to_payload(item.value(), &mut payload);
+                    rdb::to_payload(item.value(), &mut payload);
+                    let settings = node.databases.collections();
+                    let value = rdb::from_payload(&payload, &settings).expect("its own payload");
+                    payload.clear();
+                    rdb::to_payload(value.view(), &mut payload);
                     let expires = item.expires().map(|at| at.0);
                     contents.insert((db, item.key().to_vec()), (payload, expires));
                 }
@@ -150,7 +155,7 @@ fn loaded(file: &[u8], clock: Clock) -> Result<Node, LoadError> {
 
 fn assert_same(seed: u64, made: &Contents, meant: &Contents) {
     for (key, value) in meant {
-        assert_eq!(made.get(key), Some(value), "seed {seed}: {key:?}");
+        assert!(made.get(key) == Some(value), "seed {seed}: {key:?}");
     }
     let extra: Vec<_> = made.keys().filter(|key| !meant.contains_key(key)).collect();
     assert!(

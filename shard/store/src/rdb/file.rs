@@ -1,4 +1,4 @@
-//! Writes an RDB file of version 10, a record at a time.
+//! Writes an RDB file of version 10, or of Valkey's when that has to be, a record at a time.
 //!
 //! What is written goes to whoever takes the bytes; what has gone is told to the checksum.
 
@@ -9,7 +9,7 @@ use super::lzf::Lzf;
 use super::write::{
     Writer, type_of, write_elements, write_head, write_length, write_text, write_value,
 };
-use super::{LIBRARY, VERSION_WRITTEN};
+use super::{LIBRARY, VERSION_VALKEY, VERSION_WRITTEN};
 use crate::collection::pieces::Budget;
 use crate::db::Db;
 use crate::value::{Value, ValueRef};
@@ -52,13 +52,19 @@ impl FileWriter {
     }
 
     /// What a file begins with, beside the keys: names and values of its making, and sources of libraries of functions.
+    /// `expiring_fields`: there are hashes whose fields expire, which no Redis can load, but Valkey 9 can.
     pub fn write_beginning(
         &mut self,
+        expiring_fields: bool,
         aux: &[(&str, String)],
         libraries: &[Vec<u8>],
         out: &mut Vec<u8>,
     ) {
-        out.extend_from_slice(format!("REDIS{VERSION_WRITTEN:04}").as_bytes());
+        let magic = match expiring_fields {
+            true => format!("VALKEY{VERSION_VALKEY:03}"),
+            false => format!("REDIS{VERSION_WRITTEN:04}"),
+        };
+        out.extend_from_slice(magic.as_bytes());
         let mut out = Writer::new(out, self.lzf.as_mut());
         for (name, value) in aux {
             out.push(AUX);

@@ -1,0 +1,233 @@
+//! Snapshots on the disk: real Redis loads ours and we load Redis', a kill leaves the last whole file, and a disk that takes nothing stops writes
+//! until it does.
+
+use std::fs;
+use std::path::Path;
+
+use larder_tests::standalone::Standalone;
+use larder_tests::{Client, RedisServer, Reply};
+
+/// Values of every type and form, small and large; with times that outlast the test.
+fn fill(client: &mut Client) {
+    client.run("DEBUG POPULATE 5000 key 100");
+    let mut lines: Vec<String> = Vec::new();
+    for n in 0..1200 {
+        lines.push(format!("HSET hash:large field:{n} value:{n}"));
+        lines.push(format!("ZADD zset:large {n}.25 member:{n}"));
+        lines.push(format!("SADD set:large member:{n}"));
+        lines.push(format!("RPUSH list:large element:{n} {n}"));
+        lines.push(format!("XADD stream:large {}-1 field value:{n}", n + 1));
+        if n < 20 {
+            lines.push(format!("HSET hash:small field:{n} {n}"));
+            lines.push(format!("ZADD zset:small {n} member:{n}"));
+            lines.push(format!("SADD set:small member:{n}"));
+            lines.push(format!("SADD set:ints {}", n * 70_000));
+            lines.push(format!("RPUSH list:small element:{n}"));
+            lines.push(format!("PFADD hll:{} visitor:{n}", n % 3));
+            lines.push(format!("SET int:{n} {}", 1_i64 << (n * 3)));
+            lines.push(format!("SET timed:{n} value EX {}", 10_000 + n));
+        }
+    }
+    lines.push(format!("SET string:large {}", "some-text-".repeat(20_000)));
+    lines.push("XGROUP CREATE stream:large readers 0".to_owned());
+    lines.push("XREADGROUP GROUP readers me COUNT 300 STREAMS stream:large >".to_owned());
+    lines.push("XDEL stream:large 7-1".to_owned());
+    lines.push("SELECT 5".to_owned());
+    lines.push("SET other database".to_owned());
+    for line in lines {
+        let reply = client.run(&line);
+        assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+    }
+}
+
+fn digest(client: &mut Client) -> Reply {
+    let digest = client.run("DEBUG DIGEST");
+    assert!(
+        matches!(&digest, Reply::Simple(hex) if hex.len() == 40),
+        "{digest:?}"
+    );
+    digest
+}
+
+fn info(client: &mut Client, field: &str) -> String {
+    let Reply::Bulk(text) = client.run("INFO persistence") else {
+        panic!("INFO is a bulk string")
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let start = format!("{field}:");
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    line.unwrap_or_else(|| panic!("INFO persistence has {field}"))
+        .to_owned()
+}
+
+/// A node that keeps its data in `folder`, once it has loaded them.
+fn node_in(folder: &Path) -> Standalone {
+    let mut node =
+        Standalone::start_with(&["--data-dir", folder.to_str().expect("a path of text")]);
+    let mut client = node.client();
+    node.process()
+        .wait_for("to load", |_| info(&mut client, "loading") == "0");
+    node
+}
+
+/// Waits for the save under way to end.
+fn wait_saved(node: &mut Standalone) {
+    let mut client = node.client();
+    node.process().wait_for("to save", |_| {
+        info(&mut client, "rdb_bgsave_in_progress") == "0"
+    });
+}
+
+#[test]
+fn redis_loads_what_a_node_saves_while_it_is_written_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = node_in(folder.path());
+    let mut client = node.client();
+    fill(&mut client);
+    let meant = digest(&mut client);
+    assert_eq!(
+        client.run("BGSAVE"),
+        Reply::Simple("Background saving started".to_owned())
+    );
+    for n in 0..3000 {
+        client.run(&format!("SET key:{n} changed"));
+        client.run(&format!("DEL key:{}", n + 1500));
+    }
+    wait_saved(&mut node);
+    assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+    assert_ne!(digest(&mut client), meant);
+    let redis = RedisServer::start_with(&[
+        "--enable-debug-command",
+        "local",
+        "--dir",
+        folder.path().to_str().expect("a path of text"),
+    ]);
+    assert_eq!(digest(&mut redis.client()), meant);
+}
+
+#[test]
+fn a_node_loads_what_redis_saved_compressed_or_not() {
+    for compression in ["yes", "no"] {
+        let redis = RedisServer::start_with(&[
+            "--enable-debug-command",
+            "local",
+            "--rdbcompression",
+            compression,
+        ]);
+        let mut client = redis.client();
+        fill(&mut client);
+        assert_eq!(client.run("SAVE"), Reply::ok());
+        let node = node_in(redis.folder());
+        assert_eq!(digest(&mut node.client()), digest(&mut client));
+        // And what it saves of that, it loads itself.
+        assert_eq!(node.client().run("SAVE"), Reply::ok());
+        let again = node_in(redis.folder());
+        assert_eq!(digest(&mut again.client()), digest(&mut client));
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_while_it_saves_comes_back_with_the_save_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = node_in(folder.path());
+    let mut client = node.client();
+    fill(&mut client);
+    let meant = digest(&mut client);
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    client.run("SELECT 0");
+    client.run("DEBUG POPULATE 200000 more 100");
+    client.run("BGSAVE");
+    node.process().kill();
+    assert_eq!(digest(&mut node_in(folder.path()).client()), meant);
+}
+
+#[test]
+fn a_damaged_file_is_told_and_the_one_before_it_is_loaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = node_in(folder.path());
+    let mut client = node.client();
+    fill(&mut client);
+    let meant = digest(&mut client);
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    client.run("SET later change");
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    drop(node);
+    let path = folder.path().join("dump.rdb");
+    let bytes = fs::read(&path).expect("the save");
+    fs::write(&path, &bytes[..bytes.len() / 2]).expect("half of it");
+    let mut node = node_in(folder.path());
+    assert_eq!(digest(&mut node.client()), meant);
+    let told = node.process().output();
+    let cut = format!(
+        "is damaged at byte {}: the file ends in the middle",
+        bytes.len() / 2
+    );
+    assert!(told.contains(&cut), "{told}");
+    assert!(folder.path().join("dump.rdb.damaged").exists());
+    drop(node);
+    // With nothing else to load, a node does not start as if there had been no data.
+    fs::remove_file(folder.path().join("dump.rdb.previous")).expect("the one before");
+    fs::rename(folder.path().join("dump.rdb.damaged"), &path).expect("back in its place");
+    let mut node = Standalone::start_with(&[
+        "--data-dir",
+        folder.path().to_str().expect("a path of text"),
+    ]);
+    assert!(!node.process().wait_end().success());
+    let told = node.process().output();
+    assert!(
+        told.contains("move the file away to start with no data"),
+        "{told}"
+    );
+}
+
+#[test]
+fn save_points_save_by_themselves_and_at_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = node_in(folder.path());
+    let mut client = node.client();
+    assert_eq!(
+        client
+            .ask(&["CONFIG", "SET", "save", "1 3"])
+            .expect("a reply"),
+        Reply::ok()
+    );
+    for n in 0..3 {
+        client.run(&format!("SET saved:{n} value"));
+    }
+    node.process().wait_for("to save by itself", |_| {
+        info(&mut client, "rdb_saves") == "1"
+    });
+    client.run("SET last value");
+    node.process().signal("TERM");
+    assert!(node.process().wait_end().success());
+    let node = node_in(folder.path());
+    assert_eq!(node.client().run("DBSIZE"), Reply::Int(4));
+}
+
+#[test]
+fn a_disk_that_takes_nothing_stops_writes_until_it_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).expect("a folder in it");
+    let mut node = node_in(&data);
+    let mut client = node.client();
+    client
+        .ask(&["CONFIG", "SET", "save", "3600 1"])
+        .expect("a reply");
+    client.run("SET before value");
+    fs::remove_dir_all(&data).expect("the folder goes");
+    client.run("BGSAVE");
+    wait_saved(&mut node);
+    assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "err");
+    for refused in ["SET after value", "PING"] {
+        match client.run(refused) {
+            Reply::Error(text) => assert!(text.starts_with("MISCONF "), "{text}"),
+            other => panic!("{refused}: {other:?}"),
+        }
+    }
+    assert_eq!(client.run("GET before"), Reply::Bulk(b"value".to_vec()));
+    fs::create_dir(&data).expect("the folder comes back");
+    client.run("BGSAVE");
+    wait_saved(&mut node);
+    assert_eq!(client.run("SET after value"), Reply::ok());
+}
