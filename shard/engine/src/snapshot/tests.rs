@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use larder_store::rdb::{self, LoadError, Loader};
-use larder_store::{Db, Place, Random};
+use larder_store::{Db, Place, Random, Tray};
 use larder_wire::resp::OwnedRequest;
 use larder_wire::trust::Trust;
 use larder_wire::{NodeId, Slot};
@@ -35,7 +35,7 @@ fn contents(node: &Node, clock: Clock) -> Contents {
                 if !item.is_due(clock.now()) {
                     // Through the payload twice: how a collection came to be does not show in the second.
                     let mut payload = Vec::new();
-                    rdb::to_payload(item.value(), &mut payload);
+                    rdb::to_payload(item.value(&mut Tray::default()), &mut payload);
                     let settings = node.databases.collections();
                     let value = rdb::from_payload(&payload, &settings).expect("its own payload");
                     payload.clear();
