@@ -348,35 +348,3 @@ fn streams_and_timed_hashes_of_other_servers_are_read() {
         ]
     );
 }
-
-#[test]
-fn a_captured_key_is_made_elsewhere_by_commands_of_bounded_size() {
-    let (mut keyspace, keys) = filled();
-    let mut other = Keyspace::default();
-    for (at, key) in keys.iter().enumerate() {
-        let expires = at.is_multiple_of(2).then_some(UnixMillis(50_000));
-        keyspace.set_expiry(*key, expires, NOW);
-        other.set_string(*key, b"old", Store::Encoded, SetExpiry::Clear, NOW);
-        let before = contents(
-            keyspace
-                .peek_value(*key, NOW, &mut Tray::default())
-                .expect("there"),
-        );
-        let mut sending = keyspace.capture(*key).expect("there").into_sending(key);
-        // What is written meanwhile does not show.
-        keyspace.remove(*key, NOW);
-        while let Some(command) = sending.next_command() {
-            assert!(command.view().bytes().len() < 200_000);
-            run(&mut other, command.view());
-        }
-        assert_eq!(
-            contents(
-                other
-                    .peek_value(*key, NOW, &mut Tray::default())
-                    .expect("there")
-            ),
-            before
-        );
-        assert_eq!(other.expiry(*key, NOW), Some(expires));
-    }
-}
