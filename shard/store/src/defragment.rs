@@ -30,13 +30,12 @@ impl Keyspace {
     /// Moves the entry of `key` when it is the one that lies at `address`; else false.
     fn relocate(&mut self, key: &[u8], address: usize) -> bool {
         let place = self.place_of(key);
-        let Some(at) = self.tables.find(place.slot, place.hash, key) else {
+        let Some((at, entry)) = self.tables.find(place.slot, place.hash, key) else {
             return false;
         };
-        let mut entry = self.tables.entry_mut(at);
-        let is_it = entry.look().address() == address;
+        let is_it = entry.address() == address;
         if is_it {
-            entry.relocate();
+            self.tables.entry_mut(at).relocate();
         }
         is_it
     }

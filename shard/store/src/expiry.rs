@@ -104,7 +104,7 @@ impl Keyspace {
 
     fn expire_all(&mut self, due: &mut Vec<(larder_wire::Slot, u64, Box<[u8]>)>) {
         for (slot, hash, key) in due.drain(..) {
-            if let Some(at) = self.tables.find(slot, hash, &key) {
+            if let Some((at, _)) = self.tables.find(slot, hash, &key) {
                 self.expire(Found { slot, hash, at });
             }
         }

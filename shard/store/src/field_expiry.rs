@@ -188,12 +188,9 @@ impl Keyspace {
                 continue;
             };
             let hash = self.hashes.of(key);
-            let at = self.tables.find(slot, hash, key);
-            let found = Found {
-                slot,
-                hash,
-                at: at.expect("the index knows only keys that are there"),
-            };
+            let found = self.tables.find(slot, hash, key);
+            let (at, _) = found.expect("the index knows only keys that are there");
+            let found = Found { slot, hash, at };
             self.fields.hand = Some(slot);
             let (gone, _) = self.take_due_fields(found, now, limit - swept.examined);
             swept.examined += gone.max(1);

@@ -261,9 +261,7 @@ impl Keyspace {
         if T::ELEMENTS_EXPIRE && !self.settle_fields(found, now) {
             return Ok(None);
         }
-        self.touch(found, now);
-        let entry = self.tables.entry(found.at);
-        expect_kind(entry.value(&mut self.tray)).map(Some)
+        expect_kind(self.touched_value(found, now)).map(Some)
     }
 
     /// As [`Keyspace::read`], for a command that writes: neither an access nor a hit or a miss.
@@ -462,9 +460,7 @@ impl Keyspace {
     #[inline]
     pub fn value<'k>(&mut self, key: impl Into<Key<'k>>, now: UnixMillis) -> Option<ValueRef<'_>> {
         let found = self.locate_for_read(key.into(), now)?;
-        self.touch(found, now);
-        let entry = self.tables.entry(found.at);
-        Some(entry.value(&mut self.tray))
+        Some(self.touched_value(found, now))
     }
 
     pub fn peek_value<'r, 'k>(
@@ -576,10 +572,8 @@ impl Keyspace {
 
     /// The entry under `key`, be it due or not.
     pub(crate) fn find_entry(&self, key: Key<'_>) -> Option<EntryRef<'_>> {
-        let at = self
-            .tables
-            .find(key.slot(), self.hash_of(key), key.bytes())?;
-        Some(self.tables.entry(at))
+        let found = self.tables.find(key.slot(), self.hash_of(key), key.bytes());
+        found.map(|(_, entry)| entry)
     }
 
     /// The entry under `key` for OBJECT and its like: no access, no hit, no miss.
@@ -645,9 +639,9 @@ impl Keyspace {
     pub(crate) fn locate(&mut self, key: Key<'_>, now: UnixMillis) -> Option<Found> {
         let slot = key.slot();
         let hash = self.hash_of(key);
-        let at = self.tables.find(slot, hash, key.bytes())?;
+        let (at, entry) = self.tables.find(slot, hash, key.bytes())?;
         let found = Found { slot, hash, at };
-        if self.tables.entry(at).expires().is_some_and(|at| at <= now) {
+        if entry.expires().is_some_and(|at| at <= now) {
             self.expire(found);
             return None;
         }
@@ -682,36 +676,52 @@ impl Keyspace {
         self.remove_found(found);
     }
 
+    /// Counts an access.
     #[inline]
-    pub(crate) fn touch(&mut self, found: Found, now: UnixMillis) {
-        if self.quiet {
-            return;
-        }
-        let before = self.tables.entry(found.at).access();
-        let after = if self.config.eviction.is_lrfu() {
-            self.lrfu.touched(before)
+    pub(crate) fn touch(&mut self, found: Found, now: UnixMillis) -> EntryRef<'_> {
+        self.touch_with_tray(found, now).0
+    }
+
+    /// Counts an access to a value that is shown.
+    #[inline]
+    fn touched_value(&mut self, found: Found, now: UnixMillis) -> ValueRef<'_> {
+        let (entry, tray) = self.touch_with_tray(found, now);
+        entry.value(tray)
+    }
+
+    #[inline]
+    fn touch_with_tray(&mut self, found: Found, now: UnixMillis) -> (EntryRef<'_>, &mut Tray) {
+        let (lrfu, random) = (&mut self.lrfu, &mut self.random);
+        let KeyspaceConfig {
+            eviction, tuning, ..
+        } = self.config;
+        let entry = if self.quiet {
+            self.tables.entry(found.at)
         } else {
-            let KeyspaceConfig {
-                eviction, tuning, ..
-            } = self.config;
-            eviction::touched(eviction, before, now, tuning, &mut self.random)
+            self.tables.update_access(found.at, |before| {
+                if eviction.is_lrfu() {
+                    lrfu.touched(before)
+                } else {
+                    eviction::touched(eviction, before, now, tuning, random)
+                }
+            })
         };
-        if after != before {
-            self.tables.entry_mut(found.at).set_access(after);
-        }
+        (entry, &mut self.tray)
     }
 
     /// Changes an entry, and counts its memory and whether it expires again.
     pub(crate) fn change<R>(&mut self, found: Found, change: impl FnOnce(&mut Entry) -> R) -> R {
         let mut entry = self.tables.entry_mut(found.at);
-        let before = entry.allocated();
+        let (before, had_expiry) = (entry.allocated(), entry.expires().is_some());
         let result = change(&mut entry);
         let (after, expires) = (entry.allocated(), entry.expires().is_some());
         drop(entry);
         self.used = self.used + after - before;
-        let expiring = self.tables.expiring(found.slot);
-        self.tables.mark_expiring(found.slot, found.at, expires);
-        self.count_expiring(found.slot, expiring);
+        if expires != had_expiry {
+            let expiring = self.tables.expiring(found.slot);
+            self.tables.mark_expiring(found.slot, found.at, expires);
+            self.count_expiring(found.slot, expiring);
+        }
         result
     }
 
@@ -729,7 +739,7 @@ impl Keyspace {
             self.locate(key, now);
         }
         match self.tables.find(slot, hash, key.bytes()) {
-            Some(at) => self.overwrite(Found { slot, hash, at }, content, expires, now),
+            Some((at, _)) => self.overwrite(Found { slot, hash, at }, content, expires, now),
             None => self.insert_hashed(slot, hash, key.bytes(), content, expires, now),
         }
     }
@@ -742,11 +752,15 @@ impl Keyspace {
         expires: Option<UnixMillis>,
         now: UnixMillis,
     ) {
-        self.discard_collection(found);
-        self.touch(found, now);
+        if self.touch(found, now).is_collection() {
+            self.discard_collection(found);
+        }
         let due = content.next_due();
-        self.change(found, |entry| entry.replace(content, expires));
-        self.used += self.entry(found).apart_bytes();
+        let apart = self.change(found, |entry| {
+            entry.replace(content, expires);
+            entry.look().apart_bytes()
+        });
+        self.used += apart;
         if due.is_some() {
             let key: Box<[u8]> = self.entry(found).key().into();
             self.reindex(found.slot, &key, None, due);
@@ -762,9 +776,6 @@ impl Keyspace {
     /// Takes a collection away from its entry, an empty string in its place, so that a large one is dropped bit by bit.
     fn discard_collection(&mut self, found: Found) {
         let entry = self.tables.entry(found.at);
-        if !entry.is_collection() {
-            return;
-        }
         let key: Box<[u8]> = entry.key().into();
         let (expires, access) = (entry.expires(), entry.access());
         let blank = Entry::new(&key, Content::Bytes(b""), expires, access);

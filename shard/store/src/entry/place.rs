@@ -46,6 +46,21 @@ impl EntryPlace {
         })
     }
 
+    /// Gives the entry, if there is one, the access bits that `change` makes of its own.
+    #[inline]
+    pub(crate) fn update_access(
+        &mut self,
+        change: impl FnOnce(u32) -> u32,
+    ) -> Option<EntryRef<'_>> {
+        let mut entry = ManuallyDrop::new(Entry { at: self.at.get()? });
+        let before = entry.access();
+        let after = change(before);
+        if after != before {
+            entry.set_access(after);
+        }
+        self.get()
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self) -> Option<EntryMut<'_>> {
         let at = self.at.get()?;

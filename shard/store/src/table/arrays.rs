@@ -4,19 +4,17 @@
 //!    its size moves into its place, and the row ends a page earlier when it can. So a table takes what its buckets take, and nothing stays behind of sizes that
 //!    tables have grown out of. An array of whole pages takes them as entries come to them, and gives them back as they run empty.
 //! 2. Whoever has an array is told when it moves: an [`Owner`] stands beside it, and [`Arrays::give`] says whose array is elsewhere.
-//! 3. Sizes are all numbers of buckets up to [`EXACT_BUCKETS_MAX`] and then 32 in each doubling.
 //!
 //! Within an array: bucket `h * n >> 64` is the home of hash `h`. An entry whose home is full lies in one of the next buckets (around the end to
 //! the first); a search goes on only while the bucket says that entries passed over it.
 
 use super::bucket::{BUCKET_ENTRIES, Bucket, tag_of};
+use super::owner::{Deed, Owner};
+use super::size::SizeId;
 use crate::entry::{Entry, EntryMut, EntryRef, PAGE_BYTES, Pages};
 use crate::key_hash::KeyHash;
 use crate::size_class::size_class;
 
-/// Up to so many buckets, arrays have any number of them.
-const EXACT_BUCKETS_MAX: usize = 128;
-const SIZES_PER_DOUBLING: usize = 32;
 const PAGE_BUCKETS: usize = PAGE_BYTES / size_of::<Bucket>();
 
 /// One array; true until it is given back, or moves.
@@ -25,73 +23,6 @@ pub(super) struct Array {
     pub(super) size: SizeId,
     /// Which of its size.
     pub(super) index: u32,
-}
-
-/// The number of a size; 0 is an array of no buckets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SizeId(u16);
-
-impl SizeId {
-    /// The smallest with room for `buckets`.
-    pub(super) fn holding(buckets: usize) -> SizeId {
-        if buckets <= EXACT_BUCKETS_MAX {
-            return SizeId(buckets as u16);
-        }
-        let doublings = ((buckets - 1) / EXACT_BUCKETS_MAX).ilog2() as usize;
-        let step = (EXACT_BUCKETS_MAX / SIZES_PER_DOUBLING) << doublings;
-        let steps = buckets.div_ceil(step) - SIZES_PER_DOUBLING;
-        SizeId((EXACT_BUCKETS_MAX + doublings * SIZES_PER_DOUBLING + steps) as u16)
-    }
-
-    pub(super) fn buckets(self) -> usize {
-        let id = usize::from(self.0);
-        if id <= EXACT_BUCKETS_MAX {
-            return id;
-        }
-        let beyond = id - EXACT_BUCKETS_MAX - 1;
-        let (doublings, steps) = (beyond / SIZES_PER_DOUBLING, beyond % SIZES_PER_DOUBLING);
-        let step = (EXACT_BUCKETS_MAX / SIZES_PER_DOUBLING) << doublings;
-        (SIZES_PER_DOUBLING + 1 + steps) * step
-    }
-}
-
-/// Who has an array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The table of a slot.
-    Slot(usize),
-    /// A table that grows, by the number of its growth.
-    Growing { id: usize, old: bool },
-    /// What is left of a table that was dropped, by its number.
-    Dropped(usize),
-}
-
-/// An owner in 4 bytes: its kind in the lowest two bits.
-#[derive(Clone, Copy)]
-struct Deed(u32);
-
-impl Deed {
-    fn new(owner: Owner) -> Deed {
-        let (number, kind) = match owner {
-            Owner::Slot(slot) => (slot, 0),
-            Owner::Growing { id, old } => (id, 1 + usize::from(old)),
-            Owner::Dropped(number) => (number, 3),
-        };
-        debug_assert!(number < 1 << 30);
-        Deed((number << 2 | kind) as u32)
-    }
-
-    fn owner(self) -> Owner {
-        let number = (self.0 >> 2) as usize;
-        match self.0 & 3 {
-            0 => Owner::Slot(number),
-            3 => Owner::Dropped(number),
-            kind => Owner::Growing {
-                id: number,
-                old: kind == 2,
-            },
-        }
-    }
 }
 
 /// Where an entry lies; true until an array is taken or given back.
@@ -157,7 +88,7 @@ impl Arrays {
 
     #[inline]
     pub(super) fn buckets(&self, array: Array) -> usize {
-        match self.stores.get(usize::from(array.size.0)) {
+        match self.stores.get(array.size.number()) {
             Some(store) => store.buckets,
             None => 0,
         }
@@ -165,14 +96,14 @@ impl Arrays {
 
     /// An array with nothing in it.
     pub(super) fn take(&mut self, size: SizeId, owner: Owner) -> Array {
-        while self.stores.len() <= usize::from(size.0) {
+        while self.stores.len() <= size.number() {
             self.stores.push(Store {
-                buckets: SizeId(self.stores.len() as u16).buckets(),
+                buckets: SizeId::of_number(self.stores.len()).buckets(),
                 row: Pages::default(),
                 owners: Vec::new(),
             });
         }
-        let store = &mut self.stores[usize::from(size.0)];
+        let store = &mut self.stores[size.number()];
         let before = store.bytes();
         let index = store.owners.len();
         let first = index * store.buckets;
@@ -195,7 +126,7 @@ impl Arrays {
 
     /// Takes back an array that has no entries any more. Returns whose array has moved, and where to.
     pub(super) fn give(&mut self, array: Array) -> Option<(Owner, Array)> {
-        let store = &mut self.stores[usize::from(array.size.0)];
+        let store = &mut self.stores[array.size.number()];
         let before = store.bytes();
         let (index, last) = (array.index as usize, store.owners.len() - 1);
         let (here, there) = (index * store.buckets, last * store.buckets);
@@ -227,7 +158,7 @@ impl Arrays {
     }
 
     pub(super) fn set_owner(&mut self, array: Array, owner: Owner) {
-        self.stores[usize::from(array.size.0)].owners[array.index as usize] = Deed::new(owner);
+        self.stores[array.size.number()].owners[array.index as usize] = Deed::new(owner);
     }
 
     #[inline]
@@ -238,16 +169,27 @@ impl Arrays {
     /// A bucket by its number in its array; `None` where nothing was put yet.
     #[inline]
     pub(super) fn bucket(&self, array: Array, number: usize) -> Option<&Bucket> {
-        let store = self.stores.get(usize::from(array.size.0))?;
+        let store = self.stores.get(array.size.number())?;
         if number >= store.buckets {
             return None;
         }
         store.row.get(array.index as usize * store.buckets + number)
     }
 
+    /// The home of a hash.
     #[inline]
-    pub(super) fn find(&self, array: Array, hash: u64, key: &[u8]) -> Option<At> {
-        let store = self.stores.get(usize::from(array.size.0))?;
+    pub(super) fn home_bucket(&self, array: Array, hash: u64) -> Option<&Bucket> {
+        let store = self.stores.get(array.size.number())?;
+        if store.buckets == 0 {
+            return None;
+        }
+        let first = array.index as usize * store.buckets;
+        store.row.get(first + home(hash, store.buckets))
+    }
+
+    #[inline]
+    pub(super) fn find(&self, array: Array, hash: u64, key: &[u8]) -> Option<(At, EntryRef<'_>)> {
+        let store = self.stores.get(array.size.number())?;
         let first = array.index as usize * store.buckets;
         let tag = tag_of(hash);
         let mut number = home(hash, store.buckets);
@@ -258,11 +200,12 @@ impl Arrays {
                 if let Some(entry) = bucket.place(index).get()
                     && entry.key() == key
                 {
-                    return Some(At {
+                    let at = At {
                         size: array.size,
                         index: index as u8,
                         bucket: at as u32,
-                    });
+                    };
+                    return Some((at, entry));
                 }
             }
             if !bucket.is_passed_over() {
@@ -275,7 +218,7 @@ impl Arrays {
 
     #[inline]
     pub(super) fn entry(&self, at: At) -> EntryRef<'_> {
-        let store = &self.stores[usize::from(at.size.0)];
+        let store = &self.stores[at.size.number()];
         let bucket = store.row.get(at.bucket as usize);
         bucket
             .and_then(|bucket| bucket.place(at.index.into()).get())
@@ -283,8 +226,20 @@ impl Arrays {
     }
 
     #[inline]
+    pub(super) fn update_access(
+        &mut self,
+        at: At,
+        change: impl FnOnce(u32) -> u32,
+    ) -> EntryRef<'_> {
+        self.bucket_mut(at)
+            .place_mut(at.index.into())
+            .update_access(change)
+            .expect("a place that was found holds an entry")
+    }
+
+    #[inline]
     fn bucket_mut(&mut self, at: At) -> &mut Bucket {
-        let store = &mut self.stores[usize::from(at.size.0)];
+        let store = &mut self.stores[at.size.number()];
         store
             .row
             .get_mut(at.bucket as usize)
@@ -301,7 +256,7 @@ impl Arrays {
 
     #[inline]
     pub(super) fn expires(&self, at: At) -> bool {
-        let store = &self.stores[usize::from(at.size.0)];
+        let store = &self.stores[at.size.number()];
         let bucket = store.row.get(at.bucket as usize);
         bucket.is_some_and(|bucket| bucket.expires(at.index.into()))
     }
@@ -313,7 +268,7 @@ impl Arrays {
 
     /// The caller has made sure that a place is free.
     pub(super) fn insert(&mut self, array: Array, hash: u64, entry: Entry, expires: bool) -> At {
-        let store = &mut self.stores[usize::from(array.size.0)];
+        let store = &mut self.stores[array.size.number()];
         let first = array.index as usize * store.buckets;
         let mut number = home(hash, store.buckets);
         loop {
@@ -337,7 +292,7 @@ impl Arrays {
     }
 
     pub(super) fn remove(&mut self, array: Array, hash: u64, at: At) -> Entry {
-        let store = &mut self.stores[usize::from(array.size.0)];
+        let store = &mut self.stores[array.size.number()];
         let first = array.index as usize * store.buckets;
         let mut number = home(hash, store.buckets);
         while first + number != at.bucket as usize {
@@ -442,7 +397,7 @@ impl Arrays {
 
     /// Gives back the page that ends before bucket `end`, when nothing is in it or counted there.
     fn vacate_before(&mut self, array: Array, end: usize) {
-        let store = &mut self.stores[usize::from(array.size.0)];
+        let store = &mut self.stores[array.size.number()];
         if !store.has_whole_pages() || !end.is_multiple_of(PAGE_BUCKETS) {
             return;
         }
@@ -472,7 +427,7 @@ impl Arrays {
     /// Takes the entries of a bucket out, whoever passed over it; from the last bucket to the first.
     pub(super) fn empty_bucket(&mut self, array: Array, number: usize, mut f: impl FnMut(Entry)) {
         let at = self.at(array, number, 0);
-        let store = &mut self.stores[usize::from(array.size.0)];
+        let store = &mut self.stores[array.size.number()];
         if let Some(bucket) = store.row.get_mut(at.bucket as usize) {
             bucket.clear_overflow();
             for index in bucket.taken(false) {
@@ -490,24 +445,4 @@ impl Arrays {
 #[inline]
 fn after(number: usize, buckets: usize) -> usize {
     if number + 1 == buckets { 0 } else { number + 1 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_ascend_in_small_steps_and_hold_what_they_say() {
-        for buckets in (1..5000).chain([70_000, 1_234_567]) {
-            let size = SizeId::holding(buckets);
-            let holds = size.buckets();
-            assert!(
-                holds >= buckets && holds <= buckets + buckets / 32,
-                "{buckets}: {holds}"
-            );
-            assert_eq!(SizeId::holding(holds), size);
-            assert!(SizeId(size.0 - 1).buckets() < buckets);
-        }
-        assert_eq!(SizeId::holding(0).buckets(), 0);
-    }
 }

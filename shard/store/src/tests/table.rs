@@ -44,7 +44,7 @@ impl Model {
 
     fn find(&self, key: &[u8]) -> Option<At> {
         let (slot, hash) = (self.slot_of(key), self.hashes.of(key));
-        self.tables.find(slot, hash, key)
+        self.tables.find(slot, hash, key).map(|(at, _)| at)
     }
 
     fn set(&mut self, key: &[u8], int: i64) {
