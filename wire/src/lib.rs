@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod control;
+mod crc16;
 pub mod float;
 pub mod glob;
 pub mod id;

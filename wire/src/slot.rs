@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use crc16::{State, XMODEM};
 use serde::{Deserialize, Serialize};
+
+use crate::crc16::{short_word, xmodem};
 
 /// Slots in every cluster.
 pub const SLOT_COUNT: u16 = 16384;
@@ -74,8 +75,28 @@ impl TryFrom<u16> for Slot {
 }
 
 /// The slot of `key`: CRC16-XMODEM of its hash tag, or of all of it where it has none.
+#[inline]
 pub fn slot_of(key: &[u8]) -> Slot {
-    Slot(State::<XMODEM>::calculate(hash_tag(key)) % SLOT_COUNT)
+    let part = if has_brace(key) { hash_tag(key) } else { key };
+    Slot(xmodem(part) % SLOT_COUNT)
+}
+
+/// Whether there is a `{` in the key.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    let (head, words) = key.as_rchunks::<8>();
+    let words = words.iter().map(|word| u64::from_be_bytes(*word));
+    words.fold(word_has_brace(short_word(head)), |has, word| {
+        has | word_has_brace(word)
+    })
+}
+
+/// A byte that is zero after the exclusive or borrows from its highest bit.
+#[inline]
+fn word_has_brace(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let differs = word ^ (ONES * b'{' as u64);
+    differs.wrapping_sub(ONES) & !differs & (ONES << 7) != 0
 }
 
 /// The bytes between the first `{` and the first `}` after it, unless there are none between
@@ -100,6 +121,23 @@ mod tests {
         assert_eq!(slot_of(b"123456789").number(), 0x31C3 % SLOT_COUNT);
         assert_eq!(slot_of(b"foo").number(), 12182);
         assert_eq!(slot_of(b"").number(), 0);
+    }
+
+    #[test]
+    fn a_brace_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            let mut key = vec![b'z'; len];
+            assert!(!has_brace(&key));
+            for at in 0..len {
+                key[at] = b'{';
+                assert!(has_brace(&key), "{at} of {len}");
+                for other in [b'{' ^ 0x80, b'{' - 1, b'{' + 1, 0, 0xFF] {
+                    key[at] = other;
+                    assert!(!has_brace(&key), "{other} at {at} of {len}");
+                }
+                key[at] = b'z';
+            }
+        }
     }
 
     #[test]

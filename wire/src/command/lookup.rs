@@ -1,7 +1,7 @@
 //! Finds a command by the name that a client sent, in whatever case.
 //!
 //! One open-addressed table of ids, built at compile time, holds commands and subcommands; a subcommand's
-//! place depends on its container too. Nothing is allocated.
+//! place depends on its container too. A name of up to eight bytes is one word, in lower case: it is found and compared by that. Nothing is allocated.
 
 use super::registry::{CommandId, NAMES, spec};
 
@@ -18,9 +18,17 @@ pub enum Found {
 /// second argument, if it has one, whatever the command: one without subcommands passes over it.
 #[inline]
 pub fn lookup(name: &[u8], sub: Option<&[u8]>) -> Found {
-    let Some(id) = probe(hash(name, NO_CONTAINER), |candidate| {
-        candidate.as_bytes().eq_ignore_ascii_case(name)
-    }) else {
+    let found = if matches!(name.len(), 1..=8) {
+        let word = word(name);
+        probe(place_of(word), |candidate| {
+            WORDS[candidate as usize] == word
+        })
+    } else {
+        probe(hash(name, NO_CONTAINER), |candidate| {
+            spec(candidate).name.as_bytes().eq_ignore_ascii_case(name)
+        })
+    };
+    let Some(id) = found else {
         return Found::Unknown;
     };
     if !HAS_SUBCOMMANDS[id as usize] {
@@ -35,7 +43,7 @@ pub fn lookup(name: &[u8], sub: Option<&[u8]>) -> Found {
 fn lookup_sub(container: CommandId, sub: &[u8]) -> Found {
     let prefix = spec(container).name.len();
     let found = probe(hash(sub, container as u32), |candidate| {
-        let candidate = candidate.as_bytes();
+        let candidate = spec(candidate).name.as_bytes();
         candidate.len() == prefix + 1 + sub.len()
             && candidate[prefix] == b'|'
             && candidate[..prefix] == *spec(container).name.as_bytes()
@@ -49,28 +57,64 @@ fn lookup_sub(container: CommandId, sub: &[u8]) -> Found {
 
 /// Places of the table: a power of two, more than twice the rows, so that chains stay short.
 const PLACES: usize = 2048;
-const EMPTY: u16 = u16::MAX;
 /// What stands in for the container in the hash of a command that is in none.
 const NO_CONTAINER: u32 = u32::MAX;
 
-const _: () = assert!(NAMES.len() * 2 < PLACES && NAMES.len() < EMPTY as usize);
+const _: () = assert!(NAMES.len() * 2 < PLACES);
 
-static TABLE: [u16; PLACES] = build();
+static TABLE: [Option<CommandId>; PLACES] = build();
+/// The word of each command; of longer names and of subcommands [`NO_WORD`].
+static WORDS: [u64; NAMES.len()] = words();
 static HAS_SUBCOMMANDS: [bool; NAMES.len()] = containers();
 
 #[inline]
-fn probe(mut place: usize, matches: impl Fn(&'static str) -> bool) -> Option<CommandId> {
+fn probe(mut place: usize, matches: impl Fn(CommandId) -> bool) -> Option<CommandId> {
     loop {
-        let entry = TABLE[place];
-        if entry == EMPTY {
-            return None;
-        }
-        let id = CommandId::ALL[entry as usize];
-        if matches(spec(id).name) {
+        let id = TABLE[place]?;
+        if matches(id) {
             return Some(id);
         }
         place = (place + 1) % PLACES;
     }
+}
+
+/// What no name's word is: letters in words are lower case.
+const NO_WORD: u64 = u64::MAX / 0xFF * b'Z' as u64;
+
+/// A name of one to eight bytes, in lower case, filled up with what no name has.
+#[inline]
+const fn word(name: &[u8]) -> u64 {
+    let len = name.len();
+    let bytes = if len >= 4 {
+        // They overlap, and say the same where they do.
+        let head = u32::from_le_bytes([name[0], name[1], name[2], name[3]]);
+        let tail = u32::from_le_bytes([name[len - 4], name[len - 3], name[len - 2], name[len - 1]]);
+        head as u64 | (tail as u64) << (8 * (len - 4))
+    } else {
+        name[0] as u64
+            | (name[len / 2] as u64) << (8 * (len / 2))
+            | (name[len - 1] as u64) << (8 * (len - 1))
+    };
+    // Shifted in two steps: eight bytes are no shift.
+    lower(bytes) | NO_WORD << (4 * len) << (4 * len)
+}
+
+/// The letters `A` to `Z` of a word in lower case.
+#[inline]
+const fn lower(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    let low = word & !HIGH;
+    // The highest bit of each byte says whether it is beyond a letter; no byte carries into the next.
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let beyond_z = low + ONES * (0x7F - b'Z' as u64);
+    let upper = from_a & !beyond_z & !word & HIGH;
+    word | upper >> 2
+}
+
+#[inline]
+const fn place_of(word: u64) -> usize {
+    (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - PLACES.trailing_zeros())) as usize
 }
 
 /// Four bytes from each end, in lower case, and the length: enough to keep most names apart.
@@ -92,13 +136,28 @@ const fn hash(name: &[u8], container: u32) -> usize {
     };
     const LOWER: u64 = 0x2020_2020_2020_2020;
     let ends = (head as u64 | (tail as u64) << 32) | LOWER;
-    let mixed =
-        (ends ^ (len as u64) << 59 ^ (container as u64) << 17).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> (64 - PLACES.trailing_zeros())) as usize
+    place_of(ends ^ (len as u64) << 59 ^ (container as u64) << 17)
 }
 
-const fn build() -> [u16; PLACES] {
-    let mut table = [EMPTY; PLACES];
+const fn is_word(name: &[u8]) -> bool {
+    name.len() <= 8 && bar(name) == name.len()
+}
+
+const fn words() -> [u64; NAMES.len()] {
+    let mut words = [NO_WORD; NAMES.len()];
+    let mut row = 0;
+    while row < NAMES.len() {
+        let name = NAMES[row].as_bytes();
+        if is_word(name) {
+            words[row] = word(name);
+        }
+        row += 1;
+    }
+    words
+}
+
+const fn build() -> [Option<CommandId>; PLACES] {
+    let mut table = [None; PLACES];
     let mut container = 0;
     let mut row = 0;
     while row < NAMES.len() {
@@ -106,14 +165,18 @@ const fn build() -> [u16; PLACES] {
         let bar = bar(name);
         let mut place = if bar == name.len() {
             container = row as u32;
-            hash(name, NO_CONTAINER)
+            if is_word(name) {
+                place_of(word(name))
+            } else {
+                hash(name, NO_CONTAINER)
+            }
         } else {
             hash(name.split_at(bar + 1).1, container)
         };
-        while table[place] != EMPTY {
+        while table[place].is_some() {
             place = (place + 1) % PLACES;
         }
-        table[place] = row as u16;
+        table[place] = Some(CommandId::ALL[row]);
         row += 1;
     }
     table
@@ -168,6 +231,15 @@ mod tests {
     }
 
     #[test]
+    fn lower_case_is_that_of_each_byte() {
+        for byte in 0..=u8::MAX {
+            let bytes = [byte, b'A', byte, b'Z', byte, 0xFF, byte, byte];
+            let lowered = bytes.map(|byte| byte.to_ascii_lowercase());
+            assert_eq!(lower(u64::from_le_bytes(bytes)).to_le_bytes(), lowered);
+        }
+    }
+
+    #[test]
     fn names_are_unique_and_in_lower_case() {
         let mut names: Vec<_> = NAMES.to_vec();
         names.sort_unstable();
@@ -196,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_unknown() {
-        let unknown: [&[u8]; 8] = [
+        let unknown: [&[u8]; 12] = [
             b"",
             b"g",
             b"ge",
@@ -205,6 +277,10 @@ mod tests {
             b"GE\0",
             b"\xff\xfe\xfd\xfc",
             b"@et",
+            b"get\0",
+            b"getZ",
+            b"ZZZZZZZZ",
+            b"\xE7et",
         ];
         for name in unknown {
             assert_eq!(lookup(name, None), Found::Unknown, "{name:?}");

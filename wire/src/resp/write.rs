@@ -68,6 +68,7 @@ impl<'a> ReplyWriter<'a> {
         int_line(self.out, b':', value);
     }
 
+    #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
         bulk_header(self.out, bytes.len());
         self.out.extend_from_slice(bytes);
@@ -199,7 +200,21 @@ pub fn bulk_header(out: &mut Vec<u8>, len: usize) {
     int_line(out, b'$', len as i64);
 }
 
+#[inline]
 fn int_line(out: &mut Vec<u8>, kind: u8, value: i64) {
+    let digit = |value: i64| b'0' + value as u8;
+    match value {
+        // Most lengths and counts: copies of a known size.
+        0..10 => out.extend_from_slice(&[kind, digit(value), b'\r', b'\n']),
+        10..100 => {
+            let (tens, ones) = (digit(value / 10), digit(value % 10));
+            out.extend_from_slice(&[kind, tens, ones, b'\r', b'\n']);
+        }
+        i64::MIN..0 | 100.. => long_int_line(out, kind, value),
+    }
+}
+
+fn long_int_line(out: &mut Vec<u8>, kind: u8, value: i64) {
     let mut digits = [0; 20];
     out.push(kind);
     out.extend_from_slice(decimal(&mut digits, value));
@@ -252,6 +267,10 @@ mod tests {
                 "-ERR a  b\r\n",
             ),
             (|w| w.int(-5), ":-5\r\n", ":-5\r\n"),
+            (|w| w.int(9), ":9\r\n", ":9\r\n"),
+            (|w| w.int(10), ":10\r\n", ":10\r\n"),
+            (|w| w.int(99), ":99\r\n", ":99\r\n"),
+            (|w| w.int(100), ":100\r\n", ":100\r\n"),
             (
                 |w| w.int(i64::MIN),
                 ":-9223372036854775808\r\n",
