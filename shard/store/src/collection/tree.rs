@@ -180,10 +180,10 @@ impl<L: Leaf> Tree<L> {
         mut way: W,
         change: impl FnOnce(&mut L, &W) -> (R, usize),
     ) -> R {
-        let heap_before = self.root.heap_bytes();
+        let copied = make_own(&mut self.root);
         let root = Rc::make_mut(&mut self.root);
-        let edited = edit_node(root, heap_before, &mut way, change);
-        let mut delta = edited.heap_delta;
+        let edited = edit_node(root, &mut way, change);
+        let mut delta = copied + edited.heap_delta;
         if let Some(right) = edited.right {
             let left = std::mem::replace(root, Node::Inner(Vec::with_capacity(2)));
             let left = Child::new(left);
@@ -384,17 +384,24 @@ impl<L: Leaf, F: Fn(First<'_, L>) -> bool> Way<L> for Marks<F> {
     }
 }
 
-/// `heap_before` is what the node took before it was made the writer's own: a copy may take less.
+/// Makes a node that a capture holds the writer's own: by how much its bytes changed, for a copy may take less.
+fn make_own<L: Leaf>(node: &mut Rc<Node<L>>) -> isize {
+    if Rc::get_mut(node).is_some() {
+        return 0;
+    }
+    let before = node.heap_bytes();
+    Rc::make_mut(node).heap_bytes() as isize - before as isize
+}
+
 fn edit_node<L: Leaf, W: Way<L>, R>(
     node: &mut Node<L>,
-    heap_before: usize,
     way: &mut W,
     change: impl FnOnce(&mut L, &W) -> (R, usize),
 ) -> Edited<L, R> {
-    let heap_before = heap_before as isize;
     let children = match node {
         Node::Leaf(leaf) => {
             let len_before = leaf.len() as isize;
+            let heap_before = leaf.heap_bytes() as isize;
             let (result, edited) = change(leaf, way);
             let len_delta = leaf.len() as isize - len_before;
             let right = leaf
@@ -403,17 +410,18 @@ fn edit_node<L: Leaf, W: Way<L>, R>(
             return Edited {
                 result,
                 len_delta,
-                heap_delta: heap_of(&right) + node.heap_bytes() as isize - heap_before,
+                heap_delta: heap_of(&right) + leaf.heap_bytes() as isize - heap_before,
                 right,
             };
         }
         Node::Inner(children) => children,
     };
+    let room_before = children.capacity();
     let index = way.child(children);
     let child = &mut children[index];
-    let child_heap = child.node.heap_bytes();
-    let below = edit_node(Rc::make_mut(&mut child.node), child_heap, way, change);
-    let mut heap_delta = below.heap_delta;
+    let copied = make_own(&mut child.node);
+    let below = edit_node(Rc::make_mut(&mut child.node), way, change);
+    let mut heap_delta = copied + below.heap_delta;
     let gone_right = below.right.as_ref().map_or(0, |right| right.len);
     child.len = child.len.wrapping_add_signed(below.len_delta) - gone_right;
     if child.len > 0 {
@@ -430,10 +438,16 @@ fn edit_node<L: Leaf, W: Way<L>, R>(
     }
     let right = (children.len() > CHILDREN_MAX)
         .then(|| Child::new(Node::Inner(children.split_off(CHILDREN_MAX / 2))));
+    // Its own bytes are those of its children's array.
+    let room = children.capacity();
+    if room != room_before {
+        let bytes = |room: usize| mem::block(room * size_of::<Child<L>>()) as isize;
+        heap_delta += bytes(room) - bytes(room_before);
+    }
     Edited {
         result: below.result,
         len_delta: below.len_delta,
-        heap_delta: heap_delta + heap_of(&right) + node.heap_bytes() as isize - heap_before,
+        heap_delta: heap_delta + heap_of(&right),
         right,
     }
 }
