@@ -7,8 +7,8 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
     let digits = text
         .iter()
         .take_while(|byte| !matches!(byte, b'e' | b'E' | b'p' | b'P'));
-    let is_spelt_infinite = text.iter().any(|byte| matches!(byte, b'i' | b'I'));
-    if value.is_infinite() && !is_spelt_infinite {
+    let is_spelt_infinite = || text.iter().any(|byte| matches!(byte, b'i' | b'I'));
+    if value.is_infinite() && !is_spelt_infinite() {
         return None;
     }
     let is_spelt_zero = || {
@@ -29,8 +29,15 @@ pub fn parse_bound(text: &[u8]) -> Option<f64> {
     }
 }
 
+/// Digits that a double holds exactly, whatever they are.
+const EXACT_DIGITS_MAX: usize = 15;
+
 /// The double that all of `text` spells; `None` for NaN and for anything that is no number.
 fn strtod(text: &[u8]) -> Option<f64> {
+    if matches!(text.len(), 1..=EXACT_DIGITS_MAX) && text.iter().all(u8::is_ascii_digit) {
+        let digit = |value: u64, byte: &u8| value * 10 + u64::from(byte - b'0');
+        return Some(text.iter().fold(0, digit) as f64);
+    }
     if let Some(whole) = crate::number::parse_i64(text) {
         return Some(whole as f64);
     }

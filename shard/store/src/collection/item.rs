@@ -58,6 +58,10 @@ impl<'a> Needle<'a> {
         }
     }
 
+    pub fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// True when `item` spells the text.
     #[inline]
     pub fn is(&self, item: Item<'_>) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Source: Redis' listpack.c.
 
-use super::item::Item;
+use super::item::{Item, Needle};
 
 /// Longest encoding and longest backward length, in bytes.
 pub(super) const ENCODING_BYTES_MAX: usize = 9;
@@ -88,6 +88,69 @@ fn back_width(length: usize) -> usize {
 #[inline]
 pub(super) fn item_at(bytes: &[u8], at: usize) -> (Item<'_>, usize) {
     checked_head(&bytes[at..]).expect("the buffer is well-formed")
+}
+
+/// Bytes of an element by its first byte, backward length included; 0 where that byte does not tell.
+static SHORT_BYTES: [u8; 256] = short_bytes();
+
+const fn short_bytes() -> [u8; 256] {
+    let mut bytes = [0; 256];
+    let mut kind = 0;
+    while kind < 256 {
+        bytes[kind] = match kind {
+            0x00..=0x7F => 2,
+            0x80..=0xBF => (kind & 0x3F) as u8 + 2,
+            0xC0..=0xDF => 3,
+            0xF1 => 4,
+            0xF2 => 5,
+            0xF3 => 6,
+            0xF4 => 10,
+            _ => 0,
+        };
+        kind += 1;
+    }
+    bytes
+}
+
+/// Bytes of the element at `at`, backward length included.
+#[inline]
+pub(super) fn bytes_at(bytes: &[u8], at: usize) -> usize {
+    match SHORT_BYTES[usize::from(bytes[at])] {
+        0 => item_at(bytes, at).1,
+        short => usize::from(short),
+    }
+}
+
+/// Where the first element from `at` on begins that spells `needle`, looking at one element, then passing over `skip`. `bytes` ends where the
+/// elements end.
+pub(super) fn find(bytes: &[u8], mut at: usize, needle: &Needle<'_>, skip: usize) -> Option<usize> {
+    let text = needle.text();
+    let short_text = match text.len() {
+        len @ 0..64 => 0x80 | len as u8,
+        _ => 0,
+    };
+    while at < bytes.len() {
+        let kind = bytes[at];
+        let (is_found, length) = if matches!(kind, 0x80..=0xBF) {
+            let end = at + usize::from(kind & 0x3F) + 1;
+            // Names that are alike are so in front.
+            let may_be = kind == short_text && bytes[end - 1] == *text.last().unwrap_or(&kind);
+            (may_be && bytes[at + 1..end] == *text, end + 1 - at)
+        } else {
+            let (item, length) = item_at(bytes, at);
+            (needle.is(item), length)
+        };
+        if is_found {
+            return Some(at);
+        }
+        at += length;
+        for _ in 0..skip {
+            if at < bytes.len() {
+                at += bytes_at(bytes, at);
+            }
+        }
+    }
+    None
 }
 
 /// As [`item_at`] for a buffer that nobody has looked at.

@@ -6,7 +6,8 @@
 
 use super::item::{Item, Needle, item_of};
 use super::listpack::{
-    BACK_BYTES_MAX, ENCODING_BYTES_MAX, back_length, checked_item, encoding, item_at,
+    BACK_BYTES_MAX, ENCODING_BYTES_MAX, back_length, bytes_at, checked_item, encoding, find,
+    item_at,
 };
 use crate::entry::PackedBytes;
 
@@ -141,12 +142,22 @@ impl Packed {
 
     /// The element after the one at `at`, or the end.
     pub fn next(&self, at: At) -> At {
-        At(at.0 + item_at(self.bytes(), at.0).1)
+        At(at.0 + bytes_at(self.bytes(), at.0))
     }
 
     /// The element before `at`.
     pub fn prev(&self, at: At) -> Option<At> {
         (at.0 > HEAD).then(|| At(at.0 - back_step(self.bytes(), at.0)))
+    }
+
+    /// The element at `at`, and where the next one is; `None` at the end.
+    #[inline]
+    pub fn step(&self, at: At) -> Option<(Item<'_>, At)> {
+        let bytes = self.bytes();
+        (at.0 < bytes.len()).then(|| {
+            let (item, length) = item_at(bytes, at.0);
+            (item, At(at.0 + length))
+        })
     }
 
     /// The element at `at`; `None` at the end.
@@ -178,22 +189,7 @@ impl Packed {
     /// The first element from `from` on that spells `text`, looking at one element, then passing
     /// over `skip`.
     pub fn find(&self, from: At, text: &[u8], skip: usize) -> Option<At> {
-        let needle = Needle::new(text);
-        let bytes = self.bytes();
-        let (mut at, mut passing) = (from.0, 0);
-        while at < bytes.len() {
-            let (item, length) = item_at(bytes, at);
-            if passing > 0 {
-                passing -= 1;
-            } else {
-                if needle.is(item) {
-                    return Some(At(at));
-                }
-                passing = skip;
-            }
-            at += length;
-        }
-        None
+        find(self.bytes(), from.0, &Needle::new(text), skip).map(At)
     }
 
     pub fn iter(&self) -> Iter<'_> {
@@ -241,8 +237,25 @@ impl Packed {
 
     /// The element at `at` becomes `text`; it stays where it is.
     pub fn replace(&mut self, at: At, text: &[u8]) {
-        let (_, length) = item_at(self.bytes(), at.0);
-        self.put(at, length, item_of(text));
+        self.replace_item(at, item_of(text));
+    }
+
+    pub fn replace_item(&mut self, at: At, item: Item<'_>) {
+        self.put(at, bytes_at(self.bytes(), at.0), item);
+    }
+
+    /// Moves `count` elements from `from` on in front of the element at `to`, which is none of them but the first: where they then begin.
+    pub fn shift(&mut self, from: At, count: usize, to: At) -> At {
+        let end = (0..count).fold(from, |at, _| self.next(at));
+        let length = end.0 - from.0;
+        let bytes = self.bytes.as_mut_slice();
+        if to <= from {
+            bytes[to.0..end.0].rotate_right(length);
+            to
+        } else {
+            bytes[from.0..to.0].rotate_left(length);
+            At(to.0 - length)
+        }
     }
 
     /// Takes out up to `count` elements from `at` on and says how many those were.

@@ -51,21 +51,21 @@ impl Ranked {
         Some(self.claim(self.hash(member), member)?.1)
     }
 
-    /// Gives `member` this score; true when the member was not there. A score that is equal to the old one leaves that one with its sign.
-    pub fn set(&mut self, member: &[u8], score: f64) -> bool {
+    /// Gives `member` this score: the one that it had. A score that is equal to the old one leaves that one with its sign.
+    pub fn put(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let hash = self.hash(member);
         match self.claim(hash, member) {
             None => {
                 self.scores.insert(hash, score);
                 self.put_in_order(member, score);
-                true
+                None
             }
-            Some((_, old)) if old == score => false,
+            Some((_, old)) if old == score => Some(old),
             Some((at, old)) => {
                 self.scores.set(at, score);
                 self.take_out_of_order(member, old);
                 self.put_in_order(member, score);
-                false
+                Some(old)
             }
         }
     }

@@ -111,15 +111,20 @@ impl Zset {
 
     /// Gives `member` this score (never NaN); true when the member was not there.
     pub fn set(&mut self, member: &[u8], score: f64, settings: &CollectionSettings) -> bool {
+        self.put(member, score, settings).is_none()
+    }
+
+    /// As [`Zset::set`]: the score that the member had.
+    pub fn put(&mut self, member: &[u8], score: f64, settings: &CollectionSettings) -> Option<f64> {
         debug_assert!(!score.is_nan());
         match self {
             Zset::Packed(packed) => {
-                let found = packed.find(packed.start(), member, 1);
-                if let Some(at) = found {
-                    if score_at(packed, packed.next(at)) == score {
-                        return false;
+                if let Some(at) = packed.find(packed.start(), member, 1) {
+                    let old = score_at(packed, packed.next(at));
+                    if old != score {
+                        rescore_packed(packed, at, member, old, score);
                     }
-                    packed.remove(at, 2);
+                    return Some(old);
                 }
                 insert_packed(packed, member, score);
                 if member.len() > settings.zset_value_bytes_max
@@ -127,9 +132,9 @@ impl Zset {
                 {
                     self.unpack(settings);
                 }
-                found.is_none()
+                None
             }
-            Zset::Ranked(ranked) => ranked.set(member, score),
+            Zset::Ranked(ranked) => ranked.put(member, score),
         }
     }
 
@@ -283,7 +288,7 @@ impl Zset {
         let mut ranked = Ranked::new(&settings.hasher);
         let mut items = packed.iter();
         while let (Some(member), Some(score)) = (items.next(), items.next()) {
-            ranked.set(member.text(&mut [0; 20]), known_score(score));
+            ranked.put(member.text(&mut [0; 20]), known_score(score));
         }
         *self = Zset::Ranked(Box::new(ranked));
     }
@@ -291,18 +296,43 @@ impl Zset {
 
 /// Puts a member that is not there where it belongs.
 fn insert_packed(packed: &mut Packed, member: &[u8], score: f64) {
-    let mut at = packed.start();
-    while let Some(other) = packed.get(at) {
-        let its_score = packed.next(at);
-        let theirs = score_at(packed, its_score);
-        if theirs > score || (theirs == score && other.text(&mut [0; 20]) > member) {
-            break;
-        }
-        at = packed.next(its_score);
-    }
+    let at = place_of(packed, packed.start(), member, score);
     packed.insert(at, member);
     let after = packed.next(at);
     packed.insert_item(after, packed_score(score, &mut [0; DOUBLE_TEXT_BYTES_MAX]));
+}
+
+/// Gives the member at `at` another score than `old`, and moves it to where it then belongs.
+fn rescore_packed(packed: &mut Packed, at: At, member: &[u8], old: f64, score: f64) {
+    // The member itself is on the way of neither search.
+    let from = if score < old {
+        packed.start()
+    } else {
+        packed.next(packed.next(at))
+    };
+    let to = place_of(packed, from, member, score);
+    let at = packed.shift(at, 2, to);
+    let its_score = packed.next(at);
+    packed.replace_item(
+        its_score,
+        packed_score(score, &mut [0; DOUBLE_TEXT_BYTES_MAX]),
+    );
+}
+
+/// The first place from `from` on where a member comes that belongs behind this one.
+fn place_of(packed: &Packed, from: At, member: &[u8], score: f64) -> At {
+    let mut at = from;
+    while let Some((other, its_score)) = packed.step(at) {
+        let (theirs, next) = packed
+            .step(its_score)
+            .expect("a score follows every member");
+        let theirs = known_score(theirs);
+        if theirs > score || (theirs == score && other.text(&mut [0; 20]) > member) {
+            break;
+        }
+        at = next;
+    }
+    at
 }
 
 fn score_at(packed: &Packed, at: At) -> f64 {

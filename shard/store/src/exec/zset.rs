@@ -68,6 +68,15 @@ impl AddOptions {
         at
     }
 
+    /// Whatever score a member has, it gets the one that is said.
+    fn is_plain(self) -> bool {
+        !(self.only_new
+            || self.only_existing
+            || self.only_greater
+            || self.only_less
+            || self.increment)
+    }
+
     fn check(self, pairs: usize) -> Done {
         if self.only_new && self.only_existing {
             return Err(Refusal::fixed(
@@ -99,6 +108,13 @@ impl AddOptions {
         score: f64,
         settings: &CollectionSettings,
     ) -> Result<AddOutcome, Refusal> {
+        if self.is_plain() {
+            return Ok(match zset.put(member, score, settings) {
+                None => AddOutcome::Added(score),
+                Some(old) if old == score => AddOutcome::Same(score),
+                Some(_) => AddOutcome::Updated(score),
+            });
+        }
         let Some(old) = zset.score(member) else {
             if self.only_existing {
                 return Ok(AddOutcome::Skipped);

@@ -29,7 +29,7 @@ fn a_packed_buffer_is_a_sequence() {
             let text = any_text(random);
             let index = random.below(model.len() + 1);
             let at: At = packed.seek(index);
-            match random.below(9) {
+            match random.below(10) {
                 0..4 => {
                     packed.insert(at, &text);
                     model.insert(index, text);
@@ -59,6 +59,20 @@ fn a_packed_buffer_is_a_sequence() {
                     let first = model.iter().position(|other| *other == model[index]);
                     assert_eq!(Some(packed.iter_to(found).count()), first);
                     assert_eq!(packed.iter_from(at).count(), model.len() - index);
+                }
+                8 if index < model.len() => {
+                    let count = 1 + random.below(model.len() - index);
+                    let behind = index + count;
+                    let place = match random.below(2) {
+                        0 => random.below(index + 1),
+                        _ => behind + random.below(model.len() - behind + 1),
+                    };
+                    let moved: Vec<_> = model.drain(index..index + count).collect();
+                    let to = packed.seek(place);
+                    let begins = if place <= index { place } else { place - count };
+                    model.splice(begins..begins, moved);
+                    let shifted = packed.shift(at, count, to);
+                    assert_eq!(packed.iter_to(shifted).count(), begins);
                 }
                 _ => {
                     packed.push_back(&text);
