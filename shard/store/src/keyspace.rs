@@ -243,6 +243,12 @@ impl Keyspace {
         !self.gone.is_empty()
     }
 
+    /// Something went by itself, or an event was said, that nobody has taken yet.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.has_gone() || self.has_gone_fields() || !self.events.is_empty()
+    }
+
     /// Keys that went by themselves since this was last asked, in order: their DEL is an effect that comes before that of
     /// the command that met them.
     pub fn take_gone(&mut self) -> Vec<GoneKey> {
