@@ -13,8 +13,8 @@ const FAR_AWAY: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     started: Instant,
-    /// The wall clock in microseconds at one moment: between two settings it goes by the monotonic one.
-    set: Cell<(Instant, i64)>,
+    /// What the wall clock shows at the start, in microseconds, as it was last set: it goes on by the monotonic one.
+    wall_us_at_start: Cell<i64>,
 }
 
 impl Clocks {
@@ -22,13 +22,14 @@ impl Clocks {
         let now = Instant::now();
         Clocks {
             started: now,
-            set: Cell::new((now, wall_us())),
+            wall_us_at_start: Cell::new(wall_us()),
         }
     }
 
     /// Follows the wall clock where it was stepped. To be called a few times a second.
     pub(crate) fn set(&self) {
-        self.set.set((Instant::now(), wall_us()));
+        let since_start = self.started.elapsed().as_micros() as i64;
+        self.wall_us_at_start.set(wall_us() - since_start);
     }
 
     /// When the monotonic clock shows so many milliseconds; what is too far away is in [`FAR_AWAY`].
@@ -42,10 +43,11 @@ impl Clocks {
     #[inline]
     pub(crate) fn read(&self) -> (Clock, Instant) {
         let now = Instant::now();
-        let (at, wall_us) = self.set.get();
+        let since = now.duration_since(self.started);
+        let us = since.as_secs() * 1_000_000 + u64::from(since.subsec_micros());
         let clock = Clock {
-            unix_us: wall_us + now.duration_since(at).as_micros() as i64,
-            mono_ms: now.duration_since(self.started).as_millis() as u64,
+            unix_us: self.wall_us_at_start.get() + us as i64,
+            mono_ms: us / 1000,
         };
         (clock, now)
     }

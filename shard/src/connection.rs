@@ -197,7 +197,7 @@ impl Connection {
                 ready!(self.poll_read_behind(cx))?
             } else if self.unread {
                 self.unread = false;
-                self.execute_pending(cx)?
+                self.execute_pending()?
             } else if self.pending_at == self.pending.len() {
                 ready!(self.poll_read_fresh(cx))?
             } else {
@@ -242,7 +242,7 @@ impl Connection {
             self.pending.extend_from_slice(&input[consumed..]);
             self.count_query_room();
         }
-        self.send(cx, output)?;
+        self.send(output)?;
         Poll::Ready(Ok(after))
     }
 
@@ -266,7 +266,7 @@ impl Connection {
             .stats
             .net_input_bytes
             .add(read as u64);
-        Poll::Ready(self.execute_pending(cx))
+        Poll::Ready(self.execute_pending())
     }
 
     /// Takes in what arrives while a command is blocked, to notice a client that leaves.
@@ -284,7 +284,7 @@ impl Connection {
         }))
     }
 
-    fn execute_pending(&mut self, cx: &mut Context<'_>) -> io::Result<After> {
+    fn execute_pending(&mut self) -> io::Result<After> {
         let shared = Rc::clone(&self.shared);
         let mut scratch = shared.scratch.borrow_mut();
         let pending = std::mem::take(&mut self.pending);
@@ -299,7 +299,7 @@ impl Connection {
             }
         }
         self.count_query_room();
-        self.send(cx, &mut scratch.output)?;
+        self.send(&mut scratch.output)?;
         Ok(after)
     }
 
@@ -327,6 +327,9 @@ impl Connection {
                     node.call_known(&mut self.session, request, known, clock, out)
                 };
                 (outcome, looked_from + end)
+            } else if at == input.len() {
+                self.wanted = 1;
+                break After::Read;
             } else {
                 looked_from = at;
                 let may_be_large = !node.needs_login(&self.session);
@@ -429,14 +432,15 @@ impl Connection {
     }
 
     /// One attempt to write; what the socket does not take is kept.
-    fn send(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    fn send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         let mut sent = 0;
         let nothing_owed = self.owed_at == self.owed.len();
-        if nothing_owed
-            && !out.is_empty()
-            && let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, out)
-        {
-            sent = written?;
+        if nothing_owed && !out.is_empty() {
+            // Who is to be woken when the socket takes more is said where it is owed more.
+            sent = match self.stream.try_write(out) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                written => written?,
+            };
             let node = self.shared.node.borrow();
             node.stats.net_output_bytes.add(sent as u64);
         }

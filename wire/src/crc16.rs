@@ -9,13 +9,15 @@ static TABLES: [[u16; 256]; 8] = tables();
 /// The checksum of `bytes`.
 #[inline]
 pub(crate) fn xmodem(bytes: &[u8]) -> u16 {
-    let (head, words) = bytes.as_rchunks::<8>();
-    let mut crc = if head.is_empty() {
-        0
-    } else {
-        of_word(short_word(head))
+    let Some(first) = bytes.first_chunk::<8>() else {
+        return of_word(short_word(bytes));
     };
-    for word in words {
+    let odd = bytes.len() % 8;
+    let mut crc = match odd {
+        0 => 0,
+        _ => of_word(u64::from_be_bytes(*first) >> (64 - 8 * odd)),
+    };
+    for word in bytes[odd..].as_chunks::<8>().0 {
         crc = of_word(u64::from_be_bytes(*word) ^ u64::from(crc) << 48);
     }
     crc

@@ -84,10 +84,13 @@ pub fn slot_of(key: &[u8]) -> Slot {
 /// Whether there is a `{` in the key.
 #[inline]
 fn has_brace(key: &[u8]) -> bool {
-    let (head, words) = key.as_rchunks::<8>();
-    let words = words.iter().map(|word| u64::from_be_bytes(*word));
-    words.fold(word_has_brace(short_word(head)), |has, word| {
-        has | word_has_brace(word)
+    let Some(last) = key.last_chunk::<8>() else {
+        return word_has_brace(short_word(key));
+    };
+    // What is left behind the last whole word lies in the last eight bytes.
+    let words = key.as_chunks::<8>().0.iter().chain([last]);
+    words.fold(false, |has, word| {
+        has | word_has_brace(u64::from_be_bytes(*word))
     })
 }
 

@@ -81,7 +81,9 @@ impl Ahead {
     fn clear(&mut self) {
         self.waiting.clear();
         self.args.clear();
-        self.args.shrink_to(ARGS_KEPT_MAX);
+        if self.args.capacity() > ARGS_KEPT_MAX {
+            self.args.shrink_to(ARGS_KEPT_MAX);
+        }
         self.next = 0;
     }
 }

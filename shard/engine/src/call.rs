@@ -433,6 +433,7 @@ impl Node {
     }
 
     /// Executes an admitted command, and does with its effects what is to be done.
+    #[inline(always)]
     pub(crate) fn run(
         &mut self,
         session: &mut Session,
@@ -463,7 +464,7 @@ impl Node {
         self.count_call(id, first_key, &result);
         match started {
             Some(started) => self.end_timing(session, id, &request, started, clock, &result),
-            None => self.batch.push(id),
+            None => self.add_to_batch(id),
         }
         if observed && result.is_ok() && self.followers.any() {
             self.follow_command(session.db, id, &request, &out[mark..]);
@@ -501,7 +502,7 @@ impl Node {
     }
 
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run_store(
         &mut self,
         exec: larder_store::Exec,
@@ -539,7 +540,9 @@ impl Node {
         if quiet {
             keyspace.set_quiet(false);
         }
-        self.settle_gone(clock);
+        if keyspace.has_news() {
+            self.settle_gone(clock);
+        }
         if !self.effects.is_empty() {
             self.saving.count_change();
             if !self.feeds.is_empty() {

@@ -122,8 +122,8 @@ pub struct Node {
     pub(crate) notify: Notify,
     pub timing: Timing,
     pub(crate) memory_peak: u64,
-    /// Commands run since the batch's time was last shared out.
-    pub(crate) batch: Vec<CommandId>,
+    /// Commands run since the batch's time was last shared out, in runs of the same one.
+    pub(crate) batch: Vec<(CommandId, u32)>,
     /// Requests that were read before it is their turn; with whoever executes them while it does.
     pub(crate) ahead: Ahead,
     /// Lua scripts and functions.

@@ -56,6 +56,8 @@ pub enum Scanned {
 const ARGS_KEPT_MAX: usize = 4096;
 /// How many bytes of a rewritten inline request outlive it.
 const INLINE_BYTES_KEPT_MAX: usize = 4096;
+/// Longest argument whose length has two digits.
+const SHORT_ARG_BYTES_MAX: usize = 99;
 /// In `bulk_len`: the next argument's header is yet to be read.
 const NO_BULK: usize = usize::MAX;
 
@@ -205,6 +207,12 @@ impl RequestScanner {
 
     #[inline]
     fn scan_array(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
+        if let Some(&[_, digit @ b'1'..=b'9', b'\r', b'\n']) = buf.first_chunk() {
+            self.at = 4;
+            self.missing = usize::from(digit - b'0');
+            self.phase = Phase::Args;
+            return self.scan_args(buf);
+        }
         let (count, next) = match number::short(buf, 1) {
             Some((count, next)) => (count as i64, next),
             None => match self.header_line(buf, 0) {
@@ -234,6 +242,10 @@ impl RequestScanner {
     fn scan_args(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
         while self.missing > 0 {
             if self.bulk_len == NO_BULK {
+                self.scan_short_args(buf);
+                if self.missing == 0 {
+                    break;
+                }
                 match self.scan_bulk_header(buf)? {
                     Some(len) => self.bulk_len = len,
                     None => return Ok(Scanned::Incomplete { more: 1 }),
@@ -257,6 +269,42 @@ impl RequestScanner {
         }
         self.phase = Phase::Done;
         Ok(Scanned::Request { consumed: self.at })
+    }
+
+    /// Takes in arguments as most are: short, and here from end to end. Stops at the first that is not.
+    #[inline]
+    fn scan_short_args(&mut self, buf: &[u8]) {
+        if self.bulk_bytes_max < SHORT_ARG_BYTES_MAX {
+            return;
+        }
+        // What lies beyond is refused where it is read with more care.
+        let buf = &buf[..buf.len().min(REQUEST_BYTES_MAX)];
+        let value = |digit: u8| usize::from(digit - b'0');
+        let (mut at, mut missing) = (self.at, self.missing);
+        while missing > 0 {
+            let Some(header) = buf.get(at..).and_then(|rest| rest.first_chunk()) else {
+                break;
+            };
+            let (len, start) = match *header {
+                [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => (value(ones), at + 4),
+                [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
+                    (value(tens) * 10 + value(ones), at + 5)
+                }
+                _ => break,
+            };
+            let end = start + len;
+            let Some(b"\r\n") = buf.get(end..end + 2) else {
+                break;
+            };
+            self.args.push(ArgRange {
+                start: start as u32,
+                end: end as u32,
+            });
+            at = end + 2;
+            missing -= 1;
+        }
+        self.at = at;
+        self.missing = missing;
     }
 
     /// Reads `$<len>\r\n` at `self.at` and moves behind it; `None` when it has not all arrived.

@@ -26,11 +26,12 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// So many calls took so long each.
     #[inline]
-    pub fn add(&mut self, nanos: u64) {
-        self.calls += 1;
+    pub fn add(&mut self, nanos: u64, calls: u32) {
+        self.calls += u64::from(calls);
         let count = &mut self.counts[bucket_of(nanos)];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(calls);
     }
 
     pub fn calls(&self) -> u64 {
@@ -138,7 +139,7 @@ mod tests {
     fn doublings_are_cumulative_and_percentiles_near_what_they_stand_for() {
         let mut histogram = Histogram::default();
         for us in 1..=1000 {
-            histogram.add(us * 1000);
+            histogram.add(us * 1000, 1);
         }
         let last = histogram.doublings().last();
         assert_eq!(last, Some((1056, 1000)));

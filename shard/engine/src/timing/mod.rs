@@ -111,7 +111,7 @@ impl Node {
             }
             Ok(_) | Err(_) => {}
         }
-        self.took(id, nanos);
+        self.took(id, nanos, 1);
         self.note_slow(session, id, request, nanos, clock);
     }
 
@@ -129,15 +129,24 @@ impl Node {
         clock: Clock,
     ) {
         let nanos = self.now_nanos().saturating_sub(started);
-        self.took(id, nanos);
+        self.took(id, nanos, 1);
         self.note_slow(session, id, request, nanos, clock);
     }
 
-    /// One call took so long.
-    pub(crate) fn took(&mut self, id: CommandId, nanos: u64) {
-        self.stats.of(id).nanos.add(nanos);
+    /// So many calls took so long each.
+    fn took(&mut self, id: CommandId, nanos: u64, calls: u32) {
+        self.stats.of(id).nanos.add(nanos * u64::from(calls));
         if self.timing.tracks {
-            self.timing.histograms.of(id).add(nanos);
+            self.timing.histograms.of(id).add(nanos, calls);
+        }
+    }
+
+    /// A command was run that shares the time of its batch.
+    #[inline]
+    pub(crate) fn add_to_batch(&mut self, id: CommandId) {
+        match self.batch.last_mut() {
+            Some((last, calls)) if *last == id => *calls += 1,
+            Some(_) | None => self.batch.push((id, 1)),
         }
     }
 
@@ -196,13 +205,13 @@ impl Node {
     /// The commands since the last call took `nanos` together: those that were not timed are given equal shares of the rest.
     pub fn batch_took(&mut self, nanos: u64) {
         let nanos = nanos.saturating_sub(std::mem::take(&mut self.timing.timed_nanos));
-        let count = self.batch.len() as u64;
+        let count: u64 = self.batch.iter().map(|(_, calls)| u64::from(*calls)).sum();
         if count == 0 {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
-        for id in batch.drain(..) {
-            self.took(id, nanos / count);
+        for (id, calls) in batch.drain(..) {
+            self.took(id, nanos / count, calls);
         }
         self.batch = batch;
     }
