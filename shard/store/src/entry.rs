@@ -261,8 +261,7 @@ impl<'a> EntryRef<'a> {
     /// The collection, if it is apart from the entry: not a packed one that lies in it.
     #[inline]
     pub(crate) fn collection_apart(self) -> Option<&'a Collection> {
-        let plan = self.plan();
-        (plan.kind() == COLLECTION).then(|| self.collection_of(plan))
+        (self.flags() & CONTENT == COLLECTION).then(|| self.collection_of(self.plan()))
     }
 
     pub(crate) fn is_collection(self) -> bool {

@@ -133,8 +133,7 @@ impl Keyspace {
     fn take_due_fields(&mut self, found: Found, now: UnixMillis, limit: usize) -> (usize, bool) {
         let mut entry = self.tables.entry_mut(found.at);
         let key: Box<[u8]> = entry.key().into();
-        let bytes = entry.footprint();
-        let taken = entry.edit(|collection| match collection {
+        let edited = entry.edit(|collection| match collection {
             Collection::Hash(hash) => {
                 let before = hash.next_due();
                 let fields = hash.take_due(now, limit);
@@ -145,12 +144,15 @@ impl Keyspace {
             | Collection::ZSet(_)
             | Collection::Stream(_) => None,
         });
-        let Some(Some((fields, before, after, emptied))) = taken else {
+        drop(entry);
+        let Some(edited) = edited else {
             return (0, false);
         };
-        let (count, bytes_after) = (fields.len(), entry.footprint());
-        drop(entry);
-        self.used = self.used + bytes_after - bytes;
+        self.used = self.used + edited.after - edited.before;
+        let Some((fields, before, after, emptied)) = edited.result else {
+            return (0, false);
+        };
+        let count = fields.len();
         self.reindex(found.slot, &key, before, after);
         if emptied {
             self.remove_found(found);

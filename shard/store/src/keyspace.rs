@@ -365,8 +365,7 @@ impl Keyspace {
     ) -> Result<R, Refusal> {
         self.touch(found, now);
         let mut entry = self.tables.entry_mut(found.at);
-        let before = entry.footprint();
-        let changed = entry.edit(|collection| {
+        let edited = entry.edit(|collection| {
             let structure = T::from_mut(collection).ok_or(Refusal::WRONG_TYPE)?;
             let due_before = structure.next_due();
             let result = change(structure);
@@ -377,10 +376,10 @@ impl Keyspace {
                 structure.is_empty(),
             ))
         });
-        let (result, due_before, due, empty) = changed.ok_or(Refusal::WRONG_TYPE)??;
-        let after = entry.footprint();
+        let edited = edited.ok_or(Refusal::WRONG_TYPE)?;
         drop(entry);
-        self.used = self.used + after - before;
+        self.used = self.used + edited.after - edited.before;
+        let (result, due_before, due, empty) = edited.result?;
         if T::ELEMENTS_EXPIRE && due != due_before {
             let key: Box<[u8]> = self.entry(found).key().into();
             self.reindex(found.slot, &key, due_before, due);

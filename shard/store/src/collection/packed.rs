@@ -99,8 +99,9 @@ impl Packed {
         Packed { bytes }
     }
 
-    pub(crate) fn into_bytes(self) -> PackedBytes {
-        self.bytes
+    #[inline]
+    pub(crate) fn bytes_kept(&self) -> &PackedBytes {
+        &self.bytes
     }
 
     /// With a buffer of its own: neither an entry's nor what was one's.

@@ -7,8 +7,10 @@
 //! The bytes before the collection's own are kept aside meanwhile: a collection that leaves its packed form frees the block with the key in it.
 
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 use super::packed_bytes::{Block, PackedBytes};
+use super::room::cost;
 use super::{COLLECTION, Content, EXPIRES, Entry, FORM_SHIFT, PACKED, Plan, width_code};
 use crate::collection::Packed;
 use crate::value::{Collection, PackedForm};
@@ -51,7 +53,7 @@ impl Plan {
     /// # Safety
     /// The block is that of such an entry, and the entry is used no more while the collection is; or the collection is neither changed nor dropped.
     #[inline]
-    pub(super) unsafe fn collection_in(&self, at: std::ptr::NonNull<u8>) -> Collection {
+    pub(super) unsafe fn collection_in(&self, at: NonNull<u8>) -> Collection {
         debug_assert_eq!(self.kind(), PACKED);
         let bytes = PackedBytes::from_block(Block {
             at,
@@ -62,25 +64,47 @@ impl Plan {
     }
 }
 
+/// What an edit gave, and the entry's bytes in all.
+pub(crate) struct Edited<R> {
+    pub(crate) result: R,
+    pub(crate) before: usize,
+    pub(crate) after: usize,
+}
+
 impl Entry {
     /// Lets `change` change the collection; `None` when the value is a string.
     #[inline]
-    pub(crate) fn edit<R>(&mut self, change: impl FnOnce(&mut Collection) -> R) -> Option<R> {
+    pub(crate) fn edit<R>(
+        &mut self,
+        change: impl FnOnce(&mut Collection) -> R,
+    ) -> Option<Edited<R>> {
         let plan = self.plan();
         match plan.kind() {
             PACKED => {
+                let before = cost(plan.used());
                 let mut lent = Lent::take(self, plan);
-                Some(change(&mut lent.collection))
+                let result = change(&mut lent.collection);
+                drop(lent);
+                Some(Edited {
+                    result,
+                    before,
+                    after: self.footprint(),
+                })
             }
             COLLECTION => {
                 // SAFETY: the kind says that a collection lies there; `&mut self` makes the reference the only one.
                 let collection =
                     unsafe { &mut *self.at.as_ptr().add(plan.value_at()).cast::<Collection>() };
+                let before = cost(plan.used()) + collection.heap_bytes();
                 let result = change(collection);
                 if inside(self.key(), collection, COMES_BACK_BYTES_MAX).is_some() {
                     self.take_inside();
                 }
-                Some(result)
+                Some(Edited {
+                    result,
+                    before,
+                    after: self.footprint(),
+                })
             }
             _ => None,
         }
@@ -124,20 +148,17 @@ impl Lent<'_> {
         }
     }
 
-    /// The block, if the collection still has it and the header's shape fits what is in it now.
-    fn block(&self, collection: Collection) -> Result<Block, Collection> {
-        let (form, packed) = collection.into_packed()?;
-        let back = |bytes| Collection::from_packed(form, Packed::from_bytes(bytes));
-        let block = packed.into_bytes().into_block().map_err(back)?;
+    /// Where the block lies and how many bytes are the collection's, if it still has a block and the header's shape fits what is in it now.
+    #[inline]
+    fn block(&self) -> Option<(NonNull<u8>, usize)> {
+        let (form, packed) = self.collection.as_packed()?;
+        let block = packed.bytes_kept().as_block()?;
+        let len = block.len as usize;
         let fits = form == self.plan.form()
             && block.skip as usize == self.plan.value_at()
-            && block.len as usize <= PACKED_BYTES_MAX
-            && width_code(block.len as usize) == width_code(self.plan.value_len);
-        if fits {
-            Ok(block)
-        } else {
-            Err(back(PackedBytes::from_block(block)))
-        }
+            && len <= PACKED_BYTES_MAX
+            && width_code(len) == width_code(self.plan.value_len);
+        fits.then_some((block.at, len))
     }
 
     /// An entry with what was kept aside and this collection.
@@ -158,24 +179,24 @@ impl Lent<'_> {
 impl Drop for Lent<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: taken once, here.
-        let collection = unsafe { ManuallyDrop::take(&mut self.collection) };
-        match self.block(collection) {
-            Ok(block) => {
-                let block = ManuallyDrop::new(block);
-                self.entry.at = block.at;
+        match self.block() {
+            Some((at, len)) => {
+                // The block is the entry's again: the collection is not dropped.
+                self.entry.at = at;
+                let mut plan = self.plan;
+                plan.value_len = len;
                 // SAFETY: the block has `value_at` bytes before the collection's, which become what they were; then the length is set to what
                 // there is, so the header is true.
                 unsafe {
-                    let own = &self.head[..self.plan.value_at()];
-                    let place = block.at.as_ptr();
-                    place.copy_from_nonoverlapping(own.as_ptr(), own.len());
-                    let mut plan = self.plan;
-                    plan.value_len = block.len as usize;
+                    let own = &self.head[..plan.value_at()];
+                    at.as_ptr()
+                        .copy_from_nonoverlapping(own.as_ptr(), own.len());
                     self.entry.write_value_len(plan);
                 }
             }
-            Err(collection) => {
+            None => {
+                // SAFETY: taken once, here.
+                let collection = unsafe { ManuallyDrop::take(&mut self.collection) };
                 let entry = ManuallyDrop::new(self.entry_of(collection));
                 self.entry.at = entry.at;
             }

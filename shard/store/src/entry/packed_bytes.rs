@@ -38,10 +38,11 @@ impl PackedBytes {
         PackedBytes(Storage::Block(block))
     }
 
-    pub(super) fn into_block(self) -> Result<Block, PackedBytes> {
-        match self.0 {
-            Storage::Block(block) => Ok(block),
-            own @ Storage::Own(_) => Err(PackedBytes(own)),
+    #[inline]
+    pub(super) fn as_block(&self) -> Option<&Block> {
+        match &self.0 {
+            Storage::Block(block) => Some(block),
+            Storage::Own(_) => None,
         }
     }
 

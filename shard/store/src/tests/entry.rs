@@ -112,7 +112,7 @@ fn a_collection_moves_with_its_entry_and_is_dropped_once() {
         let set = Set::from_mut(collection).expect("a set");
         set.insert(b"another", &CollectionSettings::new(1))
     });
-    assert_eq!(added, Some(true));
+    assert!(added.is_some_and(|edited| edited.result));
     entry.set_expiry(None);
     assert!(entry.resize(3).is_none());
     let Ok(collection) = entry.into_collection() else {

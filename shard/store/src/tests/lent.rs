@@ -99,11 +99,14 @@ fn a_packed_collection_is_the_same_in_its_entry_and_apart() {
                     assert!(panicked.is_err());
                 }
                 _ => {
-                    let changed = entry.edit(|collection| {
+                    let before = entry.footprint();
+                    let edited = entry.edit(|collection| {
                         let list = List::from_mut(collection).expect("a list");
                         change(list, &mut model, &mut random);
                     });
-                    assert!(changed.is_some());
+                    let edited = edited.expect("a collection");
+                    let counted = (edited.before, edited.after);
+                    assert_eq!(counted, (before, entry.footprint()), "seed {seed}");
                 }
             }
             assert_eq!(elements_of(&entry), model, "seed {seed}");
@@ -156,6 +159,7 @@ fn every_packed_kind_lies_in_its_entry_and_leaves_it_when_it_is_packed_no_more()
             };
             collection.len()
         });
+        let len = len.map(|edited| edited.result);
         assert_eq!(len, Some(if kind == ValueType::List { 21 } else { 2 }));
         assert!(lies_apart(&entry), "{kind:?}");
         assert_eq!((entry.key(), entry.access()), (&b"key"[..], 9));
