@@ -231,6 +231,8 @@ base.cjson = front(native.cjson)
 base.cmsgpack = front(native.cmsgpack)
 base.struct = front(native.struct)
 base.redis = front(native.redis)
+-- Valkey's name for it.
+base.server = base.redis
 
 local meta_front = front({ __index = missing })
 local meta_of_strings = raw_getmetatable("")
@@ -251,7 +253,8 @@ base._G = globals
 local loading
 if kind == "functions" then
   local redis = raw_setmetatable(native.loading, { __index = missing })
-  loading = raw_setmetatable({ redis = front(redis, meta_front) }, { __index = missing })
+  local shown = front(redis, meta_front)
+  loading = raw_setmetatable({ redis = shown, server = shown }, { __index = missing })
 end
 
 -- By number: the compiled scripts, or the callbacks of functions.

@@ -314,3 +314,17 @@ fn deep_and_endless_values_end_in_an_error() {
     }
     assert_eq!(bed.run(&mut caller, &["EVAL", "return 1", "0"]), ":1\r\n");
 }
+
+#[test]
+fn scripts_and_functions_reach_commands_by_the_name_that_valkey_gives() {
+    let mut bed = Bed::new(true);
+    let mut session = bed.session();
+    let script = "return server.call('ECHO', ARGV[1]) .. redis.sha1hex('')";
+    let told = bed.run(&mut session, &["EVAL", script, "0", "x"]);
+    assert_eq!(told, "$41\r\nxda39a3ee5e6b4b0d3255bfef95601890afd80709\r\n");
+    let library =
+        "#!lua name=l\nserver.register_function('f', function() return server.call('PING') end)";
+    let told = bed.run(&mut session, &["FUNCTION", "LOAD", library]);
+    assert_eq!(told, "$1\r\nl\r\n");
+    assert_eq!(bed.run(&mut session, &["FCALL", "f", "0"]), "+PONG\r\n");
+}
