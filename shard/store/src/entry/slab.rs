@@ -1,7 +1,7 @@
 //! Small blocks in steps of 8 bytes: the allocator's own steps would waste 8 bytes of an entry on average.
 //!
 //! ```text
-//! chunk (224 KiB, from the allocator) = 56 pages of 4 KiB; a page = its header, then blocks of one size
+//! chunk (256 KiB, from the allocator) = 64 pages of 4 KiB; a page = its header, then blocks of one size
 //! ```
 //! A page is found from a block's address; it is in the list of its class (its size, and whether its blocks are entries, which can be moved) while it has a
 //! free block, and goes back to its chunk when it has no used one; any class may take it next, and so may those who want a whole page without a
@@ -32,9 +32,7 @@ const SIZES: usize = BLOCK_BYTES_MAX / STEP_BYTES;
 const CLASSES: usize = 2 * SIZES;
 /// A page, whose address is a multiple of it.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// The allocator puts 18 such chunks into 4 MiB, next to nothing lost between them.
-const CHUNK_PAGES: usize = 56;
-const ALL_PAGES: u64 = u64::MAX >> (64 - CHUNK_PAGES);
+const CHUNK_PAGES: usize = 64;
 const HEADER_BYTES: usize = size_of::<Page>();
 /// Free pages that may be in memory: so many, and a share of all pages in use.
 const STALE_PAGES_MIN: usize = 64;
@@ -291,7 +289,7 @@ impl Slabs {
             None => self.add_chunk(),
         };
         let chunk = &mut self.chunks[id as usize];
-        self.idle -= usize::from(chunk.free == ALL_PAGES);
+        self.idle -= usize::from(chunk.free == u64::MAX);
         // One that is in memory, when there is one.
         let stale = chunk.free & !chunk.gone;
         let from = if stale == 0 { chunk.free } else { stale };
@@ -352,7 +350,7 @@ impl Slabs {
         chunk.free |= 1 << index;
         self.pages -= 1;
         self.stale += 1;
-        if chunk.free == ALL_PAGES {
+        if chunk.free == u64::MAX {
             if self.idle == 0 {
                 self.idle = 1;
             } else {
@@ -396,8 +394,8 @@ impl Slabs {
         }
         let chunk = Chunk {
             base,
-            free: ALL_PAGES,
-            gone: ALL_PAGES,
+            free: u64::MAX,
+            gone: u64::MAX,
             keeps_small_pages: false,
             open_at: self.open.len() as u32,
         };
