@@ -15,8 +15,6 @@
 //! being taken.
 #![allow(unsafe_code)]
 
-#[allow(dead_code, reason = "for collections of very many elements")]
-mod blob;
 mod heap;
 mod kernel;
 mod lent;
@@ -28,8 +26,6 @@ mod room;
 mod short;
 mod slab;
 
-#[allow(unused_imports, reason = "for collections of very many elements")]
-pub(crate) use blob::Blob;
 pub(crate) use moving::Batch;
 #[cfg(test)]
 pub(crate) use moving::lost_bytes;

@@ -1,7 +1,6 @@
-//! Where the bytes of an entry or a blob come from: by their number, a block of the slabs, of the heaps, or of the allocator.
+//! Where the bytes of an entry come from: by their number, a block of the slabs, of the heaps, or of the allocator.
 //!
-//! The size of a block is not kept by its owner: it follows from how many bytes of it are used, which the owner does know. A blob's owner is not
-//! found from the blob, so blobs are never moved, and lie in no heap.
+//! The size of a block is not kept by its owner: it follows from how many bytes of it are used, which the owner does know.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
@@ -38,7 +37,7 @@ pub(super) fn cost(used: usize) -> usize {
 #[inline]
 pub(super) fn take_entry(used: usize) -> NonNull<u8> {
     if used <= slab::BLOCK_BYTES_MAX {
-        slab::take_entry(used)
+        slab::take(used)
     } else if used <= heap::ROOM_BYTES_MAX {
         heap::take(used)
     } else {
@@ -89,39 +88,6 @@ pub(super) unsafe fn resize_entry(at: NonNull<u8>, before: usize, after: usize) 
         moved.as_ptr().copy_from_nonoverlapping(at.as_ptr(), least);
         give_entry(at, before);
         moved
-    }
-}
-
-/// Bytes of memory that a blob of `used` bytes takes.
-pub(super) fn blob_cost(used: usize) -> usize {
-    if used <= slab::BLOCK_BYTES_MAX {
-        slab::cost(used)
-    } else {
-        size_class(used)
-    }
-}
-
-/// Memory for a blob of `used` bytes; not initialised.
-#[inline]
-pub(super) fn take_blob(used: usize) -> NonNull<u8> {
-    if used <= slab::BLOCK_BYTES_MAX {
-        slab::take(used)
-    } else {
-        take_large(used)
-    }
-}
-
-/// # Safety
-/// `at` came from [`take_blob`] for as many bytes on this thread, and nobody uses it any more.
-#[inline]
-pub(super) unsafe fn give_blob(at: NonNull<u8>, used: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if used <= slab::BLOCK_BYTES_MAX {
-            slab::give(at);
-        } else {
-            give_large(at, used);
-        }
     }
 }
 

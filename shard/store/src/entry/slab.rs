@@ -3,7 +3,7 @@
 //! ```text
 //! chunk (256 KiB, from the allocator) = 64 pages of 4 KiB; a page = its header, then blocks of one size
 //! ```
-//! A page is found from a block's address; it is in the list of its class (its size, and whether its blocks are entries, which can be moved) while it has a
+//! A page is found from a block's address; it is in the list of its class (which is its blocks' size) while it has a
 //! free block, and goes back to its chunk when it has no used one; any class may take it next, and so may those who want a whole page without a
 //! header (pages.rs). Chunks without a used page go back to the allocator, but for one; free pages beyond a few go back to the kernel. Pages of entries of
 //! which few are in use are emptied (slab/sparse.rs).
@@ -28,8 +28,6 @@ use super::kernel::{give_back, keep_pages_small};
 pub(super) const BLOCK_BYTES_MAX: usize = 256;
 const STEP_BYTES: usize = 8;
 const SIZES: usize = BLOCK_BYTES_MAX / STEP_BYTES;
-/// Classes of blocks that are no entries come first, then those of entries.
-const CLASSES: usize = 2 * SIZES;
 /// A page, whose address is a multiple of it.
 pub(super) const PAGE_BYTES: usize = 4096;
 const CHUNK_PAGES: usize = 64;
@@ -52,9 +50,15 @@ struct Page {
     used: u16,
     /// Block size in steps.
     steps: u16,
-    class: u16,
     /// Something in it was not moved when it should have been.
     stays: bool,
+}
+
+impl Page {
+    #[inline]
+    fn class(&self) -> usize {
+        usize::from(self.steps) - 1
+    }
 }
 
 struct Chunk {
@@ -80,7 +84,7 @@ struct Class {
 }
 
 struct Slabs {
-    classes: [Class; CLASSES],
+    classes: [Class; SIZES],
     chunks: ManuallyDrop<Vec<Chunk>>,
     /// Chunks with free pages.
     open: ManuallyDrop<Vec<u32>>,
@@ -99,7 +103,7 @@ struct Slabs {
 thread_local! {
     // Nothing to drop: entries may outlive other thread-locals.
     static SLABS: UnsafeCell<Slabs> = const { UnsafeCell::new(Slabs {
-        classes: [Class { partial: null_mut(), pages: 0, used: 0 }; CLASSES],
+        classes: [Class { partial: null_mut(), pages: 0, used: 0 }; SIZES],
         chunks: ManuallyDrop::new(Vec::new()),
         open: ManuallyDrop::new(Vec::new()),
         vacant: ManuallyDrop::new(Vec::new()),
@@ -142,30 +146,19 @@ pub(super) fn cost(size: usize) -> usize {
     usize::from(COSTS[block_bytes(size) / STEP_BYTES - 1])
 }
 
-/// A block for `size` bytes (at most [`BLOCK_BYTES_MAX`]), aligned to 8; not initialised. Whatever it will hold stays where it is.
+/// A block for an entry of `size` bytes (at most [`BLOCK_BYTES_MAX`]), aligned to 8; not initialised.
 #[inline]
 pub(super) fn take(size: usize) -> NonNull<u8> {
-    take_of_class(size, 0)
-}
-
-/// As [`take`], for an entry.
-#[inline]
-pub(super) fn take_entry(size: usize) -> NonNull<u8> {
-    take_of_class(size, SIZES)
-}
-
-#[inline]
-fn take_of_class(size: usize, first_class: usize) -> NonNull<u8> {
     debug_assert!(size <= BLOCK_BYTES_MAX);
     let steps = block_bytes(size) / STEP_BYTES;
     // SAFETY: the slabs are this thread's, and nothing that runs here comes back to them.
-    SLABS.with(|slabs| unsafe { (*slabs.get()).take(steps, first_class + steps - 1) })
+    SLABS.with(|slabs| unsafe { (*slabs.get()).take(steps) })
 }
 
 /// Gives a block back.
 ///
 /// # Safety
-/// `block` came from [`take`] or [`take_entry`] on this thread, and nobody uses it any more.
+/// `block` came from [`take`] on this thread, and nobody uses it any more.
 #[inline]
 pub(super) unsafe fn give(block: NonNull<u8>) {
     // SAFETY: as in `take`; the rest is the caller's promise.
@@ -192,14 +185,15 @@ pub(super) unsafe fn give_page(page: NonNull<u8>, chunk: u32) {
 
 impl Slabs {
     /// # Safety
-    /// `steps` is a block size in `1..=SIZES`, and `class` one of its classes.
+    /// `steps` is a block size in `1..=SIZES`.
     #[inline]
-    unsafe fn take(&mut self, steps: usize, class: usize) -> NonNull<u8> {
+    unsafe fn take(&mut self, steps: usize) -> NonNull<u8> {
+        let class = steps - 1;
         // SAFETY: a page in a list has a free block (invariant 3): on its free list or, when that is empty, untouched.
         unsafe {
             let mut page = self.classes[class].partial;
             if page.is_null() {
-                page = self.open_page(steps, class);
+                page = self.open_page(class);
             }
             self.classes[class].used += 1;
             let block;
@@ -234,7 +228,7 @@ impl Slabs {
             block.cast::<u16>().write((*page).free);
             (*page).free = (offset / STEP_BYTES) as u16;
             (*page).used -= 1;
-            self.classes[usize::from((*page).class)].used -= 1;
+            self.classes[(*page).class()].used -= 1;
             // A page that is being emptied was not full, and is in no list.
             if was_full {
                 self.link(page);
@@ -255,7 +249,7 @@ impl Slabs {
     unsafe fn link(&mut self, page: *mut Page) {
         // SAFETY: pages in lists are alive.
         unsafe {
-            let first = &mut self.classes[usize::from((*page).class)].partial;
+            let first = &mut self.classes[(*page).class()].partial;
             (*page).previous = null_mut();
             (*page).next = *first;
             if !first.is_null() {
@@ -272,7 +266,7 @@ impl Slabs {
         unsafe {
             let (previous, next) = ((*page).previous, (*page).next);
             if previous.is_null() {
-                self.classes[usize::from((*page).class)].partial = next;
+                self.classes[(*page).class()].partial = next;
             } else {
                 (*previous).next = next;
             }
@@ -308,7 +302,7 @@ impl Slabs {
 
     /// A page of a chunk, in the list of its class.
     #[cold]
-    fn open_page(&mut self, steps: usize, class: usize) -> *mut Page {
+    fn open_page(&mut self, class: usize) -> *mut Page {
         let (page, id) = self.take_page();
         self.classes[class].pages += 1;
         // SAFETY: the page was free.
@@ -321,8 +315,7 @@ impl Slabs {
                 free: 0,
                 untouched: (HEADER_BYTES / STEP_BYTES) as u16,
                 used: 0,
-                steps: steps as u16,
-                class: class as u16,
+                steps: class as u16 + 1,
                 stays: false,
             });
             self.link(page);
@@ -335,8 +328,8 @@ impl Slabs {
     #[cold]
     unsafe fn close_page(&mut self, page: *mut Page) {
         // SAFETY: the header is in place.
-        let (id, class) = unsafe { ((*page).chunk, (*page).class) };
-        self.classes[usize::from(class)].pages -= 1;
+        let (id, class) = unsafe { ((*page).chunk, (*page).class()) };
+        self.classes[class].pages -= 1;
         self.give_page(page.cast(), id);
     }
 

@@ -42,7 +42,7 @@ pub(in crate::entry) fn waste() -> usize {
 
 /// Steps of the blocks of a class.
 fn steps_of(class: usize) -> usize {
-    class % SIZES + 1
+    class + 1
 }
 
 fn block_size(class: usize) -> usize {
@@ -93,7 +93,7 @@ unsafe fn blocks_in_use(page: *mut Page, mut f: impl FnMut(NonNull<u8>)) {
 }
 
 impl Slabs {
-    /// Takes the emptiest of a few pages out of its list, in the class of entries that loses most.
+    /// Takes the emptiest of a few pages out of its list, in the class that loses most.
     ///
     /// # Safety
     /// Invariants hold.
@@ -105,7 +105,7 @@ impl Slabs {
                 (*left).stays = true;
                 self.link(left);
             }
-            let (excess, class) = (SIZES..CLASSES)
+            let (excess, class) = (0..SIZES)
                 .map(|class| (self.classes[class].excess(class), class))
                 .max()?;
             if excess == 0 {
