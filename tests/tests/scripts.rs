@@ -69,7 +69,8 @@ const SCRIPTS: &[&str] = &[
     "return tostring(rawget(_G,'redis') ~= nil)",
     "return tostring(rawget(_G,'nope'))",
     "local n=0 for k,v in pairs(redis) do n=n+1 end return n",
-    "local t={} for k,v in pairs(_G) do t[#t+1]=k end table.sort(t) return t",
+    // The nodes know the server by Valkey's name, too.
+    "local t={} for k,v in pairs(_G) do if k ~= 'server' then t[#t+1]=k end end table.sort(t) return t",
     "local t={} for k,v in pairs(redis) do t[#t+1]=k end table.sort(t) return t",
     "local t={} for k,v in pairs(math) do t[#t+1]=k end table.sort(t) return t",
     "local t={} for k,v in pairs(string) do t[#t+1]=k end table.sort(t) return t",

@@ -179,7 +179,7 @@ parameters! {
     CrashMemcheckEnabled    "crash-memcheck-enabled" ""          BOOL,                           "yes"         Kept;
     // The process
     Databases               "databases" ""                       int(1, INT_MAX),                "16"          Immutable;
-    ClusterDatabases        "cluster-databases" ""               int(1, INT_MAX),                "16"          Immutable;
+    ClusterDatabases        "cluster-databases" ""               int(1, INT_MAX),                "16"          Fixed;
     Hz                      "hz" ""                              INT,                            "10"          Kept;
     DynamicHz               "dynamic-hz" ""                      BOOL,                           "yes"         Kept;
     Daemonize               "daemonize" ""                       BOOL,                           "no"          Immutable;
