@@ -100,7 +100,9 @@ pub fn shutdown(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     if !nosave && let Some(refusal) = turn.node.busy_refusal() {
         return Err(refusal);
     }
-    let wanted = save || (!nosave && turn.node.has_save_points());
+    // While a file is loaded the file has more than the node.
+    let complete = turn.node.loading().is_none();
+    let wanted = complete && (save || (!nosave && turn.node.has_save_points()));
     let forced = says("force");
     if wanted && turn.node.save_at_once(turn.clock).is_err() && !forced {
         return Err(Refusal::fixed("ERR Errors trying to SHUTDOWN. Check logs."));

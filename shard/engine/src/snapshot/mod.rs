@@ -27,6 +27,8 @@ pub const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A value of more elements or bytes than this is captured and written in pieces.
 const WHOLE_ELEMENTS_MAX: usize = 256;
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
+/// Steps of one call: what compresses well is more work than the bytes that come of it say.
+const STEPS_MAX: usize = 4;
 /// Slots without keys that one step passes over.
 const SLOTS_PER_STEP: usize = 512;
 
@@ -168,9 +170,10 @@ impl Snapshot {
         });
     }
 
-    /// Appends about `limit` bytes, or what there is.
+    /// Appends about `limit` bytes, or what a few steps give.
     pub fn produce(&mut self, limit: usize, databases: &Databases, out: &mut Vec<u8>) -> Produced {
-        if self.queued_bytes > BACKLOG_BYTES_MAX {
+        // One value alone says nothing of the disk, however long it is.
+        if self.queued_bytes > BACKLOG_BYTES_MAX && self.queue.len() > 1 {
             return Produced::TooSlow;
         }
         let start = out.len();
@@ -179,8 +182,10 @@ impl Snapshot {
             self.write_beginning(databases, out);
             self.state = State::Walking;
         }
-        while self.state == State::Walking && out.len() - start < limit {
-            self.step(databases, out);
+        for _ in 0..STEPS_MAX {
+            if self.state == State::Walking && out.len() - start < limit {
+                self.step(databases, out);
+            }
         }
         self.file.pass(&out[start..]);
         if self.state == State::Done {
@@ -195,8 +200,7 @@ impl Snapshot {
 
     /// Appends all of it, while nothing is written.
     pub(crate) fn produce_all(mut self, databases: &Databases, out: &mut Vec<u8>) {
-        let produced = self.produce(usize::MAX, databases, out);
-        debug_assert_eq!(produced, Produced::Done);
+        while self.produce(usize::MAX, databases, out) == Produced::More {}
     }
 
     fn write_beginning(&mut self, databases: &Databases, out: &mut Vec<u8>) {

@@ -12,6 +12,7 @@ use super::Produced;
 use crate::clock::Clock;
 use crate::node::{Node, NodeSettings};
 use crate::session::Session;
+use crate::turn::Outcome;
 
 const SEEDS: u64 = 20;
 /// Bytes produced between two writes.
@@ -243,6 +244,31 @@ fn a_file_that_was_cut_or_changed_is_refused_with_the_place() {
             "byte {at} was changed"
         );
     }
+}
+
+#[test]
+fn a_string_longer_than_the_backlog_may_be_is_saved() {
+    let mut world = World::new(8);
+    let long = "v".repeat(super::BACKLOG_BYTES_MAX + 1);
+    world.run(&format!("SET long {long}"));
+    world.node.begin_save_to_nowhere(world.clock);
+    let mut file = Vec::new();
+    while world.node.produce_save(STEP_BYTES, &mut file) == Some(Produced::More) {}
+    let node = loaded(&file, world.clock).expect("a whole file");
+    assert_eq!(node.databases.len(), 1);
+}
+
+#[test]
+fn a_node_that_is_shut_down_while_it_loads_leaves_its_file_alone() {
+    let mut world = World::new(9);
+    world.node.begin_loading(1000, world.clock);
+    let request = OwnedRequest::from_args(["SHUTDOWN", "SAVE"]);
+    let mut reply = Vec::new();
+    let outcome = world
+        .node
+        .call(&mut world.client, request.view(), world.clock, &mut reply);
+    // With a save it would be refused: there is nowhere to save to.
+    assert_eq!(outcome, Outcome::Shutdown);
 }
 
 #[test]
