@@ -42,6 +42,7 @@ fn even_map(addrs: &[String]) -> ClusterMap {
             addr: addr.clone(),
             role: Role::Primary,
             zone: None,
+            in_step: false,
         }],
     });
     ClusterMap::new("fixed", Epoch(1), shards.collect()).expect("one owner a slot")

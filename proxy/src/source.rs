@@ -280,6 +280,7 @@ fn map_of(ranges: &[Range], epoch: Epoch) -> Result<ClusterMap, String> {
                 addr: addr.clone(),
                 role: Role::Primary,
                 zone: None,
+                in_step: false,
             }],
         });
     }

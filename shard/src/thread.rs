@@ -272,6 +272,7 @@ async fn node_main(plan: Plan) -> NodeEnd {
             http: plan.config.http.clone(),
             zone: plan.config.zone.clone(),
             maxmemory: plan.config.maxmemory,
+            data: None,
             release: env!("CARGO_PKG_VERSION").to_string(),
         };
         tokio::task::spawn_local(join::run(Rc::clone(&shared), topology, join));

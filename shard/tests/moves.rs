@@ -72,6 +72,7 @@ impl Cluster {
                     addr: node.addr.clone(),
                     role: Role::Primary,
                     zone: None,
+                    in_step: false,
                 }],
             });
         ClusterMap::new("larder", Epoch(epoch), shards.collect()).unwrap()
@@ -100,6 +101,7 @@ impl Cluster {
         let push = MapPush {
             map: self.map(attempt + 1, owned),
             handovers: vec![Attempt(attempt)],
+            yields: None,
         };
         request(&mut source, &["LARDER", "MAP", &json(&push)]).await;
         let push = MapPush {
@@ -135,6 +137,7 @@ async fn first_map(cluster: &Cluster) {
         let push = MapPush {
             map: cluster.map(1, &SlotSet::new()),
             handovers: vec![],
+            yields: None,
         };
         let mut node = cluster.connect(index, Peer::Topology).await;
         request(&mut node, &["LARDER", "MAP", &json(&push)]).await;

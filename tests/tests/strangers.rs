@@ -16,12 +16,20 @@ fn control_commands() -> Vec<Vec<String>> {
         .map(|verb| {
             let more: &[&str] = match verb {
                 CommandId::LarderReshard => &["SHARDS", "1"],
+                CommandId::LarderFailover => &["1"],
+                CommandId::LarderReplicas => &["SET", "1"],
+                CommandId::LarderWrites => &["safe"],
                 CommandId::LarderMove => &["SLOTS", "0-10", "TO", id],
                 CommandId::LarderImport
                 | CommandId::LarderFeed
+                | CommandId::LarderReplicate
+                | CommandId::LarderFence
+                | CommandId::LarderYield
                 | CommandId::LarderMap
                 | CommandId::LarderJoin => &[&map],
-                CommandId::LarderAwait | CommandId::LarderAbort => &["1"],
+                CommandId::LarderAwait | CommandId::LarderAbort | CommandId::LarderUnfence => {
+                    &["1"]
+                }
                 _ => &[],
             };
             let name = spec(verb).name.replace('|', " ").to_ascii_uppercase();

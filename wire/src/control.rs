@@ -18,6 +18,7 @@
 //! topology → node   ABORT <attempt>          +OK, always, on source and on target: the attempt is void
 //! topology → node   STATE                    JSON of NodeState
 //! node → node       FEED <FeedAsk>           the connection becomes a feed
+//!                   REPLICATE, FENCE, UNFENCE, YIELD: replication.rs
 //! operator → topology (or a proxy, which passes it on)
 //!                   STATUS [JSON] · RESHARD SHARDS n [DRYRUN] [JSON] · MOVE SLOTS a-b TO node [DRYRUN] [JSON]
 //!                   REBALANCE [DRYRUN] [JSON] · MOVES [JSON]
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Attempt, Epoch, NodeId, Offset};
 use crate::map::{ClusterMap, Role};
+use crate::replication::{Place, ReplicationState};
 use crate::slot_set::SlotSet;
 
 /// The version this build speaks, and the oldest that it understands.
@@ -103,6 +105,9 @@ pub struct NodeJoin {
     /// Bytes; 0 is no limit.
     #[serde(default)]
     pub maxmemory: u64,
+    /// It has loaded its data from files of its own, up to this place: its memory is not lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Place>,
     pub release: String,
 }
 
@@ -122,6 +127,9 @@ pub struct MapPush {
     pub map: ClusterMap,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub handovers: Vec<Attempt>,
+    /// The planned failover by which the node that it is pushed to stops being a primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yields: Option<u64>,
 }
 
 /// The target of a move is told to take `slots` from `source`.
@@ -196,6 +204,8 @@ pub struct NodeState {
     /// Keys and bytes per slot asked for by moves under way are summed by the source: attempts it feeds.
     #[serde(default)]
     pub feeds: Vec<FeedState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationState>,
 }
 
 /// One feed that a node serves as the source of a move.

@@ -83,6 +83,25 @@ impl fmt::Debug for NodeId {
     }
 }
 
+/// The name of one node's stream of effects: differs with every reign of a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct History(pub NodeId);
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<History, String> {
+        text.parse().map(History)
+    }
+}
+
 impl FromStr for NodeId {
     type Err = String;
 

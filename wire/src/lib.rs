@@ -13,12 +13,13 @@ pub mod id;
 pub mod long_double;
 pub mod map;
 pub mod refusal;
+pub mod replication;
 pub mod resp;
 pub mod slot;
 pub mod slot_set;
 pub mod trust;
 
-pub use id::{Attempt, Epoch, NodeId, Offset, ShardId, UnixMillis};
+pub use id::{Attempt, Epoch, History, NodeId, Offset, ShardId, UnixMillis};
 pub use map::{ClusterMap, NodeEntry, Role, ShardEntry};
 pub use refusal::Refusal;
 pub use slot::{SLOT_COUNT, Slot, slot_of};

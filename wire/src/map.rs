@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Epoch, NodeId, ShardId};
+use crate::replication::WriteMode;
 use crate::slot::{SLOT_COUNT, Slot};
 use crate::slot_set::SlotSet;
 
@@ -26,6 +27,9 @@ pub struct NodeEntry {
     pub role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// On a replica: it counts for writes, for leases and as a successor (`replication.rs`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_step: bool,
 }
 
 /// The nodes that serve one set of slots.
@@ -41,6 +45,10 @@ impl ShardEntry {
     pub fn primary(&self) -> Option<&NodeEntry> {
         self.nodes.iter().find(|node| node.role == Role::Primary)
     }
+
+    pub fn replicas(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.nodes.iter().filter(|node| node.role == Role::Replica)
+    }
 }
 
 /// Which shard owns which slots. Shards ascend by id; no slot has two owners.
@@ -49,6 +57,8 @@ impl ShardEntry {
 pub struct ClusterMap {
     pub cluster: String,
     pub epoch: Epoch,
+    /// When a write is answered.
+    pub writes: WriteMode,
     shards: Vec<ShardEntry>,
     /// Per slot the index into `shards`, or `NOBODY`.
     owners: Vec<u16>,
@@ -60,6 +70,8 @@ const NOBODY: u16 = u16::MAX;
 struct MapText {
     cluster: String,
     epoch: Epoch,
+    #[serde(default)]
+    writes: WriteMode,
     shards: Vec<ShardEntry>,
 }
 
@@ -86,9 +98,16 @@ impl ClusterMap {
         Ok(ClusterMap {
             cluster: cluster.to_string(),
             epoch,
+            writes: WriteMode::default(),
             shards,
             owners,
         })
+    }
+
+    #[must_use]
+    pub fn with_writes(mut self, writes: WriteMode) -> ClusterMap {
+        self.writes = writes;
+        self
     }
 
     /// The map before the first: epoch 0, no shards.
@@ -96,6 +115,7 @@ impl ClusterMap {
         ClusterMap {
             cluster: cluster.to_string(),
             epoch: Epoch(0),
+            writes: WriteMode::default(),
             shards: Vec::new(),
             owners: vec![NOBODY; SLOT_COUNT as usize],
         }
@@ -147,7 +167,8 @@ impl TryFrom<MapText> for ClusterMap {
     type Error = String;
 
     fn try_from(text: MapText) -> Result<ClusterMap, String> {
-        ClusterMap::new(&text.cluster, text.epoch, text.shards)
+        let map = ClusterMap::new(&text.cluster, text.epoch, text.shards)?;
+        Ok(map.with_writes(text.writes))
     }
 }
 
@@ -156,6 +177,7 @@ impl From<ClusterMap> for MapText {
         MapText {
             cluster: map.cluster,
             epoch: map.epoch,
+            writes: map.writes,
             shards: map.shards,
         }
     }
@@ -171,6 +193,7 @@ mod tests {
             addr: format!("127.0.0.1:{}", 7000 + id),
             role: Role::Primary,
             zone: None,
+            in_step: false,
         };
         ShardEntry {
             id: ShardId(id),

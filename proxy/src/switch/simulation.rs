@@ -142,6 +142,7 @@ impl World {
                 addr: addr(n),
                 role: Role::Primary,
                 zone: None,
+                in_step: false,
             }],
         });
         let map = ClusterMap::new("sim", Epoch(self.epoch), shards.collect()).unwrap();

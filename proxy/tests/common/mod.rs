@@ -30,6 +30,7 @@ pub(crate) fn map_of(
             addr: addr.to_string(),
             role: Role::Primary,
             zone: None,
+            in_step: false,
         }],
     });
     ClusterMap::new("test", Epoch(epoch), shards.collect()).expect("one owner a slot")

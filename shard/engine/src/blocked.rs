@@ -464,12 +464,14 @@ mod tests {
                     addr: format!("127.0.0.1:{}", 7000 + id),
                     role: Role::Primary,
                     zone: None,
+                    in_step: false,
                 }],
             };
             let shards = vec![shard(1, OWN), shard(2, OTHER)];
             let push = MapPush {
                 map: ClusterMap::new("larder", Epoch(epoch), shards).unwrap(),
                 handovers: vec![],
+                yields: None,
             };
             self.node.take_map(push, self.clock).unwrap();
         }

@@ -291,6 +291,7 @@ mod tests {
                 addr: format!("127.0.0.1:{}", 7000 + u16::from(n)),
                 role: Role::Primary,
                 zone: None,
+                in_step: false,
             }],
         };
         let shards = vec![

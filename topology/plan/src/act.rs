@@ -32,6 +32,7 @@ impl Plan {
         let push = MapPush {
             map: handover.map,
             handovers: vec![handover.attempt],
+            yields: None,
         };
         #[cfg(test)]
         if self.planted == crate::sim::Planted::TargetFirst {
@@ -63,6 +64,7 @@ impl Plan {
             let push = MapPush {
                 map: self.state.map.clone(),
                 handovers: Vec::new(),
+                yields: None,
             };
             self.push(node, push);
         }

@@ -231,6 +231,7 @@ impl Plan {
                 push: MapPush {
                     map: map.clone(),
                     handovers: Vec::new(),
+                    yields: None,
                 },
             });
         }

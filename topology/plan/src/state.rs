@@ -301,6 +301,7 @@ impl State {
             addr: node.addr.clone(),
             role: Role::Primary,
             zone: node.zone.clone(),
+            in_step: false,
         })
     }
 

@@ -174,6 +174,7 @@ fn join(number: u8, life: u8) -> NodeJoin {
         http: None,
         zone: None,
         maxmemory: 0,
+        data: None,
         release: "0.1.0".into(),
     }
 }
@@ -194,6 +195,7 @@ fn node_state(number: u8, life: u8) -> NodeState {
         uptime_ms: 0,
         imports: Vec::new(),
         feeds: Vec::new(),
+        replication: None,
     }
 }
 
@@ -218,6 +220,7 @@ fn undecided() -> (Stage, Attempt, Epoch) {
         let push = MapPush {
             map: stage.plan.state().map.clone(),
             handovers: vec![],
+            yields: None,
         };
         let event = stage.takes(node, &push);
         stage.event(event);
@@ -310,6 +313,7 @@ fn only_the_source_hears_of_a_handover_until_it_has_taken_it() {
     let push = MapPush {
         map,
         handovers: vec![],
+        yields: None,
     };
     let taken = stage.takes(id(1), &push);
     stage.event(taken);
@@ -584,6 +588,7 @@ fn a_topology_that_restarts_asks_how_its_attempts_stand_and_goes_on() {
     let push = MapPush {
         map: stage.plan.state().map.clone(),
         handovers: vec![],
+        yields: None,
     };
     let taken = stage.takes(id(3), &push);
     stage.event(taken);

@@ -82,6 +82,7 @@ impl FakeNode {
                 uptime_ms: 1,
                 imports: Vec::new(),
                 feeds: Vec::new(),
+                replication: None,
             },
             let_go: 0,
             imports: BTreeMap::new(),
@@ -158,6 +159,7 @@ async fn join(topology: SocketAddr, secret: Secret, addr: String, inside: Arc<Mu
                         http: Some(http(inside.number)),
                         zone: None,
                         maxmemory: inside.state.maxmemory,
+                        data: None,
                         release: "0.1.0".into(),
                     }
                 };

@@ -455,9 +455,16 @@ docs! {
     LarderAbort     "larder" "0.1.0"  "Voids an attempt to move slots." [];
     LarderState     "larder" "0.1.0"  "Returns what a node says of itself." [];
     LarderFeed      "larder" "0.1.0"  "Turns the connection into a feed of slots." [];
+    LarderReplicate "larder" "0.1.0"  "Turns the connection into a replica's stream." [];
+    LarderFence     "larder" "0.1.0"  "Tells a replica to let go of a primary that is suspected." [];
+    LarderUnfence   "larder" "0.1.0"  "Calls a failover off." [];
+    LarderYield     "larder" "0.1.0"  "Tells a primary to let a replica take its place." [];
     LarderStatus    "larder" "0.1.0"  "Describes the cluster." [];
     LarderReshard   "larder" "0.1.0"  "Changes the number of shards." [];
     LarderMove      "larder" "0.1.0"  "Moves a range of slots to a node." [];
     LarderRebalance "larder" "0.1.0"  "Evens out the slots of the shards." [];
+    LarderFailover  "larder" "0.1.0"  "Makes a replica the primary of its shard." [];
+    LarderReplicas  "larder" "0.1.0"  "Changes the number of replicas of each shard." [];
+    LarderWrites    "larder" "0.1.0"  "Sets when a write is answered: async or safe." [];
     LarderMoves     "larder" "0.1.0"  "Lists the moves under way." [];
 }

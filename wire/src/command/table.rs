@@ -465,10 +465,17 @@ macro_rules! command_table {
             LarderAbort     "larder|abort"      3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::abort);
             LarderState     "larder|state"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(control::state);
             LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::feed);
+            LarderReplicate "larder|replicate"  3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderFence     "larder|fence"      3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderUnfence   "larder|unfence"    3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
+            LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  nobody;
             LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;
             LarderReshard   "larder|reshard"   -4 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
             LarderMove      "larder|move"      -6 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
             LarderRebalance "larder|rebalance" -2 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderFailover  "larder|failover"  -3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderReplicas  "larder|replicas"  -2 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
+            LarderWrites    "larder|writes"    -3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
             LarderMoves     "larder|moves"     -2 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
         }
     };

@@ -107,6 +107,7 @@ impl Node {
                 .filter(|feed| !feed.is_over())
                 .map(Feed::state)
                 .collect(),
+            replication: None,
         }
     }
 }

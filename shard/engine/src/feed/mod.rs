@@ -292,6 +292,7 @@ impl Node {
         let push = MapPush {
             map,
             handovers: Vec::new(),
+            yields: None,
         };
         match self.take_map(push, clock) {
             Ok(()) => Ok(Applied::Some),

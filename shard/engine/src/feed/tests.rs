@@ -46,6 +46,7 @@ fn map(epoch: u64, moved: &SlotSet, owner: NodeId) -> ClusterMap {
             addr: format!("127.0.0.1:{}", 7000 + id),
             role: Role::Primary,
             zone: None,
+            in_step: false,
         }],
     };
     let (mut first, mut second) = (SlotSet::full(), SlotSet::new());
@@ -87,6 +88,7 @@ impl Pair {
             let push = MapPush {
                 map: map(1, &moved, SOURCE),
                 handovers: vec![],
+                yields: None,
             };
             node.take_map(push, clock).unwrap();
         }
@@ -189,6 +191,7 @@ impl Pair {
         let push = MapPush {
             map: map(2, &self.moved, TARGET),
             handovers: vec![self.attempt],
+            yields: None,
         };
         let to_target = MapPush {
             handovers: vec![],
@@ -482,6 +485,7 @@ fn a_source_that_has_let_go_takes_no_map_for_the_attempt_and_goes_on() {
     let push = MapPush {
         map: map(2, &pair.moved, TARGET),
         handovers: vec![pair.attempt],
+        yields: None,
     };
     let refused = pair.source.take_map(push, pair.clock).unwrap_err();
     assert_eq!(refused.text(), format!("LETGO {}", pair.attempt));
@@ -497,6 +501,7 @@ fn a_source_that_has_let_go_takes_no_map_for_the_attempt_and_goes_on() {
     let back = MapPush {
         map: map(3, &pair.moved, SOURCE),
         handovers: vec![],
+        yields: None,
     };
     pair.source.take_map(back, pair.clock).unwrap();
     assert_eq!(pair.source(&["GET", "a"]).unwrap(), "$1\r\n2\r\n");
@@ -554,11 +559,13 @@ fn a_map_that_is_pushed_again_is_taken_once() {
     let again = MapPush {
         map: map(2, &pair.moved, TARGET),
         handovers: vec![pair.attempt],
+        yields: None,
     };
     assert_eq!(pair.source.take_map(again, pair.clock), Ok(()));
     let older = MapPush {
         map: map(1, &pair.moved, SOURCE),
         handovers: vec![],
+        yields: None,
     };
     let refused = pair.source.take_map(older, pair.clock).unwrap_err();
     assert_eq!(refused.text(), "STALE 2");
@@ -573,6 +580,7 @@ fn the_target_owns_the_slots_once_the_source_has_given_them_up_without_the_topol
     let push = MapPush {
         map: map(2, &pair.moved, TARGET),
         handovers: vec![pair.attempt],
+        yields: None,
     };
     pair.source.take_map(push.clone(), pair.clock).unwrap();
     assert_eq!(pair.produce(4096), Produced::Over);
@@ -594,6 +602,7 @@ fn a_feed_that_only_loses_its_slots_sends_no_map() {
     let push = MapPush {
         map: map(2, &pair.moved, TARGET),
         handovers: vec![],
+        yields: None,
     };
     pair.source.take_map(push, pair.clock).unwrap();
     assert_eq!(pair.produce(4096), Produced::Over);

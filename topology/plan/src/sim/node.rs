@@ -97,6 +97,7 @@ impl SimNode {
             http: None,
             zone: None,
             maxmemory: 0,
+            data: None,
             release: "0.1.0".into(),
         }
     }
@@ -131,6 +132,7 @@ impl SimNode {
             uptime_ms: now,
             imports: imports.collect(),
             feeds: feeds.collect(),
+            replication: None,
         }
     }
 
