@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use larder_runtime::Topologies;
 use larder_runtime::size::parse_size;
 use larder_wire::SlotSet;
 
@@ -146,15 +147,15 @@ pub(crate) struct Topology {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shard {
-    /// The topology to join
+    /// The topology to join; where there are several, all of them
     #[arg(
         long,
         env = "LARDER_TOPOLOGY",
         default_value = "127.0.0.1:7000",
-        value_name = "A:P",
+        value_name = "A:P,…",
         conflicts_with = "standalone"
     )]
-    pub(crate) topology: String,
+    pub(crate) topology: Topologies,
     /// The first node's address; further nodes take the following ports
     #[arg(long, default_value = "127.0.0.1:7001", value_name = "A:P")]
     pub(crate) listen: String,
@@ -197,14 +198,14 @@ pub(crate) struct Shard {
 
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
-    /// The topology to take the map from
+    /// The topology to take the map from; where there are several, all of them
     #[arg(
         long,
         env = "LARDER_TOPOLOGY",
         default_value = "127.0.0.1:7000",
-        value_name = "A:P"
+        value_name = "A:P,…"
     )]
-    pub(crate) topology: String,
+    pub(crate) topology: Topologies,
     /// Where applications connect to
     #[arg(long, default_value = "127.0.0.1:6379", value_name = "A:P")]
     pub(crate) listen: String,
@@ -225,14 +226,14 @@ pub(crate) struct Proxy {
 /// Where an operator's question goes, and how the answer is written.
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
-    /// The topology (or a proxy, which passes the question on)
+    /// The topology, or all where there are several (or a proxy, which passes the question on)
     #[arg(
         long,
         env = "LARDER_TOPOLOGY",
         default_value = "127.0.0.1:7000",
-        value_name = "A:P"
+        value_name = "A:P,…"
     )]
-    pub(crate) topology: String,
+    pub(crate) topology: Topologies,
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -308,6 +309,7 @@ mod tests {
             "larder shard --standalone --listen 127.0.0.1:6379",
             "larder proxy --topology 127.0.0.1:7000 --listen 127.0.0.1:6379 --threads 2 --unix /tmp/l.sock --http 127.0.0.1:7081",
             "larder status --topology 127.0.0.1:7000 --json",
+            "larder status --topology 10.0.0.1:7000,10.0.0.2:7000",
             "larder reshard --shards 5 --dry-run --topology 127.0.0.1:7000 --json",
             "larder move --slots 0-99,512 --to 127.0.0.1:7002",
             "larder rebalance --json",
@@ -328,6 +330,7 @@ mod tests {
             ("larder move --slots 0-99999 --to x", "--slots"),
             ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),
+            ("larder status --topology 127.0.0.1", "a:7000,b:7000"),
             ("larder dance", "dance"),
         ] {
             let error = parse(line).expect_err(line).to_string();

@@ -54,7 +54,7 @@ fn run(line: Line) -> Result<ExitCode, String> {
             Err(error) => Err(error.to_string()),
         },
         Verb::Status(ask) => {
-            let secret = operator::secret(secret_file, &[&ask.topology])?;
+            let secret = operator::secret(secret_file, &operator::all(&ask.topology))?;
             block_on(status::run(&ask, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }
@@ -69,7 +69,7 @@ fn give(
     ask: &args::Ask,
     secret_file: Option<std::path::PathBuf>,
 ) -> Result<ExitCode, String> {
-    let secret = operator::secret(secret_file, &[&ask.topology])?;
+    let secret = operator::secret(secret_file, &operator::all(&ask.topology))?;
     let end = block_on(order::run(order, &secret, &mut io::stdout()))??;
     io::stdout().flush().map_err(|error| error.to_string())?;
     Ok(match end {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use larder_runtime::secret::SecretSource;
-use larder_runtime::{ControlClient, ControlError, Secret};
+use larder_runtime::{ControlClient, ControlError, Secret, Topologies};
 use larder_wire::control::Peer;
 
 /// Whether `host:port` (or a host alone) is certainly of this machine.
@@ -24,30 +24,47 @@ pub(crate) fn secret(file: Option<PathBuf>, addresses: &[&str]) -> Result<Secret
         .map_err(|error| error.to_string())
 }
 
-pub(crate) async fn connect(topology: &str, secret: &Secret) -> Result<ControlClient, String> {
-    ControlClient::connect(topology, secret, Peer::Operator)
+/// The addresses of all topologies, for [`secret`].
+pub(crate) fn all(topologies: &Topologies) -> Vec<&str> {
+    topologies.addrs().iter().map(String::as_str).collect()
+}
+
+/// Those, and one more.
+pub(crate) fn also<'a>(topologies: &'a Topologies, addr: &'a str) -> Vec<&'a str> {
+    let mut addresses = all(topologies);
+    addresses.push(addr);
+    addresses
+}
+
+/// A connection to the topology that leads.
+pub(crate) async fn connect(
+    topologies: &Topologies,
+    secret: &Secret,
+) -> Result<ControlClient, String> {
+    topologies
+        .connect(secret, Peer::Operator)
         .await
-        .map_err(|error| explain(topology, &error))
+        .map_err(|error| explain(topologies, &error))
 }
 
 /// Thing, cause, mend.
-pub(crate) fn explain(topology: &str, error: &ControlError) -> String {
+pub(crate) fn explain(topologies: &Topologies, error: &ControlError) -> String {
     match error {
-        ControlError::Unreachable { cause, .. } => {
+        ControlError::Unreachable { addr, cause } => {
             format!(
-                "no topology answers at {topology}: {cause} (is it running? name another with --topology)"
+                "no topology answers at {addr}: {cause} (is it running? name another with --topology)"
             )
         }
         ControlError::Refused { code, .. } if code == "WRONGPASS" || code == "NOAUTH" => {
             format!(
-                "{topology} has another secret (give its own with --secret-file or LARDER_SECRET)"
+                "{topologies} has another secret (give its own with --secret-file or LARDER_SECRET)"
             )
         }
         ControlError::Refused { code, text } if code != "ERR" => format!("{code} {text}"),
         ControlError::Refused { text, .. } => text.clone(),
         ControlError::Version(text) => text.clone(),
         ControlError::Garbled { .. } => {
-            format!("{error} (is {topology} a topology? name another with --topology)")
+            format!("{error} (is {topologies} a topology? name another with --topology)")
         }
     }
 }

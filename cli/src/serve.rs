@@ -77,7 +77,7 @@ pub(crate) async fn shard(
         true => operator::secret(secret_file, &[&args.listen]).ok(),
         false => Some(operator::secret(
             secret_file,
-            &[&args.listen, &args.topology],
+            &operator::also(&args.topology, &args.listen),
         )?),
     };
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
@@ -134,7 +134,7 @@ pub(crate) async fn proxy(
     args: args::Proxy,
     secret_file: Option<PathBuf>,
 ) -> Result<ExitCode, String> {
-    let secret = operator::secret(secret_file, &[&args.listen, &args.topology])?;
+    let secret = operator::secret(secret_file, &operator::also(&args.topology, &args.listen))?;
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let registry = Registry::new();
     let _process = process::register(&registry, "proxy", RELEASE);

@@ -153,7 +153,7 @@ fn start_proxy(
     topology: SocketAddr,
 ) -> Result<larder_proxy::Handle, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let source = MapSource::Topology(from_here(topology).to_string());
+    let source = MapSource::Topology(from_here(topology).into());
     let config = ProxyConfig {
         listen_flag: "--port",
         unix: args.unix.clone(),
@@ -195,7 +195,7 @@ fn node_template(
     topology: SocketAddr,
 ) -> ShardConfig {
     ShardConfig {
-        topology: Some(from_here(topology).to_string()),
+        topology: Some(from_here(topology).into()),
         advertise: args.announce.clone(),
         secret: Some(secret.clone()),
         maxmemory: args.maxmemory,

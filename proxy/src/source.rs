@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use larder_runtime::control::{ControlError, Reply};
-use larder_runtime::{Backoff, ControlClient, Secret, entropy};
+use larder_runtime::{Backoff, ControlClient, Secret, Topologies, entropy};
 use larder_wire::control::{Peer, ProxyJoin};
 use larder_wire::resp::{OwnedRequest, ReplyScanner, reply};
 use larder_wire::{ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, Slot, SlotSet};
@@ -19,8 +19,8 @@ use crate::shared::Shared;
 /// Who tells which node owns which slots.
 #[derive(Clone, Debug)]
 pub enum MapSource {
-    /// Larder's topology at `host:port`; it pushes every change.
-    Topology(String),
+    /// Larder's topologies; the one that leads pushes every change.
+    Topology(Topologies),
     /// Any node of a Redis or Valkey cluster, `host:port` each; asked by `CLUSTER SLOTS`.
     Cluster(Vec<String>),
     /// This map, for good; its nodes are servers that each own whatever they are sent.
@@ -52,9 +52,9 @@ pub(crate) async fn follow(
             spread(Arc::new(map));
         }
         MapSource::Cluster(seeds) => follow_cluster(&seeds, &shared, spread).await,
-        MapSource::Topology(addr) => {
+        MapSource::Topology(topologies) => {
             let Some(secret) = secret else {
-                tracing::error!("no secret to show the topology at {addr}");
+                tracing::error!("no secret to show the topology at {topologies}");
                 return;
             };
             let mut backoff = Backoff::new(
@@ -62,7 +62,8 @@ pub(crate) async fn follow(
                 Duration::from_millis(DIAL_MS_MAX),
             );
             loop {
-                let error = watch(&addr, &secret, &join, &shared, &spread, &mut backoff).await;
+                let error =
+                    watch(&topologies, &secret, &join, &shared, &spread, &mut backoff).await;
                 if shared.source_up.swap(false, Relaxed) {
                     tracing::warn!(
                         "the topology is away, the last slot map stays in force: {error}"
@@ -76,22 +77,17 @@ pub(crate) async fn follow(
 
 /// Joins and watches until the connection is lost.
 async fn watch(
-    addr: &str,
+    topologies: &Topologies,
     secret: &Secret,
     join: &ProxyJoin,
     shared: &Arc<Shared>,
     spread: &impl Fn(Arc<ClusterMap>),
     backoff: &mut Backoff,
 ) -> ControlError {
-    let garbled = |cause: String| ControlError::Garbled {
-        addr: addr.to_string(),
-        cause,
+    let Ok(body) = serde_json::to_string(join) else {
+        unreachable!("a join message is plain strings and numbers")
     };
-    let body = match serde_json::to_string(join) {
-        Ok(body) => body,
-        Err(error) => return garbled(error.to_string()),
-    };
-    let (mut life, mut maps) = match connect(addr, secret).await {
+    let (mut life, mut maps) = match connect(topologies, secret).await {
         Ok(both) => both,
         Err(error) => return error,
     };
@@ -122,12 +118,13 @@ async fn watch(
     }
 }
 
+/// Two connections to the one that leads. Should it stop leading in between, its first answer says so.
 async fn connect(
-    addr: &str,
+    topologies: &Topologies,
     secret: &Secret,
 ) -> Result<(ControlClient, ControlClient), ControlError> {
-    let life = ControlClient::connect(addr, secret, Peer::Proxy).await?;
-    let maps = ControlClient::connect(addr, secret, Peer::Proxy).await?;
+    let life = topologies.connect(secret, Peer::Proxy).await?;
+    let maps = ControlClient::connect(life.addr(), secret, Peer::Proxy).await?;
     Ok((life, maps))
 }
 

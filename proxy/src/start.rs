@@ -150,7 +150,7 @@ impl Drop for Handle {
 /// Binds everything, starts the threads and returns; the slot map may come later.
 pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
     let (backend, topology) = match &config.source {
-        MapSource::Topology(addr) => (Backend::Larder, Some(addr.clone())),
+        MapSource::Topology(topologies) => (Backend::Larder, Some(topologies.clone())),
         MapSource::Cluster(_) => (Backend::Cluster, None),
         MapSource::Fixed(_) => (Backend::Plain, None),
     };

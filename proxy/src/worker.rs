@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use larder_runtime::ControlClient;
+use larder_runtime::Topologies;
 use larder_runtime::control::{ControlError, Reply};
 use larder_runtime::protect::Admission;
 use larder_wire::control::Peer;
@@ -49,7 +49,7 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) opening: Opening,
     pub(crate) stopping: Cell<bool>,
-    topology: Option<String>,
+    topology: Option<Topologies>,
     sinks: RefCell<Vec<Option<Rc<Sink>>>>,
     link_wakers: RefCell<Vec<Option<(LinkKey, Waker)>>>,
     timer: Notify,
@@ -60,7 +60,7 @@ impl Worker {
     pub(crate) fn run(
         switch: Switch,
         opening: Opening,
-        topology: Option<String>,
+        topology: Option<Topologies>,
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -348,9 +348,9 @@ impl Worker {
             addr: "the topology".to_string(),
             cause: "this proxy knows of none".to_string(),
         };
-        let addr = self.topology.clone().ok_or_else(nowhere)?;
+        let topologies = self.topology.as_ref().ok_or_else(nowhere)?;
         let secret = self.opening.secret.clone().ok_or_else(nowhere)?;
-        let mut control = ControlClient::connect(&addr, &secret, Peer::Proxy).await?;
+        let mut control = topologies.connect(&secret, Peer::Proxy).await?;
         let args: Vec<&[u8]> = request.view().args_from(0).collect();
         control
             .request_within(Duration::from_millis(ANSWER_MS_MAX), args)

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use larder_wire::Secret;
-use larder_wire::control::{PROTOCOL_VERSION, Peer, Welcome};
+use larder_wire::control::{NOT_LEADER, PROTOCOL_VERSION, Peer, Welcome};
 use larder_wire::resp::OwnedRequest;
 use larder_wire::trust;
 use redis_protocol::resp2::decode::decode;
@@ -27,7 +27,8 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Why a request has no good answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// No connection, a lost one, or no answer in time. Whether the request was carried out is not known.
+    /// No connection, a lost one, no answer in time, or a topology that does not lead. Whether the request was carried out is
+    /// not known.
     #[error("cannot reach {addr}: {cause}")]
     Unreachable { addr: String, cause: String },
     /// The other side answered with an error reply: `code` is its first word, `text` the rest.
@@ -123,6 +124,7 @@ impl ControlClient {
                 version: 0,
                 server: me,
                 release: String::new(),
+                standby: None,
             },
             out_of_step: false,
         };
@@ -236,7 +238,7 @@ impl ControlClient {
         loop {
             if let Some(reply) = self.take_reply()? {
                 return match reply {
-                    Reply::Error(text) => Err(refused(&text)),
+                    Reply::Error(text) => Err(self.refused(&text)),
                     reply => Ok(reply),
                 };
             }
@@ -256,6 +258,19 @@ impl ControlClient {
     /// The connection and what was already read of it: it becomes a feed.
     pub fn into_stream(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.input)
+    }
+
+    /// A topology that stands by is no topology to talk to: whoever asked looks for the leader, as after a lost
+    /// connection.
+    fn refused(&self, text: &str) -> ControlError {
+        let (code, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match code {
+            NOT_LEADER => unreachable_at(&self.addr, rest.to_string()),
+            _ => ControlError::Refused {
+                code: code.to_string(),
+                text: rest.to_string(),
+            },
+        }
     }
 
     fn take_reply(&mut self) -> Result<Option<Reply>, ControlError> {
@@ -282,14 +297,6 @@ fn unreachable_at(addr: &str, cause: String) -> ControlError {
     ControlError::Unreachable {
         addr: addr.to_string(),
         cause,
-    }
-}
-
-fn refused(text: &str) -> ControlError {
-    let (code, rest) = text.split_once(' ').unwrap_or((text, ""));
-    ControlError::Refused {
-        code: code.to_string(),
-        text: rest.to_string(),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod protect;
 pub mod secret;
 pub mod shutdown;
 pub mod size;
+pub mod topologies;
 
 pub use backoff::Backoff;
 pub use control::{ControlClient, ControlError, Reply};
@@ -25,3 +26,4 @@ pub use larder_wire::trust::{Secret, Trust};
 pub use listen::ListenError;
 pub use metrics::Registry;
 pub use shutdown::{Shutdown, ShutdownTrigger};
+pub use topologies::Topologies;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use larder_runtime::ListenError;
+use larder_runtime::{ListenError, Topologies};
 use larder_wire::Secret;
 
 /// Plain values: flags are read by the command line.
@@ -13,8 +13,8 @@ pub struct ShardConfig {
     pub listen: String,
     /// Nodes on consecutive ports.
     pub nodes: u16,
-    /// `host:port` of the topology; `None` is a standalone node that owns all slots.
-    pub topology: Option<String>,
+    /// Where the topologies listen; `None` is a standalone node that owns all slots.
+    pub topology: Option<Topologies>,
     /// The host by which others reach the nodes; `None` is the host of `listen`.
     pub advertise: Option<String>,
     /// The cluster's secret. A standalone node does without one.

@@ -1,9 +1,10 @@
-//! Joins the topology: says who and where this node is, every second, for as long as it lives.
+//! Joins the topology, the one that leads where there are several: says who and where this node is, every second, for
+//! as long as it lives.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use larder_runtime::{Backoff, ControlClient, ControlError, entropy};
+use larder_runtime::{Backoff, ControlClient, ControlError, Topologies, entropy};
 use larder_wire::control::{NodeJoin, Peer};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
@@ -17,7 +18,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Ends the node when the topology refuses it for good.
-pub(crate) async fn run(shared: Rc<Shared>, topology: String, join: NodeJoin) {
+pub(crate) async fn run(shared: Rc<Shared>, topologies: Topologies, join: NodeJoin) {
     let _guard = EndOnPanic(Rc::clone(&shared));
     let Some(secret) = shared.config.secret.clone() else {
         shared.end_with(NodeEnd::Refused("the node has no secret".to_string()));
@@ -29,10 +30,10 @@ pub(crate) async fn run(shared: Rc<Shared>, topology: String, join: NodeJoin) {
     let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
     let mut reachable = true;
     loop {
-        let error = match ControlClient::connect(&topology, &secret, Peer::Node).await {
+        let error = match topologies.connect(&secret, Peer::Node).await {
             Ok(mut client) => {
                 if !reachable {
-                    info!(node = %join.addr, "the topology at {topology} is back");
+                    info!(node = %join.addr, "the topology at {} is back", client.addr());
                 }
                 reachable = true;
                 backoff.reset();
@@ -40,7 +41,7 @@ pub(crate) async fn run(shared: Rc<Shared>, topology: String, join: NodeJoin) {
             }
             Err(error) => error,
         };
-        if let Some(reason) = permanent(&error, &topology) {
+        if let Some(reason) = permanent(&error, &topologies) {
             shared.end_with(NodeEnd::Refused(reason));
             return;
         }
@@ -65,12 +66,12 @@ async fn keep_joining(client: &mut ControlClient, body: &str) -> ControlError {
 }
 
 /// What no further try will mend.
-fn permanent(error: &ControlError, topology: &str) -> Option<String> {
+fn permanent(error: &ControlError, topologies: &Topologies) -> Option<String> {
     match error {
         ControlError::Version(text) => Some(text.clone()),
         ControlError::Refused { code, text } if code == "WRONGPASS" || code == "NOAUTH" => {
             Some(format!(
-                "the topology at {topology} does not accept this node's secret: {text} (give both the same --secret-file or LARDER_SECRET)"
+                "the topology at {topologies} does not accept this node's secret: {text} (give both the same --secret-file or LARDER_SECRET)"
             ))
         }
         ControlError::Refused { code, text } if code == "REFUSED" => Some(text.clone()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_runtime::{ControlClient, ControlError, Registry, Reply};
+use larder_runtime::{ControlClient, ControlError, Registry, Reply, Topologies};
 use larder_shard::{Handle, ShardConfig, start};
 use larder_wire::control::{Import, ImportPhase, ImportState, MapPush, NodeState, Peer};
 use larder_wire::{
@@ -19,8 +19,8 @@ fn secret() -> Secret {
 }
 
 /// An address that nobody listens at: a port below those that programs are given.
-fn nobody() -> String {
-    "127.0.0.1:1".to_owned()
+fn nobody() -> Topologies {
+    Topologies::one("127.0.0.1:1")
 }
 
 struct Cluster {
@@ -282,7 +282,7 @@ fn a_source_that_cannot_be_reached_fails_the_import() {
             attempt: Attempt(1),
             slots: "5".parse().unwrap(),
             source: cluster.handle.nodes().next().unwrap().id,
-            source_addr: nobody(),
+            source_addr: nobody().to_string(),
         };
         request(&mut target, &["LARDER", "IMPORT", &json(&import)]).await;
         let state = target_await(&mut target, 1).await;

@@ -19,6 +19,7 @@
 //! topology → node   STATE                    JSON of NodeState
 //! node → node       FEED <FeedAsk>           the connection becomes a feed
 //!                   REPLICATE, FENCE, UNFENCE, YIELD: replication.rs
+//! any → topology    whatever needs the leader, said to one that stands by: -NOTLEADER <host:port of the leader, or ?>
 //! operator → topology (or a proxy, which passes it on)
 //!                   STATUS [JSON] · RESHARD SHARDS n [DRYRUN] [JSON] · MOVE SLOTS a-b TO node [DRYRUN] [JSON]
 //!                   REBALANCE [DRYRUN] [JSON] · MOVES [JSON]
@@ -39,6 +40,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Refusal;
 use crate::id::{Attempt, Epoch, NodeId, Offset};
 use crate::map::{ClusterMap, Role};
 use crate::replication::{Place, ReplicationState};
@@ -87,6 +89,30 @@ pub struct Welcome {
     pub version: u32,
     pub server: Peer,
     pub release: String,
+    /// Said by a topology that does not lead. It refuses whatever needs the leader with [`not_leader`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<Standby>,
+}
+
+/// Of several topologies one leads; the others stand by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// `host:port` of the one that leads, as far as is known.
+    #[serde(default)]
+    pub leader: Option<String>,
+}
+
+/// The code of [`not_leader`].
+pub const NOT_LEADER: &str = "NOTLEADER";
+
+/// The refusal of a topology that stands by: its second word is the leader's `host:port`, `?` while none is known.
+pub fn not_leader(leader: Option<&str>) -> Refusal {
+    Refusal::new(match leader {
+        Some(addr) => format!("{NOT_LEADER} {addr} leads, this topology stands by (ask that one)"),
+        None => format!(
+            "{NOT_LEADER} ? no topology leads at the moment, this one stands by (ask again shortly)"
+        ),
+    })
 }
 
 /// A node registers with the topology.

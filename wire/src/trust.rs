@@ -119,6 +119,7 @@ pub fn answer_hello(
         version,
         server: answerer.server,
         release: answerer.release.to_string(),
+        standby: None,
     };
     Ok((Trust::Peer { peer, version }, welcome))
 }
@@ -237,6 +238,7 @@ mod tests {
             version: PROTOCOL_VERSION + 1,
             server: Peer::Node,
             release: "9.0.0".into(),
+            standby: None,
         };
         assert!(judge_welcome(&later).unwrap_err().contains("9.0.0"));
     }

@@ -227,6 +227,7 @@ async fn answer(
             version: 1,
             server: Peer::Node,
             release: "0.1.0".into(),
+            standby: None,
         }),
         b"STATE" => {
             let mut inside = inside.lock().unwrap();
