@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use larder_engine::ahead::Look;
+use larder_engine::backup::StreamId;
 use larder_engine::limits::REPLY_BUFFER_BYTES;
 use larder_engine::{Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
@@ -28,7 +29,7 @@ use tokio::net::TcpStream;
 
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
 use crate::thread::NodeEnd;
-use crate::{feed_source, feed_target};
+use crate::{backup_stream, feed_source, feed_target};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
 const OUTPUT_BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -55,6 +56,7 @@ enum After {
     Blocked,
     Close,
     Feed(FeedAsk),
+    Stream(StreamId),
 }
 
 /// What the connection's task does next.
@@ -63,6 +65,7 @@ enum Next {
     /// Others are served before the script's next slice.
     Yield,
     Feed(FeedAsk),
+    Stream(StreamId),
     Close,
 }
 
@@ -86,6 +89,8 @@ pub(crate) struct Connection {
     scripting: bool,
     /// The feed that this connection has become.
     feed: Option<Attempt>,
+    /// The snapshot's stream that it has become.
+    snapshot: Option<StreamId>,
 }
 
 /// Serves one accepted connection to its end.
@@ -145,6 +150,7 @@ impl Connection {
             closing: false,
             scripting: false,
             feed: None,
+            snapshot: None,
         })
     }
 
@@ -161,6 +167,12 @@ impl Connection {
                         self.pending.split_off(self.pending_at),
                     );
                     feed_source::serve(&self.shared, &mut self.stream, owed, pending, ask).await;
+                    break;
+                }
+                Ok(Next::Stream(id)) => {
+                    self.session.client.feeding.set(true);
+                    let owed = self.owed.split_off(self.owed_at);
+                    backup_stream::serve(&self.shared, &mut self.stream, owed, id).await;
                     break;
                 }
                 Ok(Next::Close) | Err(_) => break,
@@ -219,6 +231,7 @@ impl Connection {
                     }
                 }
                 After::Feed(ask) => return Poll::Ready(Ok(Next::Feed(ask))),
+                After::Stream(id) => return Poll::Ready(Ok(Next::Stream(id))),
             }
         }
     }
@@ -381,6 +394,10 @@ impl Connection {
                     self.feed = Some(ask.attempt);
                     break After::Feed(ask);
                 }
+                Outcome::Stream(id) => {
+                    self.snapshot = Some(id);
+                    break After::Stream(id);
+                }
                 Outcome::Import(import) => {
                     let shared = Rc::clone(&self.shared);
                     tokio::task::spawn_local(feed_target::run(shared, import));
@@ -501,6 +518,9 @@ impl Drop for Connection {
             if let Some(attempt) = self.feed {
                 node.feed_lost(attempt);
                 self.shared.pass_releases_on(&node);
+            }
+            if let Some(id) = self.snapshot {
+                node.end_stream(id);
             }
             node.close_session(&mut self.session);
         }

@@ -25,6 +25,8 @@ fn control_commands() -> Vec<Vec<String>> {
                 | CommandId::LarderReplicate
                 | CommandId::LarderFence
                 | CommandId::LarderYield
+                | CommandId::LarderHold
+                | CommandId::LarderSnapshot
                 | CommandId::LarderMap
                 | CommandId::LarderJoin => &[&map],
                 CommandId::LarderAwait | CommandId::LarderAbort | CommandId::LarderUnfence => {

@@ -19,6 +19,7 @@
 //! topology → node   STATE                    JSON of NodeState
 //! node → node       FEED <FeedAsk>           the connection becomes a feed
 //!                   REPLICATE, FENCE, UNFENCE, YIELD: replication.rs
+//! backup → node     HOLD, SNAPSHOT: backup.rs
 //! any → topology    whatever needs the leader, said to one that stands by: -NOTLEADER <host:port of the leader, or ?>
 //! operator → topology (or a proxy, which passes it on)
 //!                   STATUS [JSON] · RESHARD SHARDS n [DRYRUN] [JSON] · MOVE SLOTS a-b TO node [DRYRUN] [JSON]

@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no randomness, no threads.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod command;
 pub mod control;
 mod crc16;

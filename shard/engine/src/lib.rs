@@ -13,6 +13,7 @@
 pub mod access;
 pub mod acl;
 pub mod ahead;
+pub mod backup;
 mod blocked;
 pub mod call;
 pub mod client;

@@ -15,6 +15,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
 use crate::ahead::Ahead;
+use crate::backup::Backups;
 use crate::blocked::Blocked;
 use crate::client::{Client, Clients};
 use crate::clock::Clock;
@@ -115,6 +116,7 @@ pub struct Node {
     pub(crate) debug: DebugSwitches,
     pub(crate) followers: Followers,
     pub saving: Saving,
+    pub(crate) backups: Backups,
     pub(crate) loading: Option<Loading>,
     pub(crate) loaded: Loaded,
     /// Why no write is taken, if none is.
@@ -178,6 +180,7 @@ impl Node {
             debug: DebugSwitches::default(),
             followers: Followers::default(),
             saving: Saving::default(),
+            backups: Backups::default(),
             loading: None,
             loaded: Loaded::default(),
             refuses_writes: None,

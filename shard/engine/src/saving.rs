@@ -269,6 +269,7 @@ impl Node {
         if let Some(snapshot) = self.saving.snapshot() {
             snapshot.begin_anew(clock.now());
         }
+        self.backups.begin_anew(clock);
     }
 }
 

@@ -29,6 +29,7 @@ impl Node {
         };
         self.check_handovers(&push.handovers, clock)?;
         self.ownership.take(push.map);
+        self.void_streams();
         self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
         self.pubsub.drop_slots(&taken.lost);
         self.databases

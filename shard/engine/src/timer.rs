@@ -70,6 +70,7 @@ impl Node {
             self.release();
         }
         self.let_go_of_feeds(clock);
+        self.let_go_of_backups(clock);
         self.save_when_due(clock);
         self.limit_clients(clock);
         let keys_max = self.config.size(Parameter::TrackingTableMaxKeys) as usize;

@@ -5,6 +5,7 @@ use larder_wire::command::CommandId;
 use larder_wire::control::{FeedAsk, Import};
 use larder_wire::resp::{ReplyWriter, Request};
 
+use crate::backup::StreamId;
 use crate::clock::Clock;
 use crate::node::Node;
 use crate::session::Session;
@@ -32,6 +33,8 @@ pub enum Outcome {
     Script,
     /// The connection becomes a feed, after what is in the buffer.
     Feed(FeedAsk),
+    /// The connection becomes the stream of a snapshot, after what is in the buffer.
+    Stream(StreamId),
     /// The reply is in the buffer; the source is to be asked for a feed.
     Import(Import),
 }

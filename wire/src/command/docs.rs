@@ -459,6 +459,8 @@ docs! {
     LarderFence     "larder" "0.1.0"  "Tells a replica to let go of a primary that is suspected." [];
     LarderUnfence   "larder" "0.1.0"  "Calls a failover off." [];
     LarderYield     "larder" "0.1.0"  "Tells a primary to let a replica take its place." [];
+    LarderHold      "larder" "0.1.0"  "Makes writes wait until a backup has begun." [];
+    LarderSnapshot  "larder" "0.1.0"  "Turns the connection into a stream of the node's keys at one moment." [];
     LarderStatus    "larder" "0.1.0"  "Describes the cluster." [];
     LarderReshard   "larder" "0.1.0"  "Changes the number of shards." [];
     LarderMove      "larder" "0.1.0"  "Moves a range of slots to a node." [];

@@ -469,6 +469,8 @@ macro_rules! command_table {
             LarderFence     "larder|fence"      3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
             LarderUnfence   "larder|unfence"    3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
             LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  nobody;
+            LarderHold      "larder|hold"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::hold);
+            LarderSnapshot  "larder|snapshot"   3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::snapshot);
             LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;
             LarderReshard   "larder|reshard"   -4 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;
             LarderMove      "larder|move"      -6 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;

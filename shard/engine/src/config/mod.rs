@@ -79,6 +79,20 @@ impl Config {
         found
     }
 
+    /// Names and values of what differs from the default and may be set while a server runs, without what belongs to its machine or to its users.
+    pub fn changed(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let of_the_cluster = |parameter: &Parameter| match parameter {
+            Parameter::Maxmemory
+            | Parameter::ProtectedMode
+            | Parameter::BindSourceAddr
+            | Parameter::Requirepass => false,
+            other => matches!(other.row().change, Change::Live | Change::Kept),
+        };
+        let all = Parameter::ALL.iter().copied().filter(of_the_cluster);
+        all.filter(|parameter| self.get(*parameter) != parameter.row().default)
+            .map(|parameter| (parameter.row().name, self.get(parameter)))
+    }
+
     /// `CONFIG SET` of several parameters: all or none.
     pub fn set(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
         let mut changes: Vec<(&[u8], Parameter, &[u8])> = Vec::with_capacity(pairs.len());

@@ -6,6 +6,7 @@ use larder_wire::{Attempt, Refusal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backup;
 use crate::clock::Clock;
 use crate::feed::{Feed, Incoming};
 use crate::node::Node;
@@ -59,6 +60,16 @@ pub fn feed(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(outcome)
 }
 
+/// A backup makes writes wait.
+pub fn hold(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    backup::hold(turn)
+}
+
+/// A backup asks for what this node has; the connection becomes its stream.
+pub fn snapshot(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    backup::snapshot(turn)
+}
+
 fn attempt(turn: &Turn<'_>) -> Result<Attempt, Refusal> {
     turn.arg_int(2)
         .ok()
@@ -73,12 +84,12 @@ pub fn state(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 }
 
 /// The JSON of argument 2.
-fn body<T: DeserializeOwned>(turn: &Turn<'_>) -> Result<T, Refusal> {
+pub(crate) fn body<T: DeserializeOwned>(turn: &Turn<'_>) -> Result<T, Refusal> {
     serde_json::from_slice(turn.request.arg(2))
         .map_err(|error| Refusal::new(format!("ERR malformed control message: {error}")))
 }
 
-fn json(turn: &mut Turn<'_>, value: &impl Serialize) -> Result<Outcome, Refusal> {
+pub(crate) fn json(turn: &mut Turn<'_>, value: &impl Serialize) -> Result<Outcome, Refusal> {
     let text = serde_json::to_vec(value)
         .map_err(|error| Refusal::new(format!("ERR cannot write the answer: {error}")))?;
     turn.bulk(&text)

@@ -156,6 +156,9 @@ impl Node {
         if let Some(snapshot) = self.saving.snapshot() {
             snapshot.before_change(db, key, self.databases.at(db));
         }
+        if self.backups.any() {
+            self.backups.before_change(db, key, self.databases.at(db));
+        }
     }
 
     /// A command that reaches across databases has taken `key` out of one.

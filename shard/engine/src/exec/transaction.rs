@@ -121,7 +121,11 @@ pub(crate) fn go_on(
             }
             Outcome::Stall { us } => outcome = Outcome::Stall { us },
             Outcome::Close => outcome = Outcome::Close,
-            Outcome::Feed(_) | Outcome::Import(_) | Outcome::Blocked | Outcome::Shutdown => {
+            Outcome::Feed(_)
+            | Outcome::Stream(_)
+            | Outcome::Import(_)
+            | Outcome::Blocked
+            | Outcome::Shutdown => {
                 unreachable!("these are not queued, and nothing blocks in a transaction")
             }
         }

@@ -114,9 +114,9 @@ impl Node {
         self.settle_holds();
     }
 
-    /// After any change of a feed's phase: which slots' writes wait.
-    fn settle_holds(&mut self) {
-        let mut held = SlotSet::new();
+    /// After any change of a feed's phase, or of a backup's: which slots' writes wait.
+    pub(crate) fn settle_holds(&mut self) {
+        let mut held = self.backups.held().cloned().unwrap_or_default();
         for feed in self.feeds.iter().filter(|feed| feed.holds()) {
             held = held.union(feed.slots());
         }
@@ -149,7 +149,7 @@ impl Node {
     /// A command of the store is about to write: who takes the data elsewhere meets its keys before.
     #[inline]
     pub(crate) fn before_write(&mut self, db: Db, id: CommandId, request: &Request<'_>) {
-        if self.feeds.is_empty() && !self.saving.is_running() {
+        if self.feeds.is_empty() && !self.saving.is_running() && !self.backups.any() {
             return;
         }
         let space = self.databases.at(db);
@@ -159,6 +159,7 @@ impl Node {
         if let Some(snapshot) = self.saving.snapshot() {
             snapshot.before_write(db, id, request, space);
         }
+        self.backups.before_write(db, id, request, space);
     }
 
     /// The effects of the command that ran last, to the feeds of its keys.

@@ -106,6 +106,11 @@ impl Snapshot {
         self.keys
     }
 
+    /// What it is of.
+    pub(crate) fn moment(&self) -> UnixMillis {
+        self.at
+    }
+
     /// Keys changed place in bulk: the snapshot is of this moment, when they have.
     pub(crate) fn begin_anew(&mut self, at: UnixMillis) {
         if self.state == State::Done {
