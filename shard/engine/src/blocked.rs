@@ -21,6 +21,7 @@ use larder_wire::{Refusal, slot_of};
 
 use crate::client::Client;
 use crate::clock::Clock;
+use crate::journal::Unit;
 use crate::node::Node;
 use crate::ownership::{Verdict, admit};
 use crate::session::{ReplyMode, Session};
@@ -294,13 +295,13 @@ impl Node {
     /// After a command, a transaction or a script: serves those whose keys became ready.
     pub(crate) fn serve_blocked(&mut self, clock: Clock) {
         let mut room = Vec::new();
-        self.follow_end();
+        self.close_unit(Unit::Whole);
         while let Some((db, key)) = self.blocked.next_ready() {
             let mut after = 0;
             while let Some((ticket, client)) = self.blocked.next_for(db, &key, after) {
                 after = ticket;
                 self.serve_one(client, db, &key, clock, &mut room);
-                self.follow_end();
+                self.close_unit(Unit::Whole);
             }
         }
     }

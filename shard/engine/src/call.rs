@@ -15,6 +15,7 @@ use larder_wire::{Refusal, Slot, slot_of};
 use crate::ahead::Known;
 use crate::clock::Clock;
 use crate::dispatch::{Run, run_of};
+use crate::journal::Unit;
 use crate::node::Node;
 use crate::ownership::{Verdict, admit};
 use crate::session::{ReplyMode, Session};
@@ -106,6 +107,9 @@ impl Node {
         if self.blocked.has_ready() {
             self.serve_blocked(clock);
         }
+        if self.journal.has_unit() {
+            self.close_journal_unit(session);
+        }
         if observed {
             self.after_observed(session);
         }
@@ -139,7 +143,9 @@ impl Node {
                 self.make_room(clock).and(admitted)
             }
             // Who tracks keys hears before the reply of those that went.
-            Ok(Admitted::Run(..) | Admitted::Queue(_)) if self.is_observed() => {
+            Ok(Admitted::Run(..) | Admitted::Queue(_))
+                if self.is_observed() || self.followers.any() =>
+            {
                 self.make_room(clock).ok();
                 admitted
             }
@@ -179,7 +185,7 @@ impl Node {
             .databases
             .make_room(clock.now(), EVICTIONS_PER_WRITE_MAX);
         self.settle_gone(clock);
-        self.follow_singly();
+        self.close_unit(Unit::Single);
         match room {
             Room::Enough | Room::More => Ok(()),
             Room::None => Err(Refusal::OUT_OF_MEMORY),
@@ -466,8 +472,8 @@ impl Node {
             Some(started) => self.end_timing(session, id, &request, started, clock, &result),
             None => self.add_to_batch(id),
         }
-        if observed && result.is_ok() && self.followers.any() {
-            self.follow_command(session.db, id, &request, &out[mark..]);
+        if self.journal.is_on() && result.is_ok() {
+            self.journal_command(session.db, id, &request, &out[mark..]);
         }
         if observed {
             self.observe(session, id, &request, clock, &result);
@@ -548,8 +554,8 @@ impl Node {
             if !self.feeds.is_empty() {
                 self.feed_effects(session.db, request, clock);
             }
-            if self.followers.any() {
-                self.follow_effects(session.db, request);
+            if self.journal.is_on() {
+                self.journal_effects(session.db, request);
             }
             self.touch_effects(session.db, request);
         }
@@ -563,8 +569,8 @@ impl Node {
             for gone in gone {
                 self.touch_key(db, &gone.key);
                 self.feed_gone_fields(db, &gone, clock);
-                if self.followers.any() {
-                    self.follow_gone_fields(db, &gone);
+                if self.journal.is_on() {
+                    self.journal_gone_fields(db, &gone);
                 }
             }
         }
@@ -573,8 +579,8 @@ impl Node {
                 self.touch_key(db, &key);
                 self.blocked.signal(db, &key);
                 self.feed_gone(db, &key, clock);
-                if self.followers.any() {
-                    self.follow_gone(db, &key);
+                if self.journal.is_on() {
+                    self.journal_gone(db, &key);
                 }
             }
         }

@@ -23,6 +23,7 @@ pub mod dispatch;
 pub mod exec;
 pub mod feed;
 pub mod follow;
+pub mod journal;
 pub mod limits;
 pub mod loading;
 mod monitor;

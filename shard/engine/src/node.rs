@@ -11,7 +11,7 @@ use larder_store::{
 };
 use larder_wire::command::CommandId;
 use larder_wire::trust::Secret;
-use larder_wire::{NodeId, Refusal, SlotSet};
+use larder_wire::{History, NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
 use crate::ahead::Ahead;
@@ -23,6 +23,7 @@ use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::follow::Followers;
+use crate::journal::Journal;
 use crate::loading::{Loaded, Loading};
 use crate::monitor::Monitors;
 use crate::notify::Notify;
@@ -114,6 +115,8 @@ pub struct Node {
     pub(crate) waste: Vec<u8>,
     pub(crate) pause: Option<Pause>,
     pub(crate) debug: DebugSwitches,
+    /// What every write did.
+    pub journal: Journal,
     pub(crate) followers: Followers,
     pub saving: Saving,
     pub(crate) backups: Backups,
@@ -178,6 +181,7 @@ impl Node {
             waste: Vec::new(),
             pause: None,
             debug: DebugSwitches::default(),
+            journal: Journal::default(),
             followers: Followers::default(),
             saving: Saving::default(),
             backups: Backups::default(),
@@ -210,8 +214,23 @@ impl Node {
         self.tracking.disable(&session.client);
         self.monitors.remove(&session.client);
         self.followers.forget(&session.client);
+        self.settle_journal();
         self.forget_blocked(session.client.id);
         self.clients.remove(session.client.id);
+    }
+
+    /// The journal is kept while somebody reads it.
+    pub(crate) fn settle_journal(&mut self) {
+        match self.followers.any() {
+            true if !self.journal.is_on() => {
+                let history = History(NodeId::from_bytes(std::array::from_fn(|_| {
+                    self.random.below(256) as u8
+                })));
+                self.journal.turn_on(history);
+            }
+            false if self.journal.is_on() => self.journal.turn_off(),
+            true | false => {}
+        }
     }
 
     /// Most bytes that the data ever took.
@@ -274,7 +293,7 @@ impl Node {
     pub(crate) fn keys_are_heard(&self) -> bool {
         !self.watched.is_empty()
             || self.tracking.hears()
-            || self.followers.any()
+            || self.journal.is_on()
             || self.blocked.waits_for_keys()
     }
 

@@ -8,6 +8,7 @@ use larder_wire::resp::Request;
 
 use crate::clock::Clock;
 use crate::config::Parameter;
+use crate::journal::Unit;
 use crate::monitor::is_hidden;
 use crate::node::Node;
 use crate::session::Session;
@@ -17,7 +18,7 @@ use crate::turn::Outcome;
 impl Node {
     #[inline]
     pub(crate) fn is_observed(&self) -> bool {
-        self.tracking.hears() || !self.monitors.is_empty() || self.followers.any()
+        self.tracking.hears() || !self.monitors.is_empty()
     }
 
     /// Before a request is looked at. What a full table of tracked keys forgets is told before the reply.
@@ -34,7 +35,6 @@ impl Node {
     #[cold]
     pub(crate) fn after_observed(&mut self, session: &Session) {
         self.current = 0;
-        self.follow_unit(session);
         let client = &session.client;
         let mode = client.tracking.get();
         let about_clients = client
@@ -100,7 +100,7 @@ impl Node {
     #[inline]
     pub fn end_batch(&mut self, session: &Session) {
         self.tracking.broadcast(&self.clients);
-        self.follow_singly();
+        self.close_unit(Unit::Single);
         self.settle_memory(session);
     }
 }

@@ -6,6 +6,7 @@ use larder_store::Room;
 
 use crate::clock::Clock;
 use crate::config::Parameter;
+use crate::journal::Unit;
 use crate::node::Node;
 use crate::timing::Event;
 
@@ -47,7 +48,7 @@ impl Node {
             self.serve_blocked(clock);
         }
         self.tracking.broadcast(&self.clients);
-        self.follow_singly();
+        self.close_unit(Unit::Single);
         more
     }
 

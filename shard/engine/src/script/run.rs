@@ -196,6 +196,9 @@ impl Node {
             if self.blocked.has_ready() {
                 self.serve_blocked(clock);
             }
+            if self.journal.has_unit() {
+                self.close_journal_unit(session);
+            }
             if observed {
                 self.after_observed(session);
             }
