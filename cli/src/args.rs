@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_runtime::Topologies;
 use larder_runtime::size::parse_size;
 use larder_wire::SlotSet;
+use larder_wire::replication::WriteMode;
 
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
@@ -56,6 +57,10 @@ pub(crate) enum Verb {
     Move(Move),
     /// Spread the slots evenly over the shards
     Rebalance(Rebalance),
+    /// Show or change how many replicas each shard has
+    Replicas(Replicas),
+    /// Show or change when writes are answered
+    Writes(WritesOrder),
     /// List the commands that clients can use
     Commands(Commands),
 }
@@ -73,6 +78,22 @@ const POLICIES: [&str; 10] = [
     "volatile-ttl",
 ];
 
+/// `--writes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Writes {
+    Async,
+    Safe,
+}
+
+impl From<Writes> for WriteMode {
+    fn from(writes: Writes) -> WriteMode {
+        match writes {
+            Writes::Async => WriteMode::Async,
+            Writes::Safe => WriteMode::Safe,
+        }
+    }
+}
+
 /// `--protected-mode`, with Redis' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum YesNo {
@@ -88,6 +109,9 @@ pub(crate) struct Up {
     /// Replicas of each shard
     #[arg(long, default_value_t = 0)]
     pub(crate) replicas: u32,
+    /// When a write is answered: at once, or when a replica has it; a cluster that exists already keeps its own
+    #[arg(long, value_enum, default_value = "async", value_name = "MODE")]
+    pub(crate) writes: Writes,
     /// The proxy's port: point applications here
     #[arg(long, default_value_t = 6379)]
     pub(crate) port: u16,
@@ -143,6 +167,9 @@ pub(crate) struct Topology {
     /// Replicas of each shard
     #[arg(long, default_value_t = 0)]
     pub(crate) replicas: u32,
+    /// When a write is answered: at once, or when a replica has it; a cluster that exists already keeps its own
+    #[arg(long, value_enum, default_value = "async", value_name = "MODE")]
+    pub(crate) writes: Writes,
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +303,24 @@ pub(crate) struct Rebalance {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Replicas {
+    /// How many replicas each shard shall have
+    #[arg(long, value_name = "N")]
+    pub(crate) set: Option<u32>,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WritesOrder {
+    /// async: at once. safe: when a replica has the write
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) set: Option<Writes>,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Commands {
     /// Only those that Redis has and that larder does not carry out yet
     #[arg(long)]
@@ -313,6 +358,10 @@ mod tests {
             "larder reshard --shards 5 --dry-run --topology 127.0.0.1:7000 --json",
             "larder move --slots 0-99,512 --to 127.0.0.1:7002",
             "larder rebalance --json",
+            "larder replicas --set 1",
+            "larder replicas --json",
+            "larder writes --set safe",
+            "larder up --replicas 1 --writes safe",
             "larder commands --missing --json",
             "larder status --secret-file s",
             "larder --secret-file s status",

@@ -12,6 +12,7 @@ mod serve;
 mod status;
 mod text;
 mod up;
+mod wish;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -56,6 +57,16 @@ fn run(line: Line) -> Result<ExitCode, String> {
         Verb::Status(ask) => {
             let secret = operator::secret(secret_file, &operator::all(&ask.topology))?;
             block_on(status::run(&ask, &secret, &mut io::stdout()))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Replicas(args) => {
+            let secret = operator::secret(secret_file, &[&args.ask.topology])?;
+            block_on(wish::replicas(&args, &secret, &mut io::stdout()))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Writes(args) => {
+            let secret = operator::secret(secret_file, &[&args.ask.topology])?;
+            block_on(wish::writes(&args, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Reshard(ask) => give(&Order::from(&ask), &ask.ask, secret_file),

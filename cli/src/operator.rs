@@ -55,6 +55,11 @@ pub(crate) fn explain(topologies: &Topologies, error: &ControlError) -> String {
                 "no topology answers at {addr}: {cause} (is it running? name another with --topology)"
             )
         }
+        ControlError::PortClosed { .. } => {
+            format!(
+                "no topology answers at {topology}: connection refused (is it running? name another with --topology)"
+            )
+        }
         ControlError::Refused { code, .. } if code == "WRONGPASS" || code == "NOAUTH" => {
             format!(
                 "{topologies} has another secret (give its own with --secret-file or LARDER_SECRET)"

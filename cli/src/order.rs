@@ -174,7 +174,11 @@ async fn watch(
                     }
                 }
             }
-            Err(error @ (ControlError::Unreachable { .. } | ControlError::Garbled { .. })) => {
+            Err(
+                error @ (ControlError::Unreachable { .. }
+                | ControlError::PortClosed { .. }
+                | ControlError::Garbled { .. }),
+            ) => {
                 let since = *gone_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= Duration::from_millis(GONE_MS_MAX) {
                     return Err(explain(topology, &error));

@@ -37,6 +37,7 @@ pub(crate) async fn topology(
     let settings = Settings {
         shards: args.shards,
         replicas: args.replicas,
+        writes: args.writes.into(),
         scale: Default::default(),
     };
     let config = TopologyConfig {

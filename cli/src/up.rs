@@ -130,6 +130,7 @@ fn start_topology(
         settings: Settings {
             shards: args.shards,
             replicas: args.replicas,
+            writes: args.writes.into(),
             scale: Default::default(),
         },
         protected: args.protected_mode == YesNo::Yes,

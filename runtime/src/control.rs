@@ -4,6 +4,7 @@
 //! by the `redis-protocol` crate, not by the hot path's scanners. What a verb means is not known here
 //! (`larder_wire::control`).
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use larder_wire::Secret;
@@ -31,6 +32,9 @@ pub enum ControlError {
     /// not known.
     #[error("cannot reach {addr}: {cause}")]
     Unreachable { addr: String, cause: String },
+    /// Nobody listens there: the machine answers, the process is gone (or not there yet).
+    #[error("cannot reach {addr}: connection refused")]
+    PortClosed { addr: String },
     /// The other side answered with an error reply: `code` is its first word, `text` the rest.
     #[error("{text}")]
     Refused { code: String, text: String },
@@ -114,7 +118,12 @@ impl ControlClient {
     async fn open(addr: &str, secret: &Secret, me: Peer) -> Result<ControlClient, ControlError> {
         let stream = TcpStream::connect(addr)
             .await
-            .map_err(|error| unreachable_at(addr, error.to_string()))?;
+            .map_err(|error| match error.kind() {
+                ErrorKind::ConnectionRefused => ControlError::PortClosed {
+                    addr: addr.to_string(),
+                },
+                _ => unreachable_at(addr, error.to_string()),
+            })?;
         crate::listen::tune(&stream).map_err(|error| unreachable_at(addr, error.to_string()))?;
         let mut client = ControlClient {
             addr: addr.to_string(),
@@ -189,7 +198,9 @@ impl ControlClient {
             Ok(answer) => {
                 self.out_of_step = matches!(
                     answer,
-                    Err(ControlError::Unreachable { .. } | ControlError::Garbled { .. })
+                    Err(ControlError::Unreachable { .. }
+                        | ControlError::PortClosed { .. }
+                        | ControlError::Garbled { .. })
                 );
                 answer
             }

@@ -77,6 +77,7 @@ fn permanent(error: &ControlError, topologies: &Topologies) -> Option<String> {
         ControlError::Refused { code, text } if code == "REFUSED" => Some(text.clone()),
         ControlError::Refused { .. }
         | ControlError::Unreachable { .. }
+        | ControlError::PortClosed { .. }
         | ControlError::Garbled { .. } => None,
     }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc as thread_mpsc;
 use std::time::{Duration, Instant};
 
-use larder_plan::report::OrderReport;
-use larder_plan::{Action, Event, Level, Order, Plan, RequestId, State};
+use larder_plan::{Action, Answer, Event, Level, Order, Plan, RequestId, State};
 use larder_runtime::Secret;
 use larder_runtime::http::{HttpPort, Readiness};
 use larder_runtime::shutdown::Shutdown;
@@ -38,14 +37,14 @@ pub(crate) struct Parts {
     pub(crate) config: TopologyConfig,
 }
 
-type Answer = Result<Box<OrderReport>, String>;
+type Answered = Result<Box<Answer>, String>;
 
 /// Shared by all tasks of the topology's thread. Its cells are never borrowed across an await.
 pub(crate) struct Core {
     plan: RefCell<Plan>,
     began: Instant,
     links: RefCell<BTreeMap<NodeId, Link>>,
-    requests: RefCell<BTreeMap<RequestId, oneshot::Sender<Answer>>>,
+    requests: RefCell<BTreeMap<RequestId, oneshot::Sender<Answered>>>,
     next_request: Cell<u64>,
     store: thread_mpsc::Sender<(u64, Box<State>)>,
     pub(crate) reports: mpsc::UnboundedSender<Event>,
@@ -212,7 +211,7 @@ impl Core {
     }
 
     /// Takes an order to the plan and waits till what it decided is recorded.
-    pub(crate) async fn operator(self: &Rc<Core>, order: Order) -> Answer {
+    pub(crate) async fn operator(self: &Rc<Core>, order: Order) -> Answered {
         let request = RequestId(self.next_request.get());
         self.next_request.set(request.0 + 1);
         let (sender, answered) = oneshot::channel();

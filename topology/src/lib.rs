@@ -25,7 +25,7 @@ mod web;
 
 pub use metrics::DECLARED as METRICS;
 pub use start::{Flags, Handle, NodeStarter, StartError, TopologyConfig, start};
-pub use text::{moves_text, order_text, status_text};
+pub use text::{moves_text, order_text, replicas_text, status_text, writes_text};
 
 /// How often nodes are probed, in milliseconds; while slots move, the second.
 pub const PROBE_MS: u64 = 500;

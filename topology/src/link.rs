@@ -95,6 +95,31 @@ impl Link {
     }
 }
 
+/// Why a connection is of no more use.
+struct Lost {
+    reason: String,
+    /// Nobody listens at the node's port.
+    process_gone: bool,
+}
+
+impl From<ControlError> for Lost {
+    fn from(error: ControlError) -> Lost {
+        Lost {
+            process_gone: matches!(error, ControlError::PortClosed { .. }),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<String> for Lost {
+    fn from(reason: String) -> Lost {
+        Lost {
+            reason,
+            process_gone: false,
+        }
+    }
+}
+
 /// The task's side.
 struct LinkEnd {
     node: NodeId,
@@ -114,14 +139,17 @@ impl LinkEnd {
         loop {
             let lost = match ControlClient::connect(&self.addr, &self.secret, Peer::Topology).await
             {
-                Ok(client) => self.serve(client, &mut backoff).await,
-                Err(error) => error.to_string(),
+                Ok(client) => self.serve(client, &mut backoff).await.into(),
+                Err(error) => Lost::from(error),
             };
             while let Ok(order) = self.orders.try_recv() {
-                order.fail(self.node, &lost, &self.reports);
+                order.fail(self.node, &lost.reason, &self.reports);
             }
-            let (node, reason) = (self.node, lost);
-            self.report(Event::NodeUnreachable { node, reason });
+            self.report(Event::NodeUnreachable {
+                node: self.node,
+                reason: lost.reason,
+                process_gone: lost.process_gone,
+            });
             self.rest(backoff.next(entropy::jitter())).await;
         }
     }

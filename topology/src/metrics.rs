@@ -15,7 +15,7 @@ larder_runtime::metrics! {
     FORMED = gauge "larder_topology_formed" ["cluster"] "1 once the cluster has been formed.";
     SHARDS = gauge "larder_topology_shards" ["cluster"] "Shards in the slot map.";
     SHARDS_WANTED = gauge "larder_topology_shards_wanted" ["cluster"] "Shards that the operator last asked for.";
-    NODES = gauge "larder_topology_nodes" ["cluster", "state"] "Nodes by state: serving (owns or awaits slots), spare, or silent (does not answer).";
+    NODES = gauge "larder_topology_nodes" ["cluster", "state"] "Nodes by state: serving (owns or awaits slots), replica, spare, or silent (does not answer).";
     PROXIES = gauge "larder_topology_proxies" ["cluster"] "Proxies that have joined lately.";
     SLOTS_UNSERVED = gauge "larder_topology_slots_unserved" ["cluster"] "Slots whose node does not answer.";
     UNDER_WAY = gauge "larder_topology_moves_in_progress" ["cluster"] "Attempts to move slots that are under way.";
@@ -91,10 +91,16 @@ fn cluster(page: &mut Page, status: &Status) {
     page.value(&SHARDS, &name, status.shards.len());
     page.value(&SHARDS_WANTED, &name, status.shards_wanted);
     page.value(&PROXIES, &name, status.proxies.len());
-    let members = || status.shards.iter().map(|shard| &shard.node);
-    let all: Vec<&NodeReport> = members().chain(&status.spares).collect();
+    let primaries = status.shards.iter().map(|shard| &shard.node);
+    let primaries: Vec<&NodeReport> = primaries.collect();
+    let replicas = status.shards.iter().flat_map(|shard| &shard.replicas);
+    let replicas: Vec<&NodeReport> = replicas.map(|replica| &replica.node).collect();
+    let up = |nodes: &[&NodeReport]| nodes.iter().filter(|node| node.reachable).count();
+    let all = primaries.iter().chain(&replicas).copied();
+    let all: Vec<&NodeReport> = all.chain(&status.spares).collect();
     let counts = [
-        ("serving", members().filter(|node| node.reachable).count()),
+        ("serving", up(&primaries)),
+        ("replica", up(&replicas)),
         (
             "spare",
             status.spares.iter().filter(|node| node.reachable).count(),

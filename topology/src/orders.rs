@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use larder_plan::report::OrderReport;
-use larder_plan::{Event, Order};
+use larder_plan::{Answer, Event, Order};
 use larder_wire::control::{NodeJoin, ProxyJoin};
+use larder_wire::replication::WriteMode;
 use larder_wire::resp::{Protocol, ReplyWriter, Request};
 use larder_wire::{Refusal, SlotSet};
 use serde::Serialize;
@@ -41,15 +41,15 @@ pub(crate) async fn answer(
                 Err(refusal) => reply.error(&refusal),
             }
         }
-        b"reshard" | b"move" | b"rebalance" => match read_order(&verb, request) {
+        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" => match read_order(&verb, request) {
             Ok((order, as_json)) => match core.operator(order).await {
-                Ok(report) => write_report(reply, &report, as_json),
+                Ok(answer) => write_answer(reply, &answer, as_json),
                 Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
             },
             Err(refusal) => reply.error(&refusal),
         },
         _ => reply.error(&Refusal::new(format!(
-            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, JOIN, WATCH)",
+            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, JOIN, WATCH)",
             String::from_utf8_lossy(&verb[..verb.len().min(128)])
         ))),
     }
@@ -95,7 +95,8 @@ fn wants_json(request: &Request<'_>, first: usize) -> Result<bool, Refusal> {
     }
 }
 
-/// `RESHARD SHARDS n`, `MOVE SLOTS a-b TO node`, `REBALANCE`, each with `[DRYRUN] [JSON]`.
+/// `RESHARD SHARDS n`, `MOVE SLOTS a-b TO node`, `REBALANCE`, each with `[DRYRUN]`, `REPLICAS [SET n]` and
+/// `WRITES [SET async|safe]`, all with `[JSON]`.
 fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refusal> {
     let word = |index: usize| {
         request
@@ -105,11 +106,12 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
     let first = match verb {
         b"reshard" => 4,
         b"move" => 6,
+        b"replicas" | b"writes" if is_word(request.get(2), "set") => 4,
         _ => 2,
     };
     let (mut dry_run, mut as_json) = (false, false);
     for index in first..request.len() {
-        if is_word(request.get(index), "dryrun") {
+        if is_word(request.get(index), "dryrun") && !matches!(verb, b"replicas" | b"writes") {
             dry_run = true;
         } else if is_word(request.get(index), "json") {
             as_json = true;
@@ -131,6 +133,21 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
             Order::Move { slots, to, dry_run }
         }
         (b"rebalance", _, _) => Order::Rebalance { dry_run },
+        (b"replicas", count, _) if first == 4 => Order::Replicas {
+            set: Some(
+                count
+                    .and_then(|count| count.parse().ok())
+                    .ok_or(Refusal::NOT_AN_INTEGER)?,
+            ),
+        },
+        (b"replicas", _, _) => Order::Replicas { set: None },
+        (b"writes", mode, _) if first == 4 => {
+            match mode.as_deref().and_then(WriteMode::from_word) {
+                Some(mode) => Order::Writes { set: Some(mode) },
+                None => return Err(usage(verb)),
+            }
+        }
+        (b"writes", _, _) => Order::Writes { set: None },
         (_, _, _) => return Err(usage(verb)),
     };
     Ok((order, as_json))
@@ -140,14 +157,20 @@ fn usage(verb: &[u8]) -> Refusal {
     Refusal::fixed(match verb {
         b"reshard" => "ERR write LARDER RESHARD SHARDS <count> [DRYRUN] [JSON]",
         b"move" => "ERR write LARDER MOVE SLOTS <a-b,c> TO <node> [DRYRUN] [JSON]",
+        b"replicas" => "ERR write LARDER REPLICAS [SET <count>] [JSON]",
+        b"writes" => "ERR write LARDER WRITES [SET async|safe] [JSON]",
         _ => "ERR write LARDER REBALANCE [DRYRUN] [JSON]",
     })
 }
 
-fn write_report(reply: &mut ReplyWriter<'_>, report: &OrderReport, as_json: bool) {
-    match as_json {
-        true => json(reply, report),
-        false => lines(reply, &text::order_text(report)),
+fn write_answer(reply: &mut ReplyWriter<'_>, answer: &Answer, as_json: bool) {
+    match (answer, as_json) {
+        (Answer::Slots(report), true) => json(reply, report),
+        (Answer::Slots(report), false) => lines(reply, &text::order_text(report)),
+        (Answer::Replicas(report), true) => json(reply, report),
+        (Answer::Replicas(report), false) => lines(reply, &text::replicas_text(report)),
+        (Answer::Writes(report), true) => json(reply, report),
+        (Answer::Writes(report), false) => lines(reply, &text::writes_text(report)),
     }
 }
 
@@ -207,7 +230,19 @@ mod tests {
         );
         let rebalance = Order::Rebalance { dry_run: true };
         assert_eq!(read("LARDER REBALANCE dryrun"), Ok((rebalance, false)));
+        let replicas = |set| Ok((Order::Replicas { set }, false));
+        assert_eq!(read("LARDER REPLICAS"), replicas(None));
+        assert_eq!(read("LARDER REPLICAS SET 2"), replicas(Some(2)));
+        let safe = Order::Writes {
+            set: Some(WriteMode::Safe),
+        };
+        assert_eq!(read("LARDER WRITES set SAFE json"), Ok((safe, true)));
         for wrong in [
+            "LARDER REPLICAS SET",
+            "LARDER REPLICAS SET x",
+            "LARDER REPLICAS 2",
+            "LARDER WRITES SET sometimes",
+            "LARDER WRITES DRYRUN",
             "LARDER RESHARD",
             "LARDER RESHARD SHARDS",
             "LARDER RESHARD 5",

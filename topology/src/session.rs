@@ -358,7 +358,11 @@ impl Session {
         let map = self.core.maps().borrow().clone();
         let health: HashMap<_, _> = {
             let status = self.core.plan().status();
-            let nodes = status.shards.into_iter().map(|shard| shard.node);
+            let shards = status.shards.iter();
+            let nodes = shards.flat_map(|shard| {
+                let replicas = shard.replicas.iter().map(|replica| &replica.node);
+                std::iter::once(&shard.node).chain(replicas)
+            });
             nodes.map(|node| (node.id, node.reachable)).collect()
         };
         let mut reply = self.reply();

@@ -71,6 +71,7 @@ impl TopologyConfig {
             settings: Settings {
                 shards,
                 replicas: 0,
+                writes: Default::default(),
                 scale: Default::default(),
             },
             secret,
@@ -220,8 +221,8 @@ pub fn start(config: TopologyConfig) -> Result<Handle, StartError> {
     })
 }
 
-/// The scaling targets are those of this start. The shard count of a formed cluster is the record's: it changes by
-/// resharding alone.
+/// The scaling targets are those of this start. Shards, replicas and write mode of a formed cluster are the record's:
+/// they change by operators' orders alone.
 fn with_settings(mut state: State, asked: &Settings) -> State {
     state.settings.scale = asked.scale.clone();
     if !state.formed() {
@@ -231,6 +232,12 @@ fn with_settings(mut state: State, asked: &Settings) -> State {
             "the record has {} shards, {} were asked for at the start: the record counts (larder reshard changes it)",
             state.settings.shards,
             asked.shards
+        );
+    } else if state.settings.replicas != asked.replicas {
+        tracing::info!(
+            "the record has {} replicas of each shard, {} were asked for at the start: the record counts (larder replicas changes it)",
+            state.settings.replicas,
+            asked.replicas
         );
     }
     state

@@ -2,15 +2,20 @@
 
 use std::fmt::Write;
 
-use larder_plan::report::{MovesReport, NodeReport, OperationReport, OrderReport, Stage, Status};
+use larder_plan::report::{
+    MovesReport, NodeReport, OperationReport, OrderReport, ReplicaReport, ReplicasReport, Stage,
+    Status, WritesReport,
+};
 use larder_plan::{Finished, Outcome};
 use larder_runtime::size::show_size;
+use larder_wire::replication::{LinkPhase, WriteMode};
 
 /// The cluster as a table.
 pub fn status_text(status: &Status) -> String {
     let mut text = format!("cluster {}, epoch {}\n", status.cluster, status.epoch);
     if !status.formed {
-        let (there, wanted) = (status.spares.len(), status.shards_wanted);
+        let wanted = status.shards_wanted * (1 + status.replicas_wanted);
+        let there = status.spares.len();
         text += &format!("not formed yet: {there} of {wanted} nodes have joined\n");
     }
     let mut rows = vec![
@@ -20,10 +25,24 @@ pub fn status_text(status: &Status) -> String {
         .map(String::from),
     ];
     for shard in &status.shards {
-        rows.push(row(&shard.id.to_string(), shard.slot_count, &shard.node));
+        let id = shard.id.to_string();
+        rows.push(row(
+            &id,
+            up_text(&shard.node),
+            shard.slot_count,
+            &shard.node,
+        ));
+        for replica in &shard.replicas {
+            rows.push(row(
+                &format!("{id} replica"),
+                replica_text(replica),
+                0,
+                &replica.node,
+            ));
+        }
     }
     for spare in &status.spares {
-        rows.push(row("spare", 0, spare));
+        rows.push(row("spare", up_text(spare), 0, spare));
     }
     if rows.len() > 1 {
         text += &table(&rows);
@@ -43,12 +62,32 @@ pub fn status_text(status: &Status) -> String {
     text
 }
 
-fn row(shard: &str, slots: u32, node: &NodeReport) -> [String; 8] {
-    let state = match (node.reachable, node.silent_ms) {
+fn up_text(node: &NodeReport) -> String {
+    match (node.reachable, node.silent_ms) {
         (true, _) => "up".to_string(),
         (false, Some(ms)) => format!("silent for {} s", ms / 1000),
         (false, None) => "not seen yet".to_string(),
+    }
+}
+
+/// `in step`, or how far it is behind, or why it does not follow.
+fn replica_text(replica: &ReplicaReport) -> String {
+    let lag = |bytes| match bytes {
+        0 => String::new(),
+        bytes => format!(", {} behind", show_size(bytes)),
     };
+    match (replica.node.reachable, replica.lag_bytes, replica.phase) {
+        (false, _, _) => up_text(&replica.node),
+        (true, Some(bytes), _) if replica.in_step => format!("in step{}", lag(bytes)),
+        (true, Some(bytes), _) => format!("catching up{}", lag(bytes)),
+        (true, None, Some(LinkPhase::Full)) => "copying all data".to_string(),
+        (true, None, Some(LinkPhase::Down | LinkPhase::Streaming) | None) => {
+            "does not follow".to_string()
+        }
+    }
+}
+
+fn row(shard: &str, state: String, slots: u32, node: &NodeReport) -> [String; 8] {
     let memory = match node.maxmemory {
         0 => show_size(node.used_memory),
         most => format!("{} of {}", show_size(node.used_memory), show_size(most)),
@@ -80,6 +119,39 @@ fn table(rows: &[[String; 8]]) -> String {
         }
         text += line.trim_end();
         text.push('\n');
+    }
+    text
+}
+
+/// Replicas that there are to be, and those that there are.
+pub fn replicas_text(report: &ReplicasReport) -> String {
+    let mut text = format!(
+        "each shard is to have {}\n",
+        counted(report.wanted, "replica")
+    );
+    for shard in &report.shards {
+        text += &format!(
+            "shard {}: {}, {} in step\n",
+            shard.shard,
+            counted(shard.replicas, "replica"),
+            shard.in_step
+        );
+    }
+    if report.missing_nodes > 0 {
+        let nodes = counted(report.missing_nodes, "node");
+        text += &format!("{nodes} still to join\n");
+    }
+    text
+}
+
+/// When writes are answered, and what that needs.
+pub fn writes_text(report: &WritesReport) -> String {
+    let mut text = match report.writes {
+        WriteMode::Async => "writes are answered at once (async)\n".to_string(),
+        WriteMode::Safe => "writes are answered when a replica has them (safe)\n".to_string(),
+    };
+    if report.writes == WriteMode::Safe && report.replicas == 0 {
+        text += "there are no replicas: give each shard some with larder replicas --set 1\n";
     }
     text
 }

@@ -94,7 +94,10 @@ fn groups(status: &Status, part: &'static str, own: &str) -> Vec<Group> {
     let nodes = status
         .shards
         .iter()
-        .map(|shard| &shard.node)
+        .flat_map(|shard| {
+            let replicas = shard.replicas.iter().map(|replica| &replica.node);
+            std::iter::once(&shard.node).chain(replicas)
+        })
         .chain(&status.spares);
     for http in nodes.filter_map(|node| node.http.as_deref()) {
         found.insert(http, "shard");

@@ -61,6 +61,13 @@ impl WriteMode {
             WriteMode::Safe => "safe",
         }
     }
+
+    pub fn from_word(word: &str) -> Option<WriteMode> {
+        let modes = [WriteMode::Async, WriteMode::Safe];
+        modes
+            .into_iter()
+            .find(|mode| word.eq_ignore_ascii_case(mode.word()))
+    }
 }
 
 /// How much of which stream of effects a node has.

@@ -137,7 +137,8 @@ impl Plan {
     }
 
     fn ask_for_nodes(&mut self) {
-        let missing = self.missing_nodes();
+        let wanted = self.state.settings.replicas;
+        let missing = self.missing_nodes() + self.missing_replicas(wanted);
         let now = self.soft.now;
         let asked = &mut self.soft.operation.asked_at;
         let lately = asked.is_some_and(|at| now.saturating_sub(at) < ASK_AGAIN_MS);

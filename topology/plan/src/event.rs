@@ -2,9 +2,10 @@
 //! each outcome into an event; an event may come late, twice or never.
 
 use larder_wire::control::{Import, ImportPhase, MapPush, NodeJoin, NodeState, ProxyJoin};
+use larder_wire::replication::WriteMode;
 use larder_wire::{Attempt, ClusterMap, Epoch, NodeId, ShardId, SlotSet};
 
-use crate::report::OrderReport;
+use crate::report::{OrderReport, ReplicasReport, WritesReport};
 use crate::state::State;
 
 /// Names an operator's request until it is answered.
@@ -27,6 +28,22 @@ pub enum Order {
     Rebalance {
         dry_run: bool,
     },
+    /// Replicas of each shard; `None` asks how they are.
+    Replicas {
+        set: Option<u32>,
+    },
+    /// When writes are answered; `None` asks.
+    Writes {
+        set: Option<WriteMode>,
+    },
+}
+
+/// What an order is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Slots(OrderReport),
+    Replicas(ReplicasReport),
+    Writes(WritesReport),
 }
 
 /// What a node answered to a map.
@@ -51,6 +68,8 @@ pub enum Event {
     NodeUnreachable {
         node: NodeId,
         reason: String,
+        /// Its port is closed: nobody listens there.
+        process_gone: bool,
     },
     Operator {
         request: RequestId,
@@ -142,7 +161,7 @@ pub enum Action {
     Reply {
         request: RequestId,
         /// `Err`: one line for the operator, without an error code.
-        answer: Result<Box<OrderReport>, String>,
+        answer: Result<Box<Answer>, String>,
     },
     /// So many further nodes are missing; only when a starter is able.
     AskForNodes(u32),

@@ -17,6 +17,11 @@ use crate::step::Plan;
 const PUSH_AGAIN_MS: u64 = 100;
 
 impl Plan {
+    /// A map is recorded that one node has to take or turn down first: until its word, no other map is decided.
+    pub(crate) fn undecided(&self) -> bool {
+        self.state.handover.is_some()
+    }
+
     pub(crate) fn handing_over(&self, attempt: Attempt) -> bool {
         let handover = self.state.handover.as_ref();
         handover.is_some_and(|handover| handover.attempt == attempt)
@@ -24,7 +29,7 @@ impl Plan {
 
     /// The attempt that is ready the longest begins its handover, when no other is undecided.
     pub(crate) fn begin_handover(&mut self) {
-        while self.state.handover.is_none() {
+        while !self.undecided() {
             let ready = self
                 .soft
                 .attempts
@@ -60,7 +65,8 @@ impl Plan {
             }
         }
         let map = ClusterMap::new(&self.state.cluster, self.state.epoch().next(), shards)
-            .expect("slots go from one shard to another");
+            .expect("slots go from one shard to another")
+            .with_writes(self.state.map.writes);
         Handover {
             attempt,
             source: record.source,

@@ -2,6 +2,7 @@
 //! its memory; a node whose address another has taken will not come back.
 
 use larder_wire::control::{ImportPhase, NodeJoin, NodeState, ProxyJoin};
+use larder_wire::replication::SILENCE_MS;
 use larder_wire::{Epoch, NodeId};
 
 use crate::event::{Action, Level};
@@ -39,7 +40,11 @@ impl Plan {
             past_runs: std::mem::take(&mut node.past_runs),
             ..fresh
         };
-        self.soft.node(join.id).seen_at = now;
+        let soft = self.soft.node(join.id);
+        soft.seen_at = now;
+        if soft.answered_at == 0 {
+            soft.answered_at = now;
+        }
         self.take_address(join.id, &join.addr);
     }
 
@@ -75,7 +80,8 @@ impl Plan {
         let now = self.soft.now;
         let soft = self.soft.node(answer.id);
         soft.reachable = true;
-        soft.seen_at = now;
+        soft.process_gone = false;
+        (soft.seen_at, soft.answered_at) = (now, now);
         soft.unreachable_since = None;
         soft.unreachable_why.clear();
         soft.acked = soft.acked.max(answer.epoch);
@@ -153,13 +159,22 @@ impl Plan {
         );
     }
 
-    pub(crate) fn node_unreachable(&mut self, id: NodeId, reason: String) {
+    /// Nothing that could be trusted has come from it lately.
+    pub(crate) fn is_silent(&self, id: NodeId) -> bool {
+        self.soft.nodes.get(&id).is_none_or(|soft| {
+            let silent_ms = self.soft.now.saturating_sub(soft.answered_at);
+            soft.process_gone || silent_ms >= SILENCE_MS
+        })
+    }
+
+    pub(crate) fn node_unreachable(&mut self, id: NodeId, reason: String, process_gone: bool) {
         if !self.state.nodes.contains_key(&id) {
             return;
         }
         let now = self.soft.now;
         let soft = self.soft.node(id);
         let was = std::mem::replace(&mut soft.reachable, false);
+        soft.process_gone |= process_gone;
         soft.unreachable_since.get_or_insert(now);
         soft.unreachable_why = reason.clone();
         soft.pushing = None;
@@ -203,6 +218,7 @@ impl Plan {
             id,
             NodeSoft {
                 seen_at: now,
+                answered_at: now,
                 unreachable_since: Some(now),
                 unreachable_why: "it has just restarted".into(),
                 ..NodeSoft::default()

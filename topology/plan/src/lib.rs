@@ -24,6 +24,10 @@ mod handover;
 mod health;
 mod moves;
 mod orders;
+mod placement;
+#[cfg(test)]
+mod replica_stories;
+mod replicas;
 pub mod report;
 pub mod scale;
 #[cfg(test)]
@@ -33,8 +37,9 @@ mod state;
 mod step;
 #[cfg(test)]
 mod stories;
+mod wishes;
 
-pub use event::{Action, Event, Level, MoveDone, Order, PushResult, RequestId};
+pub use event::{Action, Answer, Event, Level, MoveDone, Order, PushResult, RequestId};
 pub use state::{
     AttemptRecord, Counts, Finished, Handover, Move, Node, Operation, OperationKind, Outcome,
     STATE_VERSION, Settings, State, StateError,
@@ -45,6 +50,13 @@ pub use step::Plan;
 pub const SLOTS_PER_MOVE_MAX: usize = 2048;
 /// Shards of one cluster at most.
 pub const SHARDS_MAX: u32 = 1000;
+/// Replicas of one shard at most.
+pub const REPLICAS_MAX: u32 = 8;
+/// A replica that was not heard of for this long is replaced, where there is a spare.
+pub const REPLACE_MS: u64 = 60_000;
+/// A replica this close to its primary is in step; one in step that falls back further than the second is not. In bytes.
+pub const STEP_LAG_BYTES_MAX: u64 = 1 << 20;
+pub const STRAY_LAG_BYTES_MAX: u64 = 64 << 20;
 /// First and longest wait before a failed attempt is tried again.
 pub const RETRY_MS_MIN: u64 = 100;
 pub const RETRY_MS_MAX: u64 = 5_000;

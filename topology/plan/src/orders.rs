@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use larder_wire::{NodeId, ShardId, SlotSet};
+use larder_wire::{NodeId, Role, ShardId, SlotSet};
 
 use crate::balance::{Transfer, transfers};
-use crate::event::{Action, Level, Order, RequestId};
+use crate::event::{Action, Answer, Level, Order, RequestId};
 use crate::report::{MovePlan, OrderReport};
 use crate::soft::OperationSoft;
 use crate::state::{Move, Operation, OperationKind, Outcome};
@@ -14,18 +14,18 @@ use crate::step::Plan;
 
 /// What an operation would do to the cluster as it stands.
 struct Draft {
-    /// Shards to be made, with their nodes as far as there are any.
-    newcomers: Vec<(ShardId, Option<NodeId>)>,
+    /// Shards to be made, with their nodes as far as there are any: the primary first.
+    newcomers: Vec<(ShardId, Vec<NodeId>)>,
+    /// Nodes of each of them.
+    group: u32,
     leaving: Vec<ShardId>,
     transfers: Vec<Transfer>,
 }
 
 impl Draft {
     fn missing(&self) -> u32 {
-        self.newcomers
-            .iter()
-            .filter(|(_, node)| node.is_none())
-            .count() as u32
+        let there: usize = self.newcomers.iter().map(|(_, nodes)| nodes.len()).sum();
+        self.newcomers.len() as u32 * self.group - there as u32
     }
 
     fn is_empty(&self) -> bool {
@@ -39,11 +39,47 @@ impl Plan {
         self.soft.replies.push((request, answer));
     }
 
-    fn take_order(&mut self, order: Order) -> Result<OrderReport, String> {
+    fn take_order(&mut self, order: Order) -> Result<Answer, String> {
         if !self.state.formed() {
             return Err(self.not_formed());
         }
-        let (kind, dry_run) = self.kind_of(order)?;
+        let slots = |report: OrderReport| Answer::Slots(report);
+        match order {
+            Order::Reshard { shards, dry_run } => {
+                if shards == 0 || shards > crate::SHARDS_MAX {
+                    let most = crate::SHARDS_MAX;
+                    return Err(format!(
+                        "{shards} shards are not possible (choose 1 to {most})"
+                    ));
+                }
+                let kind = OperationKind::Reshard { shards };
+                self.take_operation(kind, dry_run).map(slots)
+            }
+            Order::Move {
+                slots: moved,
+                to,
+                dry_run,
+            } => {
+                if moved.is_empty() {
+                    return Err("no slots are named (write e.g. 0-99)".into());
+                }
+                let to = self.primary_named(&to)?;
+                let kind = OperationKind::Move { slots: moved, to };
+                self.take_operation(kind, dry_run).map(slots)
+            }
+            Order::Rebalance { dry_run } => self
+                .take_operation(OperationKind::Rebalance, dry_run)
+                .map(slots),
+            Order::Replicas { set } => self.order_replicas(set).map(Answer::Replicas),
+            Order::Writes { set } => Ok(Answer::Writes(self.order_writes(set))),
+        }
+    }
+
+    fn take_operation(
+        &mut self,
+        kind: OperationKind,
+        dry_run: bool,
+    ) -> Result<OrderReport, String> {
         if dry_run {
             let draft = self.draft(&kind);
             self.check_capacity(&draft)?;
@@ -79,7 +115,7 @@ impl Plan {
     }
 
     fn not_formed(&self) -> String {
-        let wanted = self.state.settings.shards;
+        let wanted = self.state.settings.nodes();
         let (there, missing) = self.short_of(wanted);
         format!(
             "the cluster is not formed yet: {there} of {wanted} nodes have joined (add {missing} with: {})",
@@ -92,37 +128,32 @@ impl Plan {
         (there, wanted.saturating_sub(there))
     }
 
-    fn how_to_add(&self, count: u32) -> String {
+    pub(crate) fn how_to_add(&self, count: u32) -> String {
         format!(
             "larder shard --topology {} --listen HOST:PORT --nodes {count}",
             self.topology_addr
         )
     }
 
-    fn kind_of(&self, order: Order) -> Result<(OperationKind, bool), String> {
-        Ok(match order {
-            Order::Reshard { shards, dry_run } => {
-                if shards == 0 || shards > crate::SHARDS_MAX {
-                    let most = crate::SHARDS_MAX;
-                    return Err(format!(
-                        "{shards} shards are not possible (choose 1 to {most})"
-                    ));
-                }
-                (OperationKind::Reshard { shards }, dry_run)
-            }
-            Order::Move { slots, to, dry_run } => {
-                if slots.is_empty() {
-                    return Err("no slots are named (write e.g. 0-99)".into());
-                }
-                let to = self.member(&to)?;
-                (OperationKind::Move { slots, to }, dry_run)
-            }
-            Order::Rebalance { dry_run } => (OperationKind::Rebalance, dry_run),
-        })
+    /// The primary that `name` (an id, its beginning, or an address) means.
+    fn primary_named(&self, name: &str) -> Result<NodeId, String> {
+        let id = self.member(name)?;
+        match self.state.map.find_node(id) {
+            Some((_, entry)) if entry.role == Role::Primary => Ok(id),
+            Some((shard, _)) => Err(format!(
+                "node {} is a replica of shard {} (name its primary)",
+                self.addr(id),
+                shard.id
+            )),
+            None => Err(format!(
+                "node {} is a spare and in no shard (larder reshard gives it one)",
+                self.addr(id)
+            )),
+        }
     }
 
-    /// The primary that `name` (an id, its beginning, or an address) means.
-    fn member(&self, name: &str) -> Result<NodeId, String> {
+    /// The node that `name` (an id, its beginning, or an address) means.
+    pub(crate) fn member(&self, name: &str) -> Result<NodeId, String> {
         let name = name.to_ascii_lowercase();
         let named = |id: &NodeId, addr: &str| {
             addr.eq_ignore_ascii_case(&name)
@@ -135,10 +166,6 @@ impl Plan {
             .collect();
         match found[..] {
             [] => Err(format!("there is no node '{name}' (see larder status)")),
-            [id] if self.is_spare(id) => Err(format!(
-                "node {} is a spare and in no shard (larder reshard gives it one)",
-                self.addr(id)
-            )),
             [id] => Ok(id),
             [..] => Err(format!(
                 "'{name}' means {} nodes (write more of the id)",
@@ -181,6 +208,7 @@ impl Plan {
     }
 
     fn draft(&self, kind: &OperationKind) -> Draft {
+        let group = 1 + self.state.settings.replicas;
         let mut owned: BTreeMap<ShardId, SlotSet> = BTreeMap::new();
         for shard in self.state.map.shards() {
             owned.insert(shard.id, shard.slots.clone());
@@ -188,27 +216,27 @@ impl Plan {
         match kind {
             OperationKind::Move { slots, to } => Draft {
                 newcomers: Vec::new(),
+                group,
                 leaving: Vec::new(),
                 transfers: self.transfers_to(*to, slots, &owned),
             },
             OperationKind::Rebalance => Draft {
                 newcomers: Vec::new(),
+                group,
                 leaving: Vec::new(),
                 transfers: transfers(&owned, &[]),
             },
             OperationKind::Reshard { shards } => {
                 let leaving: Vec<ShardId> = owned.keys().copied().skip(*shards as usize).collect();
                 let wanted = shards.saturating_sub(owned.len() as u32);
-                let mut spares = self.pick_spares(wanted).into_iter();
+                let groups = self.pick_groups(wanted, self.state.settings.replicas);
                 let ids = (self.state.next_shard..).map(ShardId);
-                let newcomers: Vec<_> = ids
-                    .take(wanted as usize)
-                    .map(|id| (id, spares.next()))
-                    .collect();
+                let newcomers: Vec<_> = ids.zip(groups).collect();
                 owned.extend(newcomers.iter().map(|(id, _)| (*id, SlotSet::new())));
                 let transfers = transfers(&owned, &leaving);
                 Draft {
                     newcomers,
+                    group,
                     leaving,
                     transfers,
                 }
@@ -241,7 +269,7 @@ impl Plan {
         if missing == 0 || self.soft.starter {
             return Ok(());
         }
-        let wanted = draft.newcomers.len() as u32;
+        let wanted = draft.newcomers.len() as u32 * draft.group;
         Err(format!(
             "{missing} spare {} missing: {wanted} {} needed, {} joined as spare (add {missing} with: {})",
             if missing == 1 { "node is" } else { "nodes are" },
@@ -278,7 +306,7 @@ impl Plan {
         for (shard, (change, takes)) in after {
             let newcomer = draft.newcomers.iter().find(|(id, _)| *id == shard);
             let node = match newcomer {
-                Some((_, node)) => *node,
+                Some((_, nodes)) => nodes.first().copied(),
                 None => self.state.primary(shard).map(|entry| entry.id),
             };
             let state = node
@@ -305,7 +333,7 @@ impl Plan {
         let plans = draft.transfers.iter().map(|part| {
             let (keys, bytes) = self.weight(part.from, &part.slots);
             let to_addr = match newcomer(part.to) {
-                Some((_, node)) => node.map(|id| self.addr(id)),
+                Some((_, nodes)) => nodes.first().map(|id| self.addr(*id)),
                 None => self.state.primary(part.to).map(|entry| entry.addr.clone()),
             };
             let from = self.state.primary(part.from);
@@ -362,6 +390,7 @@ impl Plan {
         let open = operation.moves.iter().filter(|part| !part.slots.is_empty());
         let draft = Draft {
             newcomers: Vec::new(),
+            group: 1,
             leaving: operation.leaving.clone(),
             transfers: open
                 .map(|part| Transfer {
@@ -377,6 +406,7 @@ impl Plan {
         }
     }
 
+    /// Nodes that the operation under way waits for.
     pub(crate) fn missing_nodes(&self) -> u32 {
         match &self.state.operation {
             Some(operation) if !operation.planned => self.draft(&operation.kind).missing(),
@@ -389,7 +419,7 @@ impl Plan {
         let Some(operation) = self.state.operation.clone() else {
             return;
         };
-        if operation.planned || self.state.handover.is_some() {
+        if operation.planned || self.undecided() {
             return;
         }
         let draft = self.draft(&operation.kind);
@@ -422,9 +452,8 @@ impl Plan {
     /// Shards that begin with no slots: their nodes learn what they are before anything moves.
     fn make_shards(&mut self, draft: &Draft) {
         let mut shards = self.state.map.shards().to_vec();
-        for (id, node) in &draft.newcomers {
-            let node = node.expect("nothing is missing");
-            let shard = self.new_shard(node, SlotSet::new());
+        for (id, nodes) in &draft.newcomers {
+            let shard = self.new_shard(nodes, SlotSet::new());
             assert_eq!(
                 shard.id, *id,
                 "a draft is made of the state that it is carried out on"
@@ -440,7 +469,7 @@ impl Plan {
         let Some(operation) = &self.state.operation else {
             return;
         };
-        let busy = !self.state.attempts.is_empty() || self.state.handover.is_some();
+        let busy = !self.state.attempts.is_empty() || self.undecided();
         if !operation.planned || busy || operation.slots_left() > 0 {
             return;
         }

@@ -2,7 +2,8 @@
 //! `STATUS JSON`, `MOVES JSON` and of the answers to orders. Read-only.
 
 use larder_wire::control::FeedState;
-use larder_wire::{Attempt, Epoch, NodeId, ShardId, SlotSet};
+use larder_wire::replication::{LinkPhase, WriteMode};
+use larder_wire::{Attempt, Epoch, NodeId, ShardEntry, ShardId, SlotSet};
 use serde::{Deserialize, Serialize};
 
 use crate::scale::{Load, Recommendation, recommend};
@@ -45,6 +46,39 @@ pub struct MovePlan {
     pub bytes: u64,
 }
 
+/// The answer to `REPLICAS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicasReport {
+    /// Replicas that each shard is to have.
+    pub wanted: u32,
+    /// Nodes that have still to join for that.
+    pub missing_nodes: u32,
+    pub shards: Vec<ShardReplicas>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardReplicas {
+    pub shard: ShardId,
+    pub replicas: u32,
+    pub in_step: u32,
+}
+
+impl ReplicasReport {
+    /// Every shard has its replicas, all in step, and none too many.
+    pub fn reached(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.all(|shard| shard.replicas == self.wanted && shard.in_step == self.wanted)
+    }
+}
+
+/// The answer to `WRITES`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WritesReport {
+    pub before: WriteMode,
+    pub writes: WriteMode,
+    pub replicas: u32,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub cluster: String,
@@ -53,6 +87,8 @@ pub struct Status {
     /// Shards and replicas as the operator wants them.
     pub shards_wanted: u32,
     pub replicas_wanted: u32,
+    #[serde(default)]
+    pub writes: WriteMode,
     pub shards: Vec<ShardReport>,
     pub spares: Vec<NodeReport>,
     pub proxies: Vec<ProxyReport>,
@@ -69,6 +105,21 @@ pub struct ShardReport {
     pub slot_count: u32,
     /// The primary.
     pub node: NodeReport,
+    #[serde(default)]
+    pub replicas: Vec<ReplicaReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaReport {
+    #[serde(flatten)]
+    pub node: NodeReport,
+    pub in_step: bool,
+    /// How it gets its data, by its own word.
+    #[serde(default)]
+    pub phase: Option<LinkPhase>,
+    /// Bytes that it has still to apply; absent while it does not stream.
+    #[serde(default)]
+    pub lag_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +139,9 @@ pub struct NodeReport {
     pub used_memory: u64,
     pub maxmemory: u64,
     pub clients: u64,
+    /// Commands that it had and its shard does not: kept in files since its process started.
+    #[serde(default)]
+    pub lost_writes: u64,
     /// Share of one core.
     pub cpu: f64,
     pub ops_per_second: f64,
@@ -191,6 +245,7 @@ impl Plan {
                 slots: shard.slots.clone(),
                 slot_count: shard.slots.len() as u32,
                 node: self.node_report(primary.id, state.nodes.get(&primary.id)?),
+                replicas: self.replica_reports(shard),
             })
         });
         let spares = state.nodes.iter().filter(|(id, _)| self.is_spare(**id));
@@ -206,6 +261,7 @@ impl Plan {
             epoch: state.epoch(),
             shards_wanted: state.settings.shards,
             replicas_wanted: state.settings.replicas,
+            writes: state.settings.writes,
             shards: shards.collect(),
             spares: spares
                 .map(|(&id, node)| self.node_report(id, node))
@@ -241,6 +297,20 @@ impl Plan {
             .collect()
     }
 
+    fn replica_reports(&self, shard: &ShardEntry) -> Vec<ReplicaReport> {
+        let reports = shard.replicas().filter_map(|entry| {
+            let state = self.soft.nodes.get(&entry.id)?.state.as_ref();
+            let said = state.and_then(|state| state.replication.as_ref());
+            Some(ReplicaReport {
+                node: self.node_report(entry.id, self.state.nodes.get(&entry.id)?),
+                in_step: entry.in_step,
+                phase: said.and_then(|said| said.follows.as_ref()).map(|f| f.phase),
+                lag_bytes: self.lag(shard.id, entry.id),
+            })
+        });
+        reports.collect()
+    }
+
     fn node_report(&self, id: NodeId, node: &Node) -> NodeReport {
         let soft = self.soft.nodes.get(&id);
         let seen = soft.and_then(|soft| soft.state.as_ref());
@@ -263,6 +333,9 @@ impl Plan {
             used_memory: seen.map_or(0, |state| state.used_memory),
             maxmemory: seen.map_or(node.maxmemory, |state| state.maxmemory),
             clients: seen.map_or(0, |state| state.clients),
+            lost_writes: seen
+                .and_then(|state| state.replication.as_ref())
+                .map_or(0, |said| said.lost_writes),
             cpu: soft.map_or(0.0, |soft| soft.rates.cpu),
             ops_per_second: soft.map_or(0.0, |soft| soft.rates.ops),
         }

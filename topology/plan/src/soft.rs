@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use larder_wire::control::{NodeState, ProxyJoin};
 use larder_wire::{Attempt, Epoch, NodeId, ShardId};
 
-use crate::event::{Action, RequestId};
-use crate::report::OrderReport;
+use crate::event::{Action, Answer, RequestId};
 use crate::scale::Rates;
 use crate::state::Operation;
 
@@ -20,6 +19,12 @@ pub(crate) struct NodeSoft {
     pub(crate) seen_at: u64,
     pub(crate) unreachable_since: Option<u64>,
     pub(crate) unreachable_why: String,
+    /// When it last answered a probe; nothing, when it has not yet: then it counts from when it was first known.
+    pub(crate) answered_at: u64,
+    /// Its port is closed, or it has started again without having joined yet: the process that is known is no more.
+    pub(crate) process_gone: bool,
+    /// A replica in step: since when it does not follow as it should.
+    pub(crate) stray_since: Option<u64>,
     pub(crate) state: Option<NodeState>,
     pub(crate) rates: Rates,
     /// The epoch that it is known to have taken, in its present life.
@@ -29,6 +34,13 @@ pub(crate) struct NodeSoft {
     pub(crate) push_again_at: u64,
     /// It has a newer map than the record: said once.
     pub(crate) newer_said: bool,
+}
+
+impl NodeSoft {
+    /// When there was the last sign of it.
+    pub(crate) fn heard_at(&self) -> u64 {
+        self.seen_at.max(self.answered_at)
+    }
 }
 
 /// How far an attempt is.
@@ -124,7 +136,7 @@ pub(crate) struct Soft {
     pub(crate) starter: bool,
     pub(crate) broadcast: Epoch,
     /// Replies that wait for the record.
-    pub(crate) replies: Vec<(RequestId, Result<Box<OrderReport>, String>)>,
+    pub(crate) replies: Vec<(RequestId, Result<Box<Answer>, String>)>,
     /// Actions of this step that depend on no record.
     pub(crate) out: Vec<Action>,
     /// Highest epoch that any step left behind.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_wire::control::NodeJoin;
+use larder_wire::replication::{Place, WriteMode};
 use larder_wire::{
     Attempt, ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet,
 };
@@ -22,11 +23,19 @@ pub struct Settings {
     pub shards: u32,
     /// Replicas of each shard.
     pub replicas: u32,
+    /// When a write is answered.
+    #[serde(default)]
+    pub writes: WriteMode,
     #[serde(default)]
     pub scale: ScaleSettings,
 }
 
 impl Settings {
+    /// Nodes that serve.
+    pub fn nodes(&self) -> u32 {
+        self.shards * (1 + self.replicas)
+    }
+
     /// A line that says what cannot be served, and what can.
     pub fn check(&self) -> Result<(), String> {
         if self.shards == 0 || self.shards > crate::SHARDS_MAX {
@@ -36,10 +45,11 @@ impl Settings {
                 crate::SHARDS_MAX
             ));
         }
-        if self.replicas > 0 {
+        if self.replicas > crate::REPLICAS_MAX {
             return Err(format!(
-                "--replicas {} is not served by this release: replication is not there yet (use --replicas 0)",
-                self.replicas
+                "{} replicas of each shard are not possible (choose 0 to {} with --replicas)",
+                self.replicas,
+                crate::REPLICAS_MAX
             ));
         }
         Ok(())
@@ -59,6 +69,9 @@ pub struct Node {
     #[serde(default)]
     pub maxmemory: u64,
     pub release: String,
+    /// What this life loaded from files of its own when it started.
+    #[serde(default)]
+    pub data: Option<Place>,
     /// Its former lives, the latest last: what is still said in their name is passed over.
     #[serde(default)]
     pub past_runs: Vec<NodeId>,
@@ -76,6 +89,7 @@ impl Node {
             zone: join.zone.clone(),
             maxmemory: join.maxmemory,
             release: join.release.clone(),
+            data: join.data,
             past_runs: Vec::new(),
             gone: false,
         }
@@ -198,6 +212,10 @@ pub struct State {
     pub map: ClusterMap,
     #[serde(default)]
     pub handover: Option<Handover>,
+    /// Replicas whose mark of being in step was taken away by the map of this epoch, until their primary has that
+    /// map: as long as it has not, it may still answer writes that only they have.
+    #[serde(default)]
+    pub fading: BTreeMap<ShardId, BTreeMap<NodeId, Epoch>>,
     pub nodes: BTreeMap<NodeId, Node>,
     #[serde(default)]
     pub operation: Option<Operation>,
@@ -235,6 +253,7 @@ impl State {
             settings,
             map: ClusterMap::empty(cluster),
             handover: None,
+            fading: BTreeMap::new(),
             nodes: BTreeMap::new(),
             operation: None,
             attempts: BTreeMap::new(),
@@ -290,16 +309,51 @@ impl State {
     /// Makes `shards` the settled map, under the next epoch.
     pub(crate) fn settle(&mut self, shards: Vec<ShardEntry>) {
         let epoch = self.epoch().next();
-        self.map = ClusterMap::new(&self.cluster, epoch, shards)
-            .expect("shards taken from a map and changed one by one stay disjoint");
+        let map = ClusterMap::new(&self.cluster, epoch, shards)
+            .expect("shards taken from a map and changed one by one stay disjoint")
+            .with_writes(self.settings.writes);
+        self.fade(&map);
+        self.map = map;
     }
 
-    /// A primary's entry for the map.
-    pub(crate) fn entry(&self, id: NodeId) -> Option<NodeEntry> {
+    /// Marks that `next` takes away stay known until the primary has it. A new primary has given out no marks but
+    /// those of `next`.
+    fn fade(&mut self, next: &ClusterMap) {
+        for shard in self.map.shards() {
+            let after = next.shards().iter().find(|after| after.id == shard.id);
+            let primary = |shard: &ShardEntry| shard.primary().map(|entry| entry.id);
+            let Some(after) = after.filter(|after| primary(after) == primary(shard)) else {
+                self.fading.remove(&shard.id);
+                continue;
+            };
+            let marked = |id: NodeId| after.nodes.iter().any(|now| now.id == id && now.in_step);
+            let lost = shard
+                .nodes
+                .iter()
+                .filter(|entry| entry.in_step && !marked(entry.id));
+            let fading = self.fading.entry(shard.id).or_default();
+            fading.extend(lost.map(|entry| (entry.id, next.epoch)));
+            if fading.is_empty() {
+                self.fading.remove(&shard.id);
+            }
+        }
+    }
+
+    /// Every replica that the primary may count as in step, whichever map it has.
+    pub(crate) fn maybe_in_step(&self, shard: ShardId) -> BTreeSet<NodeId> {
+        let entry = self.shard(shard);
+        let marked = entry.into_iter().flat_map(ShardEntry::replicas);
+        let fading = self.fading.get(&shard).into_iter().flat_map(|f| f.keys());
+        let marked = marked.filter(|entry| entry.in_step).map(|entry| entry.id);
+        marked.chain(fading.copied()).collect()
+    }
+
+    /// A node's entry for the map; a replica is not in step.
+    pub(crate) fn entry(&self, id: NodeId, role: Role) -> Option<NodeEntry> {
         self.nodes.get(&id).map(|node| NodeEntry {
             id,
             addr: node.addr.clone(),
-            role: Role::Primary,
+            role,
             zone: node.zone.clone(),
             in_step: false,
         })
@@ -345,6 +399,9 @@ impl State {
                 }
                 if !self.nodes.contains_key(&node.id) {
                     return Err(format!("{:?} is in the map and unknown", node.id));
+                }
+                if node.in_step && node.role == Role::Primary {
+                    return Err(format!("{:?} is in step with itself", node.id));
                 }
             }
         }

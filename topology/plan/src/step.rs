@@ -38,7 +38,8 @@ impl Plan {
         };
         soft.operation = OperationSoft::begun(now_ms, state.operation.as_ref());
         for id in state.nodes.keys() {
-            soft.node(*id).seen_at = now_ms;
+            let node = soft.node(*id);
+            (node.seen_at, node.answered_at) = (now_ms, now_ms);
         }
         for id in state.attempts.keys() {
             let handed = state.handover.as_ref().map(|handover| handover.attempt);
@@ -81,7 +82,11 @@ impl Plan {
             Event::NodeJoined(join) => self.node_joined(join),
             Event::ProxyJoined(join) => self.proxy_joined(join),
             Event::NodeAnswered(state) => self.node_answered(*state),
-            Event::NodeUnreachable { node, reason } => self.node_unreachable(node, reason),
+            Event::NodeUnreachable {
+                node,
+                reason,
+                process_gone,
+            } => self.node_unreachable(node, reason, process_gone),
             Event::Operator { request, order } => self.ordered(request, order),
             Event::Pushed {
                 node,
@@ -107,6 +112,7 @@ impl Plan {
     fn decide(&mut self) {
         self.form();
         self.repair();
+        self.tend_replicas();
         self.plan_operation();
         self.begin_handover();
         self.finish_operation();

@@ -8,39 +8,43 @@ use larder_wire::{Attempt, Epoch, NodeId, Offset, Role, Slot, SlotSet};
 
 use crate::*;
 
-fn id(number: u8) -> NodeId {
+pub(crate) fn id(number: u8) -> NodeId {
     NodeId::from_bytes([number; 20])
 }
 
-fn run(node: u8, life: u8) -> NodeId {
+pub(crate) fn run(node: u8, life: u8) -> NodeId {
     let mut bytes = [0xaa; 20];
     (bytes[0], bytes[1]) = (node, life);
     NodeId::from_bytes(bytes)
 }
 
-fn addr(number: u8) -> String {
+pub(crate) fn addr(number: u8) -> String {
     format!("127.0.0.1:{}", 7000 + u16::from(number))
 }
 
 /// A plan, a store that takes everything, and nodes that obey, except where the story takes over.
-struct Stage {
-    plan: Plan,
-    now: u64,
-    nodes: BTreeMap<NodeId, NodeState>,
+pub(crate) struct Stage {
+    pub(crate) plan: Plan,
+    pub(crate) now: u64,
+    pub(crate) nodes: BTreeMap<NodeId, NodeState>,
     /// Actions that the stage did not answer: those the story looks at.
-    seen: Vec<Action>,
+    pub(crate) seen: Vec<Action>,
     /// Pushes to these nodes and imports by them are left to the story.
-    by_hand: Vec<NodeId>,
+    pub(crate) by_hand: Vec<NodeId>,
     next_request: u64,
 }
 
 impl Stage {
     fn new(shards: u32) -> Stage {
-        let settings = Settings {
+        Stage::with(Settings {
             shards,
             replicas: 0,
+            writes: Default::default(),
             scale: Default::default(),
-        };
+        })
+    }
+
+    pub(crate) fn with(settings: Settings) -> Stage {
         Stage {
             plan: Plan::new(State::new("larder", settings), "127.0.0.1:7000", 0),
             now: 0,
@@ -61,7 +65,7 @@ impl Stage {
         stage
     }
 
-    fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         let mut actions = self.plan.step(self.now, event);
         actions.reverse();
         while let Some(action) = actions.pop() {
@@ -99,7 +103,7 @@ impl Stage {
     }
 
     /// The node takes the map.
-    fn takes(&mut self, node: NodeId, push: &MapPush) -> Event {
+    pub(crate) fn takes(&mut self, node: NodeId, push: &MapPush) -> Event {
         let state = self.nodes.get_mut(&node).unwrap();
         state.epoch = push.map.epoch;
         state.slots = push.map.slots_of(node);
@@ -111,28 +115,35 @@ impl Stage {
         }
     }
 
-    fn joins(&mut self, number: u8) {
+    pub(crate) fn joins(&mut self, number: u8) {
         self.joins_as(number, 1);
     }
 
-    fn joins_as(&mut self, number: u8, life: u8) {
+    pub(crate) fn joins_as(&mut self, number: u8, life: u8) {
         let join = join(number, life);
         self.nodes.insert(join.id, node_state(number, life));
         self.event(Event::NodeJoined(join));
         self.probe(id(number));
     }
 
-    fn probe(&mut self, node: NodeId) {
+    pub(crate) fn probe(&mut self, node: NodeId) {
         let state = self.nodes[&node].clone();
         self.event(Event::NodeAnswered(Box::new(state)));
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(crate) fn wait(&mut self, ms: u64) {
         self.now += ms;
         self.event(Event::Tick);
     }
 
     fn order(&mut self, order: Order) -> Result<report::OrderReport, String> {
+        self.order_any(order).map(|answer| match answer {
+            Answer::Slots(report) => report,
+            other => panic!("not an answer about slots: {other:?}"),
+        })
+    }
+
+    pub(crate) fn order_any(&mut self, order: Order) -> Result<Answer, String> {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         self.event(Event::Operator { request, order });
@@ -140,7 +151,7 @@ impl Stage {
             |action| matches!(action, Action::Reply { request: this, .. } if *this == request),
         );
         match self.seen.remove(place.expect("an order is answered")) {
-            Action::Reply { answer, .. } => answer.map(|report| *report),
+            Action::Reply { answer, .. } => answer.map(|answer| *answer),
             _ => unreachable!("just matched"),
         }
     }
@@ -152,7 +163,7 @@ impl Stage {
         })
     }
 
-    fn pushes(&self) -> Vec<(NodeId, Epoch, Vec<Attempt>)> {
+    pub(crate) fn pushes(&self) -> Vec<(NodeId, Epoch, Vec<Attempt>)> {
         let pushes = self.seen.iter().filter_map(|action| match action {
             Action::PushMap { node, push } => Some((*node, push.map.epoch, push.handovers.clone())),
             _ => None,
@@ -166,7 +177,7 @@ impl Stage {
     }
 }
 
-fn join(number: u8, life: u8) -> NodeJoin {
+pub(crate) fn join(number: u8, life: u8) -> NodeJoin {
     NodeJoin {
         id: id(number),
         run_id: run(number, life),
@@ -179,7 +190,7 @@ fn join(number: u8, life: u8) -> NodeJoin {
     }
 }
 
-fn node_state(number: u8, life: u8) -> NodeState {
+pub(crate) fn node_state(number: u8, life: u8) -> NodeState {
     NodeState {
         id: id(number),
         run_id: run(number, life),
@@ -263,12 +274,18 @@ fn a_cluster_forms_when_the_last_node_joins_and_only_then() {
 }
 
 #[test]
-fn replicas_are_refused_with_a_word_on_what_is_served() {
-    for (shards, replicas, served) in [(1, 0, true), (0, 0, false), (3, 1, false), (1001, 0, false)]
-    {
+fn counts_that_are_not_possible_are_refused() {
+    for (shards, replicas, served) in [
+        (1, 0, true),
+        (0, 0, false),
+        (3, 8, true),
+        (3, 9, false),
+        (1001, 0, false),
+    ] {
         let settings = Settings {
             shards,
             replicas,
+            writes: Default::default(),
             scale: Default::default(),
         };
         assert_eq!(settings.check().is_ok(), served, "{settings:?}");
@@ -359,6 +376,7 @@ fn a_source_that_falls_silent_leaves_the_handover_undecided_till_it_answers() {
     let gone = Event::NodeUnreachable {
         node: id(1),
         reason: "connection reset".into(),
+        process_gone: false,
     };
     stage.event(gone);
     stage.wait(60_000);
@@ -428,6 +446,7 @@ fn a_node_with_another_id_at_a_members_address_takes_its_place() {
     stage.event(Event::NodeUnreachable {
         node: id(2),
         reason: "connection refused".into(),
+        process_gone: false,
     });
     let newcomer = NodeJoin {
         addr: addr(2),
@@ -527,6 +546,7 @@ fn a_stalled_operation_makes_room_for_another() {
     stage.event(Event::NodeUnreachable {
         node: id(3),
         reason: "connection refused".into(),
+        process_gone: false,
     });
     assert!(stage.reshard(2).is_err());
     for _ in 0..8 {

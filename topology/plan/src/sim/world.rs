@@ -9,7 +9,7 @@ use larder_wire::{Attempt, Epoch, NodeId, Slot};
 use super::Planted;
 use super::judge::{Judge, Verdict};
 use super::node::{Data, Feeding, SimNode};
-use crate::event::{Action, Event, Order, PushResult, RequestId};
+use crate::event::{Action, Answer, Event, Order, PushResult, RequestId};
 use crate::state::{Settings, State};
 use crate::step::Plan;
 
@@ -288,6 +288,7 @@ impl World {
                 Settings {
                     shards: 3,
                     replicas: 0,
+                    writes: Default::default(),
                     scale: Default::default(),
                 },
             ),
@@ -357,7 +358,11 @@ impl World {
             Action::Broadcast(map) => self.judge.saw_map(&map),
             Action::Moved(_) => self.handovers += 1,
             Action::Reply { answer, .. } => {
-                let answer = answer.map(|report| report.slots);
+                let answer = answer.map(|report| match *report {
+                    Answer::Slots(report) => report.slots,
+                    Answer::Replicas(report) => report.wanted,
+                    Answer::Writes(report) => report.replicas,
+                });
                 self.note(format!("reply {answer:?}"));
             }
             Action::AskForNodes(_) => self.judge.never("nobody can start nodes here".into()),
@@ -449,6 +454,7 @@ impl World {
                 false => self.step(Event::NodeUnreachable {
                     node: id,
                     reason: "connection refused".into(),
+                    process_gone: true,
                 }),
             }
         }
@@ -552,7 +558,11 @@ impl World {
         let node = self.nodes[at].id;
         if self.storm() && self.faults.lost > 0 {
             let reason = "connection reset".into();
-            self.step(Event::NodeUnreachable { node, reason });
+            self.step(Event::NodeUnreachable {
+                node,
+                reason,
+                process_gone: false,
+            });
         }
     }
 

@@ -1,0 +1,74 @@
+//! `larder replicas` and `larder writes`: settings of the whole cluster, shown and changed while it serves.
+//!
+//! A change of replicas is watched to its end: every replica is there and in step.
+
+use std::io::Write;
+use std::time::Duration;
+
+use larder_plan::report::{ReplicasReport, WritesReport};
+use larder_runtime::{ControlError, Secret};
+use larder_topology::{replicas_text, writes_text};
+use larder_wire::replication::WriteMode;
+use serde::Serialize;
+
+use crate::args::{Replicas, WritesOrder};
+use crate::operator::{connect, explain};
+
+/// How often the topology is asked how far it is, in milliseconds.
+const POLL_MS: u64 = 200;
+
+pub(crate) async fn replicas(
+    args: &Replicas,
+    secret: &Secret,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let topology = &args.ask.topology;
+    let mut client = connect(topology, secret).await?;
+    let failed = |error: ControlError| explain(topology, &error);
+    let mut words = vec!["LARDER".to_string(), "REPLICAS".into()];
+    if let Some(count) = args.set {
+        words.extend(["SET".into(), count.to_string()]);
+    }
+    words.push("JSON".into());
+    let mut report: ReplicasReport = client.request_json(words).await.map_err(failed)?;
+    while args.set.is_some() && !report.reached() {
+        tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+        let asked = client.request_json(["LARDER", "REPLICAS", "JSON"]);
+        report = asked.await.map_err(failed)?;
+        if args.set != Some(report.wanted) {
+            let wanted = report.wanted;
+            return Err(format!("somebody else has asked for {wanted} replicas"));
+        }
+    }
+    write(out, args.ask.json, &report, &replicas_text(&report))
+}
+
+pub(crate) async fn writes(
+    args: &WritesOrder,
+    secret: &Secret,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let topology = &args.ask.topology;
+    let mut client = connect(topology, secret).await?;
+    let mut words = vec!["LARDER", "WRITES"];
+    if let Some(mode) = args.set {
+        words.extend(["SET", WriteMode::from(mode).word()]);
+    }
+    words.push("JSON");
+    let asked = client.request_json(words).await;
+    let report: WritesReport = asked.map_err(|error| explain(topology, &error))?;
+    write(out, args.ask.json, &report, &writes_text(&report))
+}
+
+fn write(
+    out: &mut impl Write,
+    as_json: bool,
+    report: &impl Serialize,
+    text: &str,
+) -> Result<(), String> {
+    let written = match as_json {
+        true => writeln!(out, "{:#}", serde_json::json!(report)),
+        false => write!(out, "{text}"),
+    };
+    written.map_err(|error| error.to_string())
+}

@@ -1,0 +1,71 @@
+//! What operators want of the whole cluster beyond its slots: replicas of each shard, and when writes are answered. A
+//! wish is a setting; the cluster is brought to it step by step.
+
+use larder_wire::replication::WriteMode;
+
+use crate::event::Level;
+use crate::report::{ReplicasReport, ShardReplicas, WritesReport};
+use crate::step::Plan;
+
+impl Plan {
+    pub(crate) fn order_replicas(&mut self, set: Option<u32>) -> Result<ReplicasReport, String> {
+        if let Some(replicas) = set {
+            let settings = crate::Settings {
+                replicas,
+                ..self.state.settings.clone()
+            };
+            settings.check()?;
+            let missing = self.missing_replicas(replicas);
+            if missing > 0 && !self.soft.starter && replicas > self.state.settings.replicas {
+                return Err(format!(
+                    "{missing} spare {} missing for {replicas} replicas of each shard (add {missing} with: {})",
+                    if missing == 1 { "node is" } else { "nodes are" },
+                    self.how_to_add(missing)
+                ));
+            }
+            if replicas != self.state.settings.replicas {
+                let text = format!("each shard is to have {replicas} replicas");
+                self.log(Level::Info, text);
+            }
+            self.state.settings = settings;
+            self.soft.operation.asked_at = None;
+        }
+        Ok(self.replicas_report())
+    }
+
+    pub(crate) fn order_writes(&mut self, set: Option<WriteMode>) -> WritesReport {
+        let before = self.state.settings.writes;
+        if let Some(writes) = set.filter(|writes| *writes != before) {
+            self.state.settings.writes = writes;
+            let text = format!("writes are answered {}", writes.word());
+            self.log(Level::Info, text);
+        }
+        WritesReport {
+            before,
+            writes: self.state.settings.writes,
+            replicas: self.state.settings.replicas,
+        }
+    }
+
+    /// Nodes that have still to join before every shard has `replicas`.
+    pub(crate) fn missing_replicas(&self, replicas: u32) -> u32 {
+        let shards = self.state.map.shards().iter();
+        let wanted = shards.map(|shard| (1 + replicas as usize).saturating_sub(shard.nodes.len()));
+        let wanted: usize = wanted.sum();
+        wanted.saturating_sub(self.usable_spares().len()) as u32
+    }
+
+    pub(crate) fn replicas_report(&self) -> ReplicasReport {
+        let wanted = self.state.settings.replicas;
+        let shards = self.state.map.shards().iter().map(|shard| ShardReplicas {
+            shard: shard.id,
+            replicas: shard.replicas().count() as u32,
+            in_step: shard.replicas().filter(|entry| entry.in_step).count() as u32,
+        });
+        ReplicasReport {
+            wanted,
+            missing_nodes: self.missing_replicas(wanted),
+            shards: shards.collect(),
+        }
+    }
+}
