@@ -60,12 +60,12 @@ fn run(line: Line) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Replicas(args) => {
-            let secret = operator::secret(secret_file, &[&args.ask.topology])?;
+            let secret = operator::secret(secret_file, &operator::all(&args.ask.topology))?;
             block_on(wish::replicas(&args, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Writes(args) => {
-            let secret = operator::secret(secret_file, &[&args.ask.topology])?;
+            let secret = operator::secret(secret_file, &operator::all(&args.ask.topology))?;
             block_on(wish::writes(&args, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }

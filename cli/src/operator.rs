@@ -55,9 +55,9 @@ pub(crate) fn explain(topologies: &Topologies, error: &ControlError) -> String {
                 "no topology answers at {addr}: {cause} (is it running? name another with --topology)"
             )
         }
-        ControlError::PortClosed { .. } => {
+        ControlError::PortClosed { addr } => {
             format!(
-                "no topology answers at {topology}: connection refused (is it running? name another with --topology)"
+                "no topology answers at {addr}: connection refused (is it running? name another with --topology)"
             )
         }
         ControlError::Refused { code, .. } if code == "WRONGPASS" || code == "NOAUTH" => {

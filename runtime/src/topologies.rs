@@ -96,7 +96,9 @@ impl Round {
 
     fn failed(&mut self, error: ControlError) {
         let passes = |error: &ControlError| match error {
-            ControlError::Unreachable { .. } | ControlError::Garbled { .. } => true,
+            ControlError::Unreachable { .. }
+            | ControlError::PortClosed { .. }
+            | ControlError::Garbled { .. } => true,
             ControlError::Refused { .. } | ControlError::Version(_) => false,
         };
         if !self.error.as_ref().is_some_and(passes) {
