@@ -32,6 +32,7 @@ mod notify;
 mod observe;
 pub mod ownership;
 pub mod pubsub;
+pub mod replication;
 pub mod saving;
 mod script;
 pub mod session;

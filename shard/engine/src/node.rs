@@ -29,6 +29,7 @@ use crate::monitor::Monitors;
 use crate::notify::Notify;
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
+use crate::replication::Replication;
 use crate::saving::Saving;
 use crate::script::Scripts;
 use crate::session::Session;
@@ -118,6 +119,7 @@ pub struct Node {
     /// What every write did.
     pub journal: Journal,
     pub(crate) followers: Followers,
+    pub replication: Replication,
     pub saving: Saving,
     pub(crate) backups: Backups,
     pub(crate) loading: Option<Loading>,
@@ -183,6 +185,7 @@ impl Node {
             debug: DebugSwitches::default(),
             journal: Journal::default(),
             followers: Followers::default(),
+            replication: Replication::default(),
             saving: Saving::default(),
             backups: Backups::default(),
             loading: None,

@@ -29,6 +29,8 @@ impl Node {
         };
         self.check_handovers(&push.handovers, clock)?;
         self.ownership.take(push.map);
+        let (map, me) = (self.ownership.map(), self.settings.id);
+        self.replication.followers.settle_in_step(map, me);
         self.void_streams();
         self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
         self.pubsub.drop_slots(&taken.lost);
