@@ -20,7 +20,7 @@ use crate::awaiting;
 use crate::link::{Link, LinkOrder};
 use crate::metrics::Shown;
 use crate::start::{NodeStarter, Stores, TopologyConfig};
-use crate::{PROBE_MOVING_MS, PROBE_MS, TICK_MS, session, web};
+use crate::{PROBE_MOVING_MS, PROBE_MS, PROBE_REPLICATED_MS, TICK_MS, session, web};
 
 /// How long HTTP requests under way may hold up the end, in milliseconds.
 const HTTP_END_MS_MAX: u64 = 500;
@@ -130,6 +130,10 @@ impl Core {
                 let _ = self.store.send((seq, state));
             }
             Action::PushMap { node, push } => self.order(node, LinkOrder::Push(push)),
+            Action::Fence { node, fence } => self.order(node, LinkOrder::Fence(fence)),
+            Action::Unfence { node, number } => self.order(node, LinkOrder::Unfence(number)),
+            Action::Yield { node, order } => self.order(node, LinkOrder::Yield(order)),
+            Action::FailedOver(done) => self.shown.failed_over(&done),
             Action::StartImport { node, import } => self.order(node, LinkOrder::Import(import)),
             Action::Abort { node, attempt } => self.order(node, LinkOrder::Abort(attempt)),
             Action::AwaitImport { node, attempt } => match self.addr_of(node) {
@@ -162,8 +166,15 @@ impl Core {
     }
 
     fn order(&self, node: NodeId, order: LinkOrder) {
-        match self.links.borrow().get(&node) {
-            Some(link) => link.order(order),
+        let run_id = self
+            .plan
+            .borrow()
+            .state()
+            .nodes
+            .get(&node)
+            .map(|node| node.run_id);
+        match self.links.borrow().get(&node).zip(run_id) {
+            Some((link, run_id)) => link.order(run_id, order),
             None => order.fail(node, "there is no connection", &self.reports),
         }
     }
@@ -182,14 +193,19 @@ impl Core {
             let node = nodes.get(id).filter(|node| !node.gone);
             node.is_some_and(|node| node.addr == link.addr)
         });
-        let moving = !plan.state().attempts.is_empty();
-        let every = Duration::from_millis(if moving { PROBE_MOVING_MS } else { PROBE_MS });
+        let every = Duration::from_millis(probe_ms(plan.state()));
         for (id, node) in nodes.iter().filter(|(_, node)| !node.gone) {
             let link = links
                 .entry(*id)
                 .or_insert_with(|| Link::spawn(*id, &node.addr, &self.secret, &self.reports));
             link.probe_every(every);
         }
+    }
+
+    /// A node has joined: whether that counts as a lease.
+    pub(crate) fn lease(&self, node: NodeId, run_id: NodeId) -> bool {
+        let now = self.began.elapsed().as_millis() as u64;
+        self.plan.borrow_mut().lease(now, node, run_id)
     }
 
     fn addr_of(&self, node: NodeId) -> Option<String> {
@@ -221,6 +237,19 @@ impl Core {
             Ok(answer) => answer,
             Err(_) => Err("the topology is ending: ask again when it is back".into()),
         }
+    }
+}
+
+/// Probes come often where something waits for what they say.
+fn probe_ms(state: &State) -> u64 {
+    let entries = || state.map.shards().iter().flat_map(|shard| shard.replicas());
+    let unsettled = !state.attempts.is_empty()
+        || !state.failovers.is_empty()
+        || entries().any(|entry| !entry.in_step);
+    match (unsettled, entries().next().is_some()) {
+        (true, _) => PROBE_MOVING_MS,
+        (false, true) => PROBE_REPLICATED_MS,
+        (false, false) => PROBE_MS,
     }
 }
 

@@ -25,15 +25,18 @@ mod web;
 
 pub use metrics::DECLARED as METRICS;
 pub use start::{Flags, Handle, NodeStarter, StartError, TopologyConfig, start};
-pub use text::{moves_text, order_text, replicas_text, status_text, writes_text};
+pub use text::{failover_text, moves_text, order_text, replicas_text, status_text, writes_text};
 
-/// How often nodes are probed, in milliseconds; while slots move, the second.
+/// How often nodes are probed, in milliseconds; in a cluster with replicas, the second; while slots move or a replica
+/// is not in step, the third.
 pub const PROBE_MS: u64 = 500;
+pub const PROBE_REPLICATED_MS: u64 = 200;
 pub const PROBE_MOVING_MS: u64 = 100;
 /// How often the plan is told the time, in milliseconds.
 pub const TICK_MS: u64 = 50;
-/// Longest wait for a node's answer, in milliseconds.
+/// Longest wait for a node's answer, in milliseconds; where somebody may take its place, the second.
 pub const ANSWER_MS_MAX: u64 = 2_000;
+pub const DIAL_ANSWER_MS_MAX: u64 = 600;
 /// How long one AWAIT is waited for before it is said again, in milliseconds.
 pub const AWAIT_MS_MAX: u64 = 60_000;
 /// Wait before a lost node is dialled again, first and longest, in milliseconds.

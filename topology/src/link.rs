@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use larder_plan::{Event, PushResult};
 use larder_runtime::backoff::Backoff;
+use larder_runtime::control::Reply;
 use larder_runtime::{ControlClient, ControlError, Secret, entropy};
 use larder_wire::control::{Import, MapPush, NodeState, Peer};
+use larder_wire::replication::{Fence, Yield};
 use larder_wire::{Attempt, Epoch, NodeId};
 use tokio::sync::{mpsc, watch};
 
-use crate::{ANSWER_MS_MAX, DIAL_MS_MAX, DIAL_MS_MIN};
+use crate::{ANSWER_MS_MAX, DIAL_ANSWER_MS_MAX, DIAL_MS_MAX, DIAL_MS_MIN};
 
 /// What a node is told.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ pub(crate) enum LinkOrder {
     Push(MapPush),
     Import(Import),
     Abort(Attempt),
+    Fence(Fence),
+    Unfence(u64),
+    Yield(Yield),
 }
 
 impl LinkOrder {
@@ -34,8 +39,14 @@ impl LinkOrder {
                 attempt: import.attempt,
                 result: Err(why.to_string()),
             },
-            // Said again when the node lists the attempt.
-            LinkOrder::Abort(_) => return,
+            LinkOrder::Yield(order) => Event::Yielded {
+                node,
+                run_id: node,
+                number: order.number,
+                result: Err(why.to_string()),
+            },
+            // Said again: when the node lists the attempt, and as long as the fence is to hold, or to be lifted.
+            LinkOrder::Abort(_) | LinkOrder::Fence(_) | LinkOrder::Unfence(_) => return,
         };
         // The loop that reads reports ends with this thread.
         let _ = reports.send(event);
@@ -45,7 +56,7 @@ impl LinkOrder {
 /// Ends with its handle.
 pub(crate) struct Link {
     pub(crate) addr: String,
-    orders: mpsc::UnboundedSender<LinkOrder>,
+    orders: mpsc::UnboundedSender<(NodeId, LinkOrder)>,
     every: watch::Sender<Duration>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -81,9 +92,10 @@ impl Link {
         }
     }
 
-    pub(crate) fn order(&self, order: LinkOrder) {
+    /// For the life `run_id` of the node: another one is told nothing of it.
+    pub(crate) fn order(&self, run_id: NodeId, order: LinkOrder) {
         // The task ends only with this handle.
-        let _ = self.orders.send(order);
+        let _ = self.orders.send((run_id, order));
     }
 
     pub(crate) fn probe_every(&self, every: Duration) {
@@ -120,13 +132,19 @@ impl From<String> for Lost {
     }
 }
 
+/// Which life of the node answered, and its map.
+struct Probed {
+    run_id: NodeId,
+    epoch: Epoch,
+}
+
 /// The task's side.
 struct LinkEnd {
     node: NodeId,
     addr: String,
     secret: Secret,
     reports: mpsc::UnboundedSender<Event>,
-    orders: mpsc::UnboundedReceiver<LinkOrder>,
+    orders: mpsc::UnboundedReceiver<(NodeId, LinkOrder)>,
     every: watch::Receiver<Duration>,
 }
 
@@ -137,12 +155,14 @@ impl LinkEnd {
             Duration::from_millis(DIAL_MS_MAX),
         );
         loop {
-            let lost = match ControlClient::connect(&self.addr, &self.secret, Peer::Topology).await
-            {
+            let dialled = ControlClient::connect(&self.addr, &self.secret, Peer::Topology);
+            let limit = Duration::from_millis(DIAL_ANSWER_MS_MAX);
+            let dialled = tokio::time::timeout(limit, dialled).await;
+            let lost = match dialled.unwrap_or_else(|_| Err(self.no_answer())) {
                 Ok(client) => self.serve(client, &mut backoff).await.into(),
                 Err(error) => Lost::from(error),
             };
-            while let Ok(order) = self.orders.try_recv() {
+            while let Ok((_, order)) = self.orders.try_recv() {
                 order.fail(self.node, &lost.reason, &self.reports);
             }
             self.report(Event::NodeUnreachable {
@@ -154,6 +174,13 @@ impl LinkEnd {
         }
     }
 
+    fn no_answer(&self) -> ControlError {
+        ControlError::Unreachable {
+            addr: self.addr.clone(),
+            cause: format!("no answer within {DIAL_ANSWER_MS_MAX} ms"),
+        }
+    }
+
     /// Waits, and turns down what is ordered meanwhile.
     async fn rest(&mut self, wait: Duration) {
         let over = tokio::time::sleep(wait);
@@ -162,7 +189,7 @@ impl LinkEnd {
             tokio::select! {
                 () = &mut over => return,
                 order = self.orders.recv() => match order {
-                    Some(order) => order.fail(self.node, "the connection is lost", &self.reports),
+                    Some((_, order)) => order.fail(self.node, "the connection is lost", &self.reports),
                     None => return,
                 },
             }
@@ -172,7 +199,7 @@ impl LinkEnd {
     /// One connection's life; returns why it ended. The first probe says which life of the node is at the other end.
     async fn serve(&mut self, mut client: ControlClient, backoff: &mut Backoff) -> String {
         let run_id = match self.probe(&mut client).await {
-            Ok(run_id) => run_id,
+            Ok(probed) => probed.run_id,
             Err(lost) => return lost,
         };
         backoff.reset();
@@ -182,7 +209,11 @@ impl LinkEnd {
             let went_well = tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
-                    Some(order) => self.carry_out(&mut client, run_id, order).await,
+                    Some((meant, order)) if meant != run_id => {
+                        order.fail(self.node, "it has restarted", &self.reports);
+                        Ok(())
+                    }
+                    Some((_, order)) => self.carry_out(&mut client, run_id, order).await,
                     None => return "the topology is ending".into(),
                 },
                 () = tokio::time::sleep_until(next_probe) => {
@@ -201,7 +232,7 @@ impl LinkEnd {
         }
     }
 
-    async fn probe(&self, client: &mut ControlClient) -> Result<NodeId, String> {
+    async fn probe(&self, client: &mut ControlClient) -> Result<Probed, String> {
         let limit = Duration::from_millis(ANSWER_MS_MAX);
         let reply = client.request_within(limit, ["LARDER", "STATE"]).await;
         let state: NodeState = reply
@@ -210,9 +241,12 @@ impl LinkEnd {
         if state.id != self.node {
             return Err(format!("another node ({}) answers there", state.id));
         }
-        let run_id = state.run_id;
+        let probed = Probed {
+            run_id: state.run_id,
+            epoch: state.epoch,
+        };
         self.report(Event::NodeAnswered(Box::new(state)));
-        Ok(run_id)
+        Ok(probed)
     }
 
     /// `Err` when the connection is of no more use.
@@ -226,49 +260,81 @@ impl LinkEnd {
             LinkOrder::Push(push) => ("MAP", json(push)),
             LinkOrder::Import(import) => ("IMPORT", json(import)),
             LinkOrder::Abort(attempt) => ("ABORT", attempt.to_string()),
+            LinkOrder::Fence(fence) => ("FENCE", json(fence)),
+            LinkOrder::Unfence(number) => ("UNFENCE", number.to_string()),
+            LinkOrder::Yield(order) => ("YIELD", json(order)),
         };
         let limit = Duration::from_millis(ANSWER_MS_MAX);
         let answer = client
             .request_within(limit, ["LARDER", verb, body.as_str()])
             .await;
-        match answer {
-            Ok(_) => {
-                self.report_answer(order, run_id, Ok(()));
-                Ok(())
-            }
-            Err(ControlError::Refused { code, text }) => {
-                self.report_answer(order, run_id, Err((code, text)));
-                Ok(())
-            }
+        let answer = match answer {
+            Ok(reply) => Ok(reply),
+            Err(ControlError::Refused { code, text }) => Err((code, text)),
             Err(error) => {
                 let lost = error.to_string();
                 order.fail(self.node, &lost, &self.reports);
-                Err(lost)
+                return Err(lost);
             }
+        };
+        if let (LinkOrder::Abort(attempt), Ok(_)) = (&order, &answer) {
+            return self.report_abort(client, run_id, *attempt).await;
         }
+        self.report_answer(client, order, run_id, answer);
+        Ok(())
+    }
+
+    /// What the node has now that the attempt is void there.
+    async fn report_abort(
+        &self,
+        client: &mut ControlClient,
+        run_id: NodeId,
+        attempt: Attempt,
+    ) -> Result<(), String> {
+        let epoch = self.probe(client).await?.epoch;
+        self.report(Event::Aborted {
+            node: self.node,
+            run_id,
+            attempt,
+            epoch,
+        });
+        Ok(())
     }
 
     fn report_answer(
         &self,
+        client: &ControlClient,
         order: LinkOrder,
         run_id: NodeId,
-        answer: Result<(), (String, String)>,
+        answer: Result<Reply, (String, String)>,
     ) {
+        let said = |(code, text): (String, String)| format!("{code} {text}");
         match order {
             LinkOrder::Push(push) => self.report(Event::Pushed {
                 node: self.node,
                 run_id,
                 epoch: push.map.epoch,
                 result: match answer {
-                    Ok(()) => PushResult::Accepted,
+                    Ok(_) => PushResult::Accepted,
                     Err((code, text)) => push_refusal(&code, &text),
                 },
             }),
             LinkOrder::Import(import) => self.report(Event::ImportAnswered {
                 attempt: import.attempt,
-                result: answer.map_err(|(code, text)| format!("{code} {text}")),
+                result: answer.map(drop).map_err(said),
             }),
-            LinkOrder::Abort(_) => {}
+            LinkOrder::Fence(fence) => self.report(Event::Fenced {
+                node: self.node,
+                number: fence.number,
+                result: parsed(client, answer.map_err(said)),
+            }),
+            LinkOrder::Yield(order) => self.report(Event::Yielded {
+                node: self.node,
+                run_id,
+                number: order.number,
+                result: parsed(client, answer.map_err(said)),
+            }),
+            LinkOrder::Abort(_) | LinkOrder::Unfence(_) => {}
         }
     }
 
@@ -276,6 +342,14 @@ impl LinkEnd {
         // The loop that reads reports ends with this thread.
         let _ = self.reports.send(event);
     }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    client: &ControlClient,
+    answer: Result<Reply, String>,
+) -> Result<T, String> {
+    let reply = answer?;
+    client.parse_json(&reply).map_err(|error| error.to_string())
 }
 
 /// `-STALE <epoch>`, `-LETGO <attempt>`, or something that a node does not say.

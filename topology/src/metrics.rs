@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use larder_plan::MoveDone;
-use larder_plan::report::{NodeReport, OperationReport, Stage, Status};
+use larder_plan::report::{NodeReport, OperationReport, ReplicaReport, Stage, Status};
 use larder_plan::scale::Reason;
+use larder_plan::{FailoverDone, MoveDone};
 use larder_runtime::metrics::{Latency, Page, Source};
+use larder_wire::replication::WriteMode;
+
+use crate::text::all_nodes;
 
 larder_runtime::metrics! {
     /// All that the topology shows.
@@ -30,6 +33,15 @@ larder_runtime::metrics! {
     DATA_LOSS = counter "larder_topology_data_losses_total" ["cluster"] "Times that a node which owned slots came back without its memory.";
     MOVE_TIME = histogram "larder_topology_move_duration_seconds" ["cluster"] "Time of a successful attempt, from the import to the handover.";
     HANDOVER_TIME = histogram "larder_topology_move_handover_seconds" ["cluster"] "Time from a move's Ready to the source's consent: writes of its slots are held meanwhile.";
+    FAILOVERS = counter "larder_topology_failovers_total" ["cluster", "kind"] "Failovers by kind: lost (the primary was), planned (by order), or off (begun and not carried out).";
+    FAILOVER_TIME = histogram "larder_topology_failover_duration_seconds" ["cluster"] "Time from the suspicion of a primary, or the order, to the decision for another.";
+    FAILING_OVER = gauge "larder_topology_failovers_in_progress" ["cluster"] "Failovers that are under way.";
+    STUCK = gauge "larder_topology_failovers_stuck" ["cluster"] "Failovers that wait for what only a node's return or an operator can bring.";
+    LOST_WRITES = gauge "larder_topology_lost_writes" ["cluster"] "Writes that replaced primaries had not passed on, kept in files by processes that run.";
+    REPLICAS_WANTED = gauge "larder_topology_replicas_wanted" ["cluster"] "Replicas that each shard is to have.";
+    SAFE_WRITES = gauge "larder_topology_safe_writes" ["cluster"] "1 where writes are answered when a replica has them, 0 where they are answered at once.";
+    SHARD_REPLICAS = gauge "larder_topology_shard_replicas" ["cluster", "shard", "state"] "Replicas of a shard by state: in_step, behind (not in step), or silent.";
+    REPLICA_LAG = gauge "larder_topology_replica_lag_bytes" ["cluster", "shard", "node"] "Bytes that a replica has still to apply; absent while it does not stream.";
     SHARD_SLOTS = gauge "larder_topology_shard_slots" ["cluster", "shard", "node"] "Slots of a shard.";
     SHARD_KEYS = gauge "larder_topology_shard_keys" ["cluster", "shard", "node"] "Keys of a shard.";
     SHARD_CPU = gauge "larder_topology_shard_cpu_ratio" ["cluster", "shard", "node"] "Share of one core that a shard's primary uses, 0 to 1.";
@@ -44,6 +56,7 @@ pub(crate) struct Shown {
     status: Mutex<Arc<Status>>,
     move_time: Latency,
     handover_time: Latency,
+    failover_time: Latency,
 }
 
 impl Shown {
@@ -52,6 +65,7 @@ impl Shown {
             status: Mutex::new(Arc::new(status)),
             move_time: Latency::new(),
             handover_time: Latency::new(),
+            failover_time: Latency::new(),
         }
     }
 
@@ -64,6 +78,11 @@ impl Shown {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(crate) fn failed_over(&self, done: &FailoverDone) {
+        self.failover_time
+            .record(Duration::from_millis(done.took_ms));
     }
 
     pub(crate) fn moved(&self, done: &MoveDone) {
@@ -81,6 +100,8 @@ impl Source for Shown {
         shards(page, &status);
         page.latency(&MOVE_TIME, &[&status.cluster], &self.move_time);
         page.latency(&HANDOVER_TIME, &[&status.cluster], &self.handover_time);
+        replication(page, &status);
+        page.latency(&FAILOVER_TIME, &[&status.cluster], &self.failover_time);
     }
 }
 
@@ -130,6 +151,56 @@ fn cluster(page: &mut Page, status: &Status) {
             false => 0,
         };
         page.value(&RECOMMENDED, &[name[0], reason.word()], shards);
+    }
+}
+
+fn replication(page: &mut Page, status: &Status) {
+    let name = status.cluster.as_str();
+    let counts = &status.counts;
+    for (kind, count) in [
+        ("lost", counts.failovers),
+        ("planned", counts.failovers_planned),
+        ("off", counts.failovers_called_off),
+    ] {
+        page.value(&FAILOVERS, &[name, kind], count);
+    }
+    let failovers = || {
+        let shards = status.shards.iter();
+        shards.filter_map(|shard| shard.failover.as_ref())
+    };
+    page.value(&FAILING_OVER, &[name], failovers().count());
+    let stuck = failovers().filter(|failover| failover.stuck).count();
+    page.value(&STUCK, &[name], stuck);
+    let lost: u64 = all_nodes(status).map(|node| node.lost_writes).sum();
+    page.value(&LOST_WRITES, &[name], lost);
+    page.value(&REPLICAS_WANTED, &[name], status.replicas_wanted);
+    let safe = status.writes == WriteMode::Safe;
+    page.value(&SAFE_WRITES, &[name], safe);
+    for shard in &status.shards {
+        let id = shard.id.to_string();
+        let count = |state: &str| {
+            let alike = shard
+                .replicas
+                .iter()
+                .filter(|replica| state_of(replica) == state);
+            alike.count()
+        };
+        for state in ["in_step", "behind", "silent"] {
+            page.value(&SHARD_REPLICAS, &[name, &id, state], count(state));
+        }
+        for replica in &shard.replicas {
+            if let Some(lag) = replica.lag_bytes {
+                page.value(&REPLICA_LAG, &[name, &id, &replica.node.addr], lag);
+            }
+        }
+    }
+}
+
+fn state_of(replica: &ReplicaReport) -> &'static str {
+    match (replica.node.reachable, replica.in_step) {
+        (false, _) => "silent",
+        (true, true) => "in_step",
+        (true, false) => "behind",
     }
 }
 

@@ -8,7 +8,7 @@ use larder_plan::{Answer, Event, Order};
 use larder_wire::control::{NodeJoin, ProxyJoin};
 use larder_wire::replication::WriteMode;
 use larder_wire::resp::{Protocol, ReplyWriter, Request};
-use larder_wire::{Refusal, SlotSet};
+use larder_wire::{Refusal, ShardId, SlotSet};
 use serde::Serialize;
 
 use crate::core::Core;
@@ -41,7 +41,7 @@ pub(crate) async fn answer(
                 Err(refusal) => reply.error(&refusal),
             }
         }
-        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" => match read_order(&verb, request) {
+        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" | b"failover" => match read_order(&verb, request) {
             Ok((order, as_json)) => match core.operator(order).await {
                 Ok(answer) => write_answer(reply, &answer, as_json),
                 Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
             Err(refusal) => reply.error(&refusal),
         },
         _ => reply.error(&Refusal::new(format!(
-            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, JOIN, WATCH)",
+            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, FAILOVER, JOIN, WATCH)",
             String::from_utf8_lossy(&verb[..verb.len().min(128)])
         ))),
     }
@@ -73,8 +73,17 @@ fn join(core: &Rc<Core>, from: SocketAddr, request: &Request<'_>, reply: &mut Re
             "ERR LARDER JOIN takes the JSON of a NodeJoin or a ProxyJoin",
         ));
     };
+    let node = match &event {
+        Event::NodeJoined(join) => Some((join.id, join.run_id)),
+        _ => None,
+    };
     core.event(event);
-    reply.ok();
+    match node.is_none_or(|(node, run_id)| core.lease(node, run_id)) {
+        true => reply.ok(),
+        false => reply.error(&Refusal::fixed(
+            "FENCED joined, but its shard is to have another primary",
+        )),
+    }
 }
 
 /// A process that listens everywhere is reached where its connection came from.
@@ -96,7 +105,7 @@ fn wants_json(request: &Request<'_>, first: usize) -> Result<bool, Refusal> {
 }
 
 /// `RESHARD SHARDS n`, `MOVE SLOTS a-b TO node`, `REBALANCE`, each with `[DRYRUN]`, `REPLICAS [SET n]` and
-/// `WRITES [SET async|safe]`, all with `[JSON]`.
+/// `WRITES [SET async|safe]`, `FAILOVER shard [TO node] [FORCE]`, all with `[JSON]`.
 fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refusal> {
     let word = |index: usize| {
         request
@@ -106,13 +115,18 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
     let first = match verb {
         b"reshard" => 4,
         b"move" => 6,
+        b"failover" if is_word(request.get(3), "to") => 5,
+        b"failover" => 3,
         b"replicas" | b"writes" if is_word(request.get(2), "set") => 4,
         _ => 2,
     };
-    let (mut dry_run, mut as_json) = (false, false);
+    let (mut dry_run, mut as_json, mut force) = (false, false, false);
     for index in first..request.len() {
-        if is_word(request.get(index), "dryrun") && !matches!(verb, b"replicas" | b"writes") {
+        let moves = matches!(verb, b"reshard" | b"move" | b"rebalance");
+        if is_word(request.get(index), "dryrun") && moves {
             dry_run = true;
+        } else if is_word(request.get(index), "force") && verb == b"failover" {
+            force = true;
         } else if is_word(request.get(index), "json") {
             as_json = true;
         } else {
@@ -141,6 +155,17 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
             ),
         },
         (b"replicas", _, _) => Order::Replicas { set: None },
+        (b"failover", _, _) => Order::Failover {
+            shard: word(2)
+                .and_then(|shard| shard.parse().ok())
+                .map(ShardId)
+                .ok_or_else(|| usage(verb))?,
+            to: match first {
+                5 => Some(word(4).ok_or_else(|| usage(verb))?),
+                _ => None,
+            },
+            force,
+        },
         (b"writes", mode, _) if first == 4 => {
             match mode.as_deref().and_then(WriteMode::from_word) {
                 Some(mode) => Order::Writes { set: Some(mode) },
@@ -158,6 +183,7 @@ fn usage(verb: &[u8]) -> Refusal {
         b"reshard" => "ERR write LARDER RESHARD SHARDS <count> [DRYRUN] [JSON]",
         b"move" => "ERR write LARDER MOVE SLOTS <a-b,c> TO <node> [DRYRUN] [JSON]",
         b"replicas" => "ERR write LARDER REPLICAS [SET <count>] [JSON]",
+        b"failover" => "ERR write LARDER FAILOVER <shard> [TO <node>] [FORCE] [JSON]",
         b"writes" => "ERR write LARDER WRITES [SET async|safe] [JSON]",
         _ => "ERR write LARDER REBALANCE [DRYRUN] [JSON]",
     })
@@ -169,6 +195,8 @@ fn write_answer(reply: &mut ReplyWriter<'_>, answer: &Answer, as_json: bool) {
         (Answer::Slots(report), false) => lines(reply, &text::order_text(report)),
         (Answer::Replicas(report), true) => json(reply, report),
         (Answer::Replicas(report), false) => lines(reply, &text::replicas_text(report)),
+        (Answer::Failover(report), true) => json(reply, report),
+        (Answer::Failover(report), false) => lines(reply, &text::failover_text(report)),
         (Answer::Writes(report), true) => json(reply, report),
         (Answer::Writes(report), false) => lines(reply, &text::writes_text(report)),
     }
@@ -237,7 +265,24 @@ mod tests {
             set: Some(WriteMode::Safe),
         };
         assert_eq!(read("LARDER WRITES set SAFE json"), Ok((safe, true)));
+        let failover = |to: Option<&str>, force| Order::Failover {
+            shard: ShardId(3),
+            to: to.map(String::from),
+            force,
+        };
+        assert_eq!(
+            read("LARDER FAILOVER 3"),
+            Ok((failover(None, false), false))
+        );
+        assert_eq!(
+            read("larder failover 3 to ab force json"),
+            Ok((failover(Some("ab"), true), true))
+        );
         for wrong in [
+            "LARDER FAILOVER",
+            "LARDER FAILOVER x",
+            "LARDER FAILOVER 3 TO",
+            "LARDER FAILOVER 3 DRYRUN",
             "LARDER REPLICAS SET",
             "LARDER REPLICAS SET x",
             "LARDER REPLICAS 2",

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use larder_plan::report::{
-    MovesReport, NodeReport, OperationReport, OrderReport, ReplicaReport, ReplicasReport, Stage,
-    Status, WritesReport,
+    FailoverReport, MovesReport, NodeReport, OperationReport, OrderReport, ReplicaReport,
+    ReplicasReport, Stage, Status, WritesReport,
 };
 use larder_plan::{Finished, Outcome};
 use larder_runtime::size::show_size;
@@ -12,7 +12,11 @@ use larder_wire::replication::{LinkPhase, WriteMode};
 
 /// The cluster as a table.
 pub fn status_text(status: &Status) -> String {
-    let mut text = format!("cluster {}, epoch {}\n", status.cluster, status.epoch);
+    let mut text = format!("cluster {}, epoch {}", status.cluster, status.epoch);
+    if status.replicas_wanted > 0 {
+        text += &format!(", writes {}", status.writes.word());
+    }
+    text.push('\n');
     if !status.formed {
         let wanted = status.shards_wanted * (1 + status.replicas_wanted);
         let there = status.spares.len();
@@ -50,6 +54,25 @@ pub fn status_text(status: &Status) -> String {
     for proxy in &status.proxies {
         text += &format!("proxy {}\n", proxy.addr);
     }
+    for shard in &status.shards {
+        if let Some(failover) = &shard.failover {
+            let waits = failover.waits.as_ref();
+            let waits = waits.map_or(String::new(), |waits| format!("; it waits: {waits}"));
+            text += &format!(
+                "failover of shard {}: {}, for {:.1} s{waits}\n",
+                shard.id,
+                failover.reason,
+                failover.running_ms as f64 / 1000.0
+            );
+        }
+    }
+    let lost: u64 = all_nodes(status).map(|node| node.lost_writes).sum();
+    if lost > 0 {
+        text += &format!(
+            "{} that a primary had not passed on when it was replaced (kept in files on its machine)\n",
+            counted(lost, "write")
+        );
+    }
     if let Some(operation) = &status.operation {
         text += &operation_text(operation);
     }
@@ -60,6 +83,15 @@ pub fn status_text(status: &Status) -> String {
         text += &format!("recommended: {shards} ({reason})\n");
     }
     text
+}
+
+/// Every node that is known.
+pub(crate) fn all_nodes(status: &Status) -> impl Iterator<Item = &NodeReport> {
+    let members = status.shards.iter().flat_map(|shard| {
+        let replicas = shard.replicas.iter().map(|replica| &replica.node);
+        std::iter::once(&shard.node).chain(replicas)
+    });
+    members.chain(&status.spares)
 }
 
 fn up_text(node: &NodeReport) -> String {
@@ -142,6 +174,22 @@ pub fn replicas_text(report: &ReplicasReport) -> String {
         text += &format!("{nodes} still to join\n");
     }
     text
+}
+
+/// What a failover will do.
+pub fn failover_text(report: &FailoverReport) -> String {
+    let to = match &report.to {
+        Some(to) => format!("{to} takes the place of {}", report.from),
+        None => format!(
+            "{} is replaced by the replica that has the most",
+            report.from
+        ),
+    };
+    let attached = match report.attached {
+        true => " (under way already)",
+        false => "",
+    };
+    format!("shard {}: {to}{attached}\n", report.shard)
 }
 
 /// When writes are answered, and what that needs.

@@ -12,8 +12,13 @@ use crate::{ANSWER_MS_MAX, ASK_AGAIN_MS};
 impl Plan {
     /// Called only while the state as it stands is recorded.
     pub(crate) fn act(&mut self) {
+        self.send_fences();
+        self.send_yields();
         self.push_handover();
+        self.push_yield();
+        self.send_give_back();
         self.push_settled();
+        self.lift_fences();
         self.drive_attempts();
         self.broadcast();
         let replies = std::mem::take(&mut self.soft.replies);
@@ -26,7 +31,7 @@ impl Plan {
     }
 
     fn push_handover(&mut self) {
-        let Some(handover) = self.state.handover.clone() else {
+        let Some(handover) = self.state.handover.clone().filter(|h| !h.giving_back) else {
             return;
         };
         let push = MapPush {
@@ -54,13 +59,20 @@ impl Plan {
             return;
         }
         let source = self.state.handover.as_ref().map(|handover| handover.source);
+        let yields = self
+            .state
+            .yielding
+            .as_ref()
+            .map(|yielding| yielding.primary);
         let epoch = self.state.map.epoch;
-        let behind = self
-            .soft
-            .nodes
-            .iter()
-            .filter(|(id, soft)| soft.reachable && soft.acked < epoch && Some(**id) != source);
-        for node in behind.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let behind = self.soft.nodes.iter().filter(|(id, soft)| {
+            let first = [source, yields].contains(&Some(**id));
+            soft.reachable && soft.acked < epoch && !first && !self.is_kept_from_maps(**id)
+        });
+        let mut behind: Vec<NodeId> = behind.map(|(id, _)| *id).collect();
+        // Those who are to serve come first.
+        behind.sort_by_key(|id| self.state.map.slots_of(*id).is_empty());
+        for node in behind {
             let push = MapPush {
                 map: self.state.map.clone(),
                 handovers: Vec::new(),
@@ -70,7 +82,7 @@ impl Plan {
         }
     }
 
-    fn push(&mut self, node: NodeId, push: MapPush) {
+    pub(crate) fn push(&mut self, node: NodeId, push: MapPush) {
         let (epoch, now) = (push.map.epoch, self.soft.now);
         let soft = self.soft.node(node);
         let on_its_way = soft.pushing.is_some_and(|(pushing, at)| {

@@ -2,10 +2,10 @@
 //! each outcome into an event; an event may come late, twice or never.
 
 use larder_wire::control::{Import, ImportPhase, MapPush, NodeJoin, NodeState, ProxyJoin};
-use larder_wire::replication::WriteMode;
+use larder_wire::replication::{Fence, Fenced, WriteMode, Yield, Yielded};
 use larder_wire::{Attempt, ClusterMap, Epoch, NodeId, ShardId, SlotSet};
 
-use crate::report::{OrderReport, ReplicasReport, WritesReport};
+use crate::report::{FailoverReport, OrderReport, ReplicasReport, WritesReport};
 use crate::state::State;
 
 /// Names an operator's request until it is answered.
@@ -36,6 +36,12 @@ pub enum Order {
     Writes {
         set: Option<WriteMode>,
     },
+    /// Another primary for a shard, by plan; `force` lets a failover that waits go on without what it waits for.
+    Failover {
+        shard: ShardId,
+        to: Option<String>,
+        force: bool,
+    },
 }
 
 /// What an order is answered with.
@@ -44,6 +50,7 @@ pub enum Answer {
     Slots(OrderReport),
     Replicas(ReplicasReport),
     Writes(WritesReport),
+    Failover(FailoverReport),
 }
 
 /// What a node answered to a map.
@@ -81,6 +88,26 @@ pub enum Event {
         run_id: NodeId,
         epoch: Epoch,
         result: PushResult,
+    },
+    /// A replica was fenced, or not.
+    Fenced {
+        node: NodeId,
+        number: u64,
+        result: Result<Fenced, String>,
+    },
+    /// A primary holds its writes and its heir has them all, or not. `run_id` as in [`Event::Pushed`].
+    Yielded {
+        node: NodeId,
+        run_id: NodeId,
+        number: u64,
+        result: Result<Yielded, String>,
+    },
+    /// A node has taken [`Action::Abort`]; the epoch of its map after that.
+    Aborted {
+        node: NodeId,
+        run_id: NodeId,
+        attempt: Attempt,
+        epoch: Epoch,
     },
     /// The target took up (or refused, or never answered) an import.
     ImportAnswered {
@@ -132,6 +159,15 @@ pub struct MoveDone {
     pub handover_ms: u64,
 }
 
+/// A shard has another primary, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverDone {
+    pub shard: ShardId,
+    pub planned: bool,
+    /// From the suspicion, or the order, to the decision.
+    pub took_ms: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Write the state to the store of record, durably, and answer with [`Event::Recorded`].
@@ -156,6 +192,21 @@ pub enum Action {
         node: NodeId,
         attempt: Attempt,
     },
+    /// Answered with [`Event::Fenced`].
+    Fence {
+        node: NodeId,
+        fence: Fence,
+    },
+    Unfence {
+        node: NodeId,
+        number: u64,
+    },
+    /// Answered with [`Event::Yielded`].
+    Yield {
+        node: NodeId,
+        order: Yield,
+    },
+    FailedOver(FailoverDone),
     /// The map that proxies and watchers are to have.
     Broadcast(Box<ClusterMap>),
     Reply {

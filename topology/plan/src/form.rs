@@ -64,6 +64,10 @@ impl Plan {
         let mut shards = self.state.map.shards().to_vec();
         let mut lost = Vec::new();
         for shard in &mut shards {
+            // The fence that holds there is for the map as it is.
+            if self.suspected(shard.id).is_some() {
+                continue;
+            }
             for entry in &mut shard.nodes {
                 let id = match self.state.nodes[&entry.id].gone {
                     true => match self.successor_of(&entry.addr) {

@@ -19,7 +19,7 @@ const PUSH_AGAIN_MS: u64 = 100;
 impl Plan {
     /// A map is recorded that one node has to take or turn down first: until its word, no other map is decided.
     pub(crate) fn undecided(&self) -> bool {
-        self.state.handover.is_some()
+        self.state.handover.is_some() || self.state.yielding.is_some()
     }
 
     pub(crate) fn handing_over(&self, attempt: Attempt) -> bool {
@@ -73,6 +73,7 @@ impl Plan {
             target: record.target,
             map,
             target_lost: false,
+            giving_back: false,
         }
     }
 
@@ -97,16 +98,20 @@ impl Plan {
             PushResult::Accepted => {
                 soft.acked = soft.acked.max(epoch);
                 self.source_has_epoch(node, epoch);
+                self.yielder_has_epoch(node, epoch);
             }
             PushResult::Stale(theirs) => {
                 soft.acked = soft.acked.max(theirs);
                 soft.push_again_at = now + PUSH_AGAIN_MS;
                 self.notice_newer_map(node, theirs);
                 self.source_has_epoch(node, theirs);
+                self.yielder_has_epoch(node, theirs);
             }
             PushResult::LetGo(attempt) => {
                 soft.push_again_at = now;
-                self.source_let_go(node, attempt);
+                if !self.yielder_let_go(node, attempt.0) {
+                    self.source_let_go(node, attempt);
+                }
             }
             PushResult::Failed(_) => soft.push_again_at = now + PUSH_AGAIN_MS,
         }
@@ -164,6 +169,74 @@ impl Plan {
         handover.target_lost = true;
         let (node, attempt) = (handover.source, handover.attempt);
         self.soft.out.push(Action::Abort { node, attempt });
+    }
+
+    /// A failover is ready to be decided, and needs the map. True when no other map is undecided. A handover whose
+    /// source is lost is not waited for: its target is told to drop it, and says whether that came too late.
+    pub(crate) fn free_the_map(&mut self) -> bool {
+        if self.state.yielding.is_some() {
+            return false;
+        }
+        let Some(handover) = self.state.handover.clone() else {
+            return true;
+        };
+        if !self.is_silent(handover.source) {
+            return false;
+        }
+        let target = self.soft.nodes.get(&handover.target);
+        let target_gone = handover.target_lost || target.is_none_or(|soft| soft.process_gone);
+        if target_gone {
+            self.give_back();
+            return true;
+        }
+        if let Some(present) = &mut self.state.handover {
+            present.giving_back = true;
+        }
+        false
+    }
+
+    /// The target is asked to drop what it has, until it says that it did.
+    pub(crate) fn send_give_back(&mut self) {
+        let Some(handover) = self.state.handover.as_ref().filter(|h| h.giving_back) else {
+            return;
+        };
+        let (node, attempt, now) = (handover.target, handover.attempt, self.soft.now);
+        let soft = self.soft.node(node);
+        let lately = soft
+            .abort_at
+            .is_some_and(|at| now.saturating_sub(at) < PUSH_AGAIN_MS);
+        if soft.reachable && !lately {
+            soft.abort_at = Some(now);
+            self.soft.out.push(Action::Abort { node, attempt });
+        }
+    }
+
+    /// A target that has dropped the attempt will never own by it. One that has the map already got it from the
+    /// source, and owns.
+    pub(crate) fn aborted(&mut self, node: NodeId, run_id: NodeId, attempt: Attempt, epoch: Epoch) {
+        let handover = self.state.handover.as_ref();
+        let Some(handover) = handover.filter(|h| h.giving_back && h.attempt == attempt) else {
+            return;
+        };
+        if handover.target != node || !self.is_present_life(node, run_id) {
+            return;
+        }
+        match epoch >= handover.map.epoch {
+            true => self.settle_handover(),
+            false => self.give_back(),
+        }
+    }
+
+    /// The slots stay with the source's shard. The epoch of the handover is spent.
+    fn give_back(&mut self) {
+        let Some(handover) = &self.state.handover else {
+            return;
+        };
+        let attempt = handover.attempt;
+        let shards = self.state.map.shards().to_vec();
+        self.state.settle(shards);
+        self.state.handover = None;
+        self.fail_attempt(attempt, "its source was lost".into());
     }
 
     /// The handover's map becomes the settled one.
@@ -227,7 +300,7 @@ impl Plan {
 
     /// The map is in the record already, as that of the handover, and clients wait: target and proxies do
     /// not wait for the record of the decision, too.
-    fn tell_at_once(&mut self, target: NodeId) {
+    pub(crate) fn tell_at_once(&mut self, target: NodeId) {
         let map = self.state.map.clone();
         let (epoch, now) = (map.epoch, self.soft.now);
         if self.soft.reachable(target) {

@@ -27,7 +27,7 @@ impl Plan {
         let now = self.soft.now;
         match self.life(join.id, join.run_id) {
             Some(Life::Past) => return,
-            Some(Life::Next) => self.begin_life(join.id, join.run_id),
+            Some(Life::Next) => self.begin_life(&join),
             Some(Life::Present) => {}
             None => {
                 self.log(Level::Info, format!("node {} has joined", join.addr));
@@ -74,7 +74,8 @@ impl Plan {
     pub(crate) fn node_answered(&mut self, answer: NodeState) {
         match self.life(answer.id, answer.run_id) {
             None | Some(Life::Past) => return,
-            Some(Life::Next) => self.begin_life(answer.id, answer.run_id),
+            // What it has loaded of its own it says when it joins.
+            Some(Life::Next) => return self.life_is_over(answer.id),
             Some(Life::Present) => {}
         }
         let now = self.soft.now;
@@ -103,6 +104,7 @@ impl Plan {
         }
         self.notice_newer_map(answer.id, answer.epoch);
         self.source_has_epoch(answer.id, answer.epoch);
+        self.yielder_has_epoch(answer.id, answer.epoch);
         self.look_at_imports(&answer);
     }
 
@@ -205,9 +207,18 @@ impl Plan {
         self.life(id, run_id) == Some(Life::Present)
     }
 
+    /// Another process answers where it was: the one that is known is no more.
+    fn life_is_over(&mut self, id: NodeId) {
+        self.node_unreachable(id, "it has just restarted".into(), true);
+    }
+
     /// The node's process started again.
-    fn begin_life(&mut self, id: NodeId, run_id: NodeId) {
+    fn begin_life(&mut self, join: &NodeJoin) {
+        let (id, run_id) = (join.id, join.run_id);
+        let history = self.soft.nodes.get(&id).and_then(NodeSoft::history);
         let node = self.state.nodes.get_mut(&id).expect("its life was asked");
+        self.soft.restarted.insert(id, (node.run_id, history));
+        node.data = join.data;
         let past = std::mem::replace(&mut node.run_id, run_id);
         node.past_runs.push(past);
         let surplus = node.past_runs.len().saturating_sub(PAST_RUNS_MAX);
@@ -221,14 +232,16 @@ impl Plan {
                 answered_at: now,
                 unreachable_since: Some(now),
                 unreachable_why: "it has just restarted".into(),
+                began_anew: true,
                 ..NodeSoft::default()
             },
         );
+        self.forget_fences_of(id);
         self.memory_lost(id);
     }
 
-    /// All that the node held is lost: its slots go on empty, its moves are void, a handover that waits
-    /// for its word is decided.
+    /// All that the node held is lost, or as old as the file that it has loaded: its moves are void, a handover that
+    /// waits for its word is decided, and where nobody else has its data, its slots go on with what it has.
     fn memory_lost(&mut self, id: NodeId) {
         self.handover_party_lost(id);
         let parts = self.state.attempts.iter().filter(|(attempt, record)| {
@@ -240,7 +253,15 @@ impl Plan {
             self.fail_attempt(attempt, format!("node {addr} restarted"));
         }
         let slots = self.state.map.slots_of(id);
-        if !slots.is_empty() {
+        let home = self.state.map.find_node(id);
+        let others = home.is_some_and(|(shard, _)| shard.nodes.len() > 1);
+        let loaded = self
+            .state
+            .nodes
+            .get(&id)
+            .is_some_and(|node| node.data.is_some());
+        // With others the failover says what becomes of it.
+        if !slots.is_empty() && !others && !loaded {
             self.state.counts.data_losses += 1;
             self.log(
                 Level::Error,

@@ -10,7 +10,7 @@
 //! What holds after every step (`State::check`, in debug builds and in the simulation):
 //! 1. Once formed, every slot has exactly one owner in the settled map, never two, never none.
 //! 2. The epoch only grows. A map with a given epoch has one content for ever.
-//! 3. At most one handover is undecided; until its source has answered (or has lost its memory),
+//! 3. At most one handover (of slots, or of a shard by plan) is undecided; until its source has answered (or has lost its memory),
 //!    nobody but the source is given the map of the handover.
 //! 4. Attempt and shard ids are never used twice; a node feeds at most one attempt and imports at most one.
 //! 5. Nothing that depends on a decision leaves before the decision is recorded.
@@ -19,12 +19,16 @@
 mod act;
 pub mod balance;
 mod event;
+mod failover;
+#[cfg(test)]
+mod failover_stories;
 mod form;
 mod handover;
 mod health;
 mod moves;
 mod orders;
 mod placement;
+mod planned;
 #[cfg(test)]
 mod replica_stories;
 mod replicas;
@@ -39,10 +43,12 @@ mod step;
 mod stories;
 mod wishes;
 
-pub use event::{Action, Answer, Event, Level, MoveDone, Order, PushResult, RequestId};
+pub use event::{
+    Action, Answer, Event, FailoverDone, Level, MoveDone, Order, PushResult, RequestId,
+};
 pub use state::{
-    AttemptRecord, Counts, Finished, Handover, Move, Node, Operation, OperationKind, Outcome,
-    STATE_VERSION, Settings, State, StateError,
+    AttemptRecord, Counts, Failover, FailoverKind, Finished, Handover, Move, Node, Operation,
+    OperationKind, Outcome, STATE_VERSION, Settings, State, StateError, Yielding,
 };
 pub use step::Plan;
 
@@ -52,6 +58,10 @@ pub const SLOTS_PER_MOVE_MAX: usize = 2048;
 pub const SHARDS_MAX: u32 = 1000;
 /// Replicas of one shard at most.
 pub const REPLICAS_MAX: u32 = 8;
+/// Longest wait for nodes whose data would be welcome, and cannot be demanded.
+pub const LAST_WAIT_MS: u64 = 2_000;
+/// Times that a primary is asked to yield before a planned failover is given up.
+pub const YIELDS_MAX: u32 = 5;
 /// A replica that was not heard of for this long is replaced, where there is a spare.
 pub const REPLACE_MS: u64 = 60_000;
 /// A replica this close to its primary is in step; one in step that falls back further than the second is not. In bytes.

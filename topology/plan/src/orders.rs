@@ -72,6 +72,10 @@ impl Plan {
                 .map(slots),
             Order::Replicas { set } => self.order_replicas(set).map(Answer::Replicas),
             Order::Writes { set } => Ok(Answer::Writes(self.order_writes(set))),
+            Order::Failover { shard, to, force } => {
+                let report = self.order_failover(shard, to, force);
+                report.map(Answer::Failover)
+            }
         }
     }
 

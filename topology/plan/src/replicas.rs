@@ -27,12 +27,20 @@ impl Plan {
             self.tell_of_marks(&shards);
             self.state.settle(shards);
         }
+        let map = &self.state.map;
+        for (id, soft) in &mut self.soft.nodes {
+            let entry = map.find_node(*id);
+            soft.began_anew &= entry.is_some_and(|(_, entry)| entry.in_step);
+        }
     }
 
     fn fit_in(&self, shards: &mut [ShardEntry]) {
         let mut placement = self.placement();
         let wanted = self.state.settings.replicas as usize;
         for shard in shards {
+            if self.failing_over(shard.id) {
+                continue;
+            }
             let surplus = self.surplus(shard, wanted);
             for entry in &mut shard.nodes {
                 let marked = self.deserves_mark(shard.id, entry.id, entry.in_step);
@@ -111,7 +119,7 @@ impl Plan {
             let stray = soft
                 .stray_since
                 .is_some_and(|since| self.soft.now.saturating_sub(since) >= SILENCE_MS);
-            return !(silent || stray);
+            return !(silent || stray || soft.began_anew);
         }
         let has_map = |id: NodeId| {
             let soft = self.soft.nodes.get(&id);

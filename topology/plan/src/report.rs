@@ -2,13 +2,13 @@
 //! `STATUS JSON`, `MOVES JSON` and of the answers to orders. Read-only.
 
 use larder_wire::control::FeedState;
-use larder_wire::replication::{LinkPhase, WriteMode};
+use larder_wire::replication::{LEASE_MS, LinkPhase, SILENCE_MS, WriteMode};
 use larder_wire::{Attempt, Epoch, NodeId, ShardEntry, ShardId, SlotSet};
 use serde::{Deserialize, Serialize};
 
 use crate::scale::{Load, Recommendation, recommend};
 use crate::soft::Phase;
-use crate::state::{Counts, Finished, Node, OperationKind, Outcome};
+use crate::state::{Counts, FailoverKind, Finished, Node, OperationKind, Outcome};
 use crate::step::Plan;
 use crate::{STALL_FAILURES, STALL_MS};
 
@@ -71,6 +71,35 @@ impl ReplicasReport {
     }
 }
 
+/// The answer to `FAILOVER`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverReport {
+    pub shard: ShardId,
+    pub number: u64,
+    /// One was under way already.
+    pub attached: bool,
+    pub from: String,
+    /// The heir; absent where it is still to be chosen.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// A failover that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverState {
+    pub number: u64,
+    pub planned: bool,
+    pub running_ms: u64,
+    /// Why it began.
+    pub reason: String,
+    /// What it waits for.
+    #[serde(default)]
+    pub waits: Option<String>,
+    /// It waits for what only a node's return or an operator can bring.
+    #[serde(default)]
+    pub stuck: bool,
+}
+
 /// The answer to `WRITES`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WritesReport {
@@ -107,6 +136,8 @@ pub struct ShardReport {
     pub node: NodeReport,
     #[serde(default)]
     pub replicas: Vec<ReplicaReport>,
+    #[serde(default)]
+    pub failover: Option<FailoverState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,6 +277,7 @@ impl Plan {
                 slot_count: shard.slots.len() as u32,
                 node: self.node_report(primary.id, state.nodes.get(&primary.id)?),
                 replicas: self.replica_reports(shard),
+                failover: self.failover_state(shard.id),
             })
         });
         let spares = state.nodes.iter().filter(|(id, _)| self.is_spare(**id));
@@ -295,6 +327,24 @@ impl Plan {
                 None => Load::default(),
             })
             .collect()
+    }
+
+    fn failover_state(&self, shard: ShardId) -> Option<FailoverState> {
+        let failover = self.state.failovers.get(&shard)?;
+        let soft = self.soft.failovers.get(&failover.number);
+        let waits = soft.and_then(|soft| soft.waits.as_ref());
+        let running_ms = soft.map_or(0, |soft| self.soft.now.saturating_sub(soft.began_at));
+        Some(FailoverState {
+            number: failover.number,
+            planned: matches!(failover.kind, FailoverKind::Planned { .. }),
+            running_ms,
+            reason: match &failover.kind {
+                FailoverKind::Suspected { reason } => reason.clone(),
+                FailoverKind::Planned { to, .. } => format!("ordered, to {}", self.addr(*to)),
+            },
+            waits: waits.map(|waits| self.waits_text(shard, waits)),
+            stuck: waits.is_some() && running_ms > crate::LAST_WAIT_MS + SILENCE_MS + LEASE_MS,
+        })
     }
 
     fn replica_reports(&self, shard: &ShardEntry) -> Vec<ReplicaReport> {

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use larder_wire::control::{NodeState, ProxyJoin};
-use larder_wire::{Attempt, Epoch, NodeId, ShardId};
+use larder_wire::replication::Fenced;
+use larder_wire::{Attempt, Epoch, History, NodeId, ShardId};
 
 use crate::event::{Action, Answer, RequestId};
+use crate::failover::Waits;
 use crate::scale::Rates;
 use crate::state::Operation;
 
@@ -25,6 +27,12 @@ pub(crate) struct NodeSoft {
     pub(crate) process_gone: bool,
     /// A replica in step: since when it does not follow as it should.
     pub(crate) stray_since: Option<u64>,
+    /// It has started again, and what it had as a replica is lost: marks of before count no more.
+    pub(crate) began_anew: bool,
+    /// When it was last told that its fence is lifted.
+    pub(crate) unfenced_at: Option<u64>,
+    /// When it was last told to drop the attempt of a handover that goes back.
+    pub(crate) abort_at: Option<u64>,
     pub(crate) state: Option<NodeState>,
     pub(crate) rates: Rates,
     /// The epoch that it is known to have taken, in its present life.
@@ -37,6 +45,12 @@ pub(crate) struct NodeSoft {
 }
 
 impl NodeSoft {
+    /// Whose stream of effects it has, by its last word.
+    pub(crate) fn history(&self) -> Option<History> {
+        let said = self.state.as_ref()?.replication.as_ref()?;
+        said.place.map(|place| place.history)
+    }
+
     /// When there was the last sign of it.
     pub(crate) fn heard_at(&self) -> u64 {
         self.seen_at.max(self.answered_at)
@@ -120,6 +134,32 @@ impl OperationSoft {
     }
 }
 
+/// How far a failover is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FailoverSoft {
+    pub(crate) began_at: u64,
+    /// The stream of effects of the primary that is suspected.
+    pub(crate) reign: Option<History>,
+    /// Who was told to fence (or to yield), and when.
+    pub(crate) asked: BTreeMap<NodeId, u64>,
+    /// What the fenced have, and when they said so.
+    pub(crate) fenced: BTreeMap<NodeId, (Fenced, u64)>,
+    /// The primary of a planned one holds its writes.
+    pub(crate) yielded: bool,
+    pub(crate) waits: Option<Waits>,
+    /// That it waits was said.
+    pub(crate) said: bool,
+}
+
+impl FailoverSoft {
+    pub(crate) fn begun(now: u64) -> FailoverSoft {
+        FailoverSoft {
+            began_at: now,
+            ..FailoverSoft::default()
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct ProxySoft {
     pub(crate) join: ProxyJoin,
@@ -133,6 +173,14 @@ pub(crate) struct Soft {
     pub(crate) proxies: BTreeMap<NodeId, ProxySoft>,
     pub(crate) attempts: BTreeMap<Attempt, AttemptSoft>,
     pub(crate) operation: OperationSoft,
+    /// By their numbers.
+    pub(crate) failovers: BTreeMap<u64, FailoverSoft>,
+    /// When this topology began: one before it may have granted leases until then.
+    pub(crate) began_at: u64,
+    /// When leases were last granted.
+    pub(crate) leases: BTreeMap<NodeId, u64>,
+    /// Primaries that started again in this step: their former lives, and whose effects they had.
+    pub(crate) restarted: BTreeMap<NodeId, (NodeId, Option<History>)>,
     pub(crate) starter: bool,
     pub(crate) broadcast: Epoch,
     /// Replies that wait for the record.

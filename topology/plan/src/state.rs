@@ -106,6 +106,46 @@ pub struct Handover {
     /// The target has lost its memory since: the source was told to let go.
     #[serde(default)]
     pub target_lost: bool,
+    /// The source is lost: the slots go back to its shard, unless the target has the map from it already.
+    #[serde(default)]
+    pub giving_back: bool,
+}
+
+/// A shard on its way to another primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Numbers only grow, over all shards.
+    pub number: u64,
+    pub primary: NodeId,
+    /// The life of it that is suspected, or asked to yield.
+    pub run_id: NodeId,
+    /// The highest epoch that was given out when it began: a fence holds until a higher one.
+    pub epoch: Epoch,
+    /// Replicas that may be in step, whatever map the primary has, and their lives: none of them may be passed over.
+    #[serde(default)]
+    pub witnesses: BTreeMap<NodeId, NodeId>,
+    #[serde(flatten)]
+    pub kind: FailoverKind,
+    /// An operator has decided to go on without witnesses that are missing.
+    #[serde(default)]
+    pub forced: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum FailoverKind {
+    Suspected { reason: String },
+    Planned { to: NodeId, tries: u32 },
+}
+
+/// A map that makes `to` the primary, while the old one has not yet said whether it still held its writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yielding {
+    pub shard: ShardId,
+    pub number: u64,
+    pub primary: NodeId,
+    pub to: NodeId,
+    pub map: ClusterMap,
 }
 
 /// One try to move `slots`, from the moment before the import is asked for until the source has
@@ -199,8 +239,16 @@ pub struct Counts {
     pub slots_moved: u64,
     pub keys_moved: u64,
     pub bytes_moved: u64,
-    /// Times that a node which owned slots came back without its memory.
+    /// Times that a node which owned slots came back without its memory, and nobody else had its data.
     pub data_losses: u64,
+    /// Primaries that were replaced because they were lost, and by order.
+    #[serde(default)]
+    pub failovers: u64,
+    #[serde(default)]
+    pub failovers_planned: u64,
+    /// Begun, and not carried out: the primary answered again, or would not yield.
+    #[serde(default)]
+    pub failovers_called_off: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,6 +260,13 @@ pub struct State {
     pub map: ClusterMap,
     #[serde(default)]
     pub handover: Option<Handover>,
+    #[serde(default)]
+    pub failovers: BTreeMap<ShardId, Failover>,
+    #[serde(default)]
+    pub yielding: Option<Yielding>,
+    /// The highest epoch that was given to a node and did not become the settled map's.
+    #[serde(default)]
+    pub spent: Epoch,
     /// Replicas whose mark of being in step was taken away by the map of this epoch, until their primary has that
     /// map: as long as it has not, it may still answer writes that only they have.
     #[serde(default)]
@@ -227,6 +282,9 @@ pub struct State {
     pub next_shard: u32,
     pub next_attempt: u64,
     pub next_operation: u64,
+    /// Of the last failover; 0 before the first.
+    #[serde(default)]
+    pub last_failover: u64,
     #[serde(default)]
     pub counts: Counts,
 }
@@ -253,6 +311,9 @@ impl State {
             settings,
             map: ClusterMap::empty(cluster),
             handover: None,
+            failovers: BTreeMap::new(),
+            yielding: None,
+            spent: Epoch(0),
             fading: BTreeMap::new(),
             nodes: BTreeMap::new(),
             operation: None,
@@ -261,6 +322,7 @@ impl State {
             next_shard: 1,
             next_attempt: 1,
             next_operation: 1,
+            last_failover: 0,
             counts: Counts::default(),
         }
     }
@@ -287,10 +349,10 @@ impl State {
 
     /// The highest epoch that was ever given out.
     pub fn epoch(&self) -> Epoch {
-        match &self.handover {
-            Some(handover) => handover.map.epoch.max(self.map.epoch),
-            None => self.map.epoch,
-        }
+        let handed = self.handover.as_ref().map(|handover| handover.map.epoch);
+        let yielded = self.yielding.as_ref().map(|yielding| yielding.map.epoch);
+        let given = [handed, yielded].into_iter().flatten();
+        given.fold(self.map.epoch.max(self.spent), Epoch::max)
     }
 
     pub fn formed(&self) -> bool {
@@ -337,6 +399,11 @@ impl State {
                 self.fading.remove(&shard.id);
             }
         }
+    }
+
+    pub(crate) fn take_failover_number(&mut self) -> u64 {
+        self.last_failover += 1;
+        self.last_failover
     }
 
     /// Every replica that the primary may count as in step, whichever map it has.
@@ -405,7 +472,34 @@ impl State {
                 }
             }
         }
+        self.check_failovers()?;
         self.check_attempts()
+    }
+
+    fn check_failovers(&self) -> Result<(), String> {
+        for (shard, failover) in &self.failovers {
+            let primary = self.primary(*shard).map(|entry| entry.id);
+            if primary != Some(failover.primary) {
+                return Err(format!("failover of shard {shard} is not of its primary"));
+            }
+            if failover.number > self.last_failover {
+                return Err(format!("failover {} is not given out yet", failover.number));
+            }
+        }
+        let Some(yielding) = &self.yielding else {
+            return Ok(());
+        };
+        if self.handover.is_some() {
+            return Err("two maps are undecided".into());
+        }
+        if yielding.map.epoch <= self.map.epoch {
+            return Err("the map that yields is not newer than the settled one".into());
+        }
+        let failover = self.failovers.get(&yielding.shard);
+        if failover.is_none_or(|failover| failover.number != yielding.number) {
+            return Err("what yields is no failover".into());
+        }
+        Ok(())
     }
 
     fn check_attempts(&self) -> Result<(), String> {

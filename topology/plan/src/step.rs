@@ -2,11 +2,14 @@
 //! and act only when everything decided is recorded.
 
 use crate::event::{Action, Event, Level};
-use crate::soft::{AttemptSoft, OperationSoft, Soft};
+use crate::soft::{AttemptSoft, FailoverSoft, OperationSoft, Soft};
 use crate::state::State;
 
 /// A record without an outcome for this long is made again.
 const RECORD_MS_MAX: u64 = 10_000;
+
+/// Two steps lie this far apart only when the topology itself was held up, in milliseconds.
+const HELD_UP_MS: u64 = 400;
 
 /// The plan of one cluster.
 #[derive(Clone, Debug)]
@@ -33,6 +36,7 @@ impl Plan {
     pub fn new(state: State, topology_addr: &str, now_ms: u64) -> Plan {
         let mut soft = Soft {
             now: now_ms,
+            began_at: now_ms,
             epoch_seen: state.epoch(),
             ..Soft::default()
         };
@@ -40,6 +44,10 @@ impl Plan {
         for id in state.nodes.keys() {
             let node = soft.node(*id);
             (node.seen_at, node.answered_at) = (now_ms, now_ms);
+        }
+        for failover in state.failovers.values() {
+            let begun = FailoverSoft::begun(now_ms);
+            soft.failovers.insert(failover.number, begun);
         }
         for id in state.attempts.keys() {
             let handed = state.handover.as_ref().map(|handover| handover.attempt);
@@ -67,7 +75,7 @@ impl Plan {
 
     /// Milliseconds of a clock that never steps back go in with every event.
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
-        self.soft.now = now_ms.max(self.soft.now);
+        self.pass_time(now_ms);
         self.absorb(event);
         self.decide();
         self.record();
@@ -75,6 +83,18 @@ impl Plan {
             self.act();
         }
         std::mem::take(&mut self.soft.out)
+    }
+
+    /// A topology that was held up itself has heard nobody meanwhile: that is no silence of theirs.
+    fn pass_time(&mut self, now_ms: u64) {
+        let now = now_ms.max(self.soft.now);
+        let gap = now - self.soft.now;
+        if gap > HELD_UP_MS {
+            for soft in self.soft.nodes.values_mut() {
+                soft.answered_at += gap;
+            }
+        }
+        self.soft.now = now;
     }
 
     fn absorb(&mut self, event: Event) {
@@ -94,6 +114,23 @@ impl Plan {
                 epoch,
                 result,
             } => self.pushed(node, run_id, epoch, result),
+            Event::Fenced {
+                node,
+                number,
+                result,
+            } => self.fenced(node, number, result),
+            Event::Yielded {
+                node,
+                run_id,
+                number,
+                result,
+            } => self.yielded(node, run_id, number, result),
+            Event::Aborted {
+                node,
+                run_id,
+                attempt,
+                epoch,
+            } => self.aborted(node, run_id, attempt, epoch),
             Event::ImportAnswered { attempt, result } => self.import_answered(attempt, result),
             Event::Import {
                 attempt,
@@ -111,8 +148,12 @@ impl Plan {
     /// Each part looks at the state and takes it one step further, if it can.
     fn decide(&mut self) {
         self.form();
+        self.suspect();
+        self.drop_hopeless_plans();
+        self.decide_failovers();
         self.repair();
         self.tend_replicas();
+        self.begin_yields();
         self.plan_operation();
         self.begin_handover();
         self.finish_operation();
@@ -167,6 +208,10 @@ impl Plan {
     /// True when the handover under way is one that the store of record holds.
     pub(crate) fn handover_recorded(&self) -> bool {
         self.recorded() && self.sent.handover == self.state.handover
+    }
+
+    pub(crate) fn yield_recorded(&self) -> bool {
+        self.recorded() && self.sent.yielding == self.state.yielding
     }
 
     pub(crate) fn log(&mut self, level: Level, text: String) {

@@ -132,8 +132,16 @@ impl Stage {
     }
 
     pub(crate) fn wait(&mut self, ms: u64) {
-        self.now += ms;
-        self.event(Event::Tick);
+        let mut left = ms;
+        loop {
+            let part = left.min(100);
+            left -= part;
+            self.now += part;
+            self.event(Event::Tick);
+            if left == 0 {
+                return;
+            }
+        }
     }
 
     fn order(&mut self, order: Order) -> Result<report::OrderReport, String> {

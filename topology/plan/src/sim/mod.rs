@@ -22,6 +22,18 @@ pub(crate) enum Planted {
     ActBeforeRecord,
     /// What a former life of a node says late is taken for the next life.
     ForgetPastRuns,
+    /// A promotion does not wait for the fences.
+    SkipFences,
+    /// Nor for the lease to run out.
+    IgnoreLease,
+    /// A suspected primary gets leases as before.
+    LeaseForAll,
+    /// Of the fenced, the one that has the least is chosen.
+    PromoteBehind,
+    /// A replica that is not in step is as good as one that is.
+    PromoteOutOfStep,
+    /// The heir of a planned failover is told with the old primary, not after it.
+    HeirFirst,
 }
 
 /// Seeds of one test unless the environment says otherwise.

@@ -357,11 +357,16 @@ impl World {
             }
             Action::Broadcast(map) => self.judge.saw_map(&map),
             Action::Moved(_) => self.handovers += 1,
+            Action::Fence { .. }
+            | Action::Unfence { .. }
+            | Action::Yield { .. }
+            | Action::FailedOver(_) => {}
             Action::Reply { answer, .. } => {
                 let answer = answer.map(|report| match *report {
                     Answer::Slots(report) => report.slots,
                     Answer::Replicas(report) => report.wanted,
                     Answer::Writes(report) => report.replicas,
+                    Answer::Failover(report) => report.shard.0,
                 });
                 self.note(format!("reply {answer:?}"));
             }
