@@ -3,7 +3,7 @@
 //! ```text
 //! write what is owed ─▶ read into the thread's buffer ─▶ scan, call, scan, call … ─▶ one write
 //!        ▲                                                       │ held: wait, call again
-//!        └─────────────── what the socket did not take ◀─────────┘
+//!        └── what the socket did not take, or must wait ◀──────────┘
 //! ```
 //!
 //! Only what is left over (half a request, replies that the socket did not take) is kept per connection. While replies are owed
@@ -19,7 +19,7 @@ use std::time::Duration;
 use larder_engine::ahead::Look;
 use larder_engine::backup::StreamId;
 use larder_engine::limits::REPLY_BUFFER_BYTES;
-use larder_engine::{Outcome, Session};
+use larder_engine::{Answer, Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
 use larder_wire::Attempt;
 use larder_wire::control::FeedAsk;
@@ -29,6 +29,7 @@ use tokio::net::TcpStream;
 
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
 use crate::thread::NodeEnd;
+use crate::waiting::{WAITING_BYTES_MAX, Waiting};
 use crate::{backup_stream, feed_source, feed_target};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
@@ -84,6 +85,10 @@ pub(crate) struct Connection {
     /// Replies that the socket has not taken; `owed_at` is where the rest starts.
     owed: Vec<u8>,
     owed_at: usize,
+    /// Replies that may not leave yet, behind all that is owed.
+    waiting: Waiting,
+    /// What is done with the replies of the batch at hand.
+    answer: Answer,
     closing: bool,
     /// A script of this client's is under way.
     scripting: bool,
@@ -147,6 +152,8 @@ impl Connection {
             unread: false,
             owed: Vec::new(),
             owed_at: 0,
+            waiting: Waiting::default(),
+            answer: Answer::AtOnce,
             closing: false,
             scripting: false,
             feed: None,
@@ -158,7 +165,13 @@ impl Connection {
         loop {
             let next = std::future::poll_fn(|cx| self.poll(cx)).await;
             match next {
-                Ok(Next::Wait) => self.shared.released.notified().await,
+                Ok(Next::Wait) if self.waiting.is_empty() => {
+                    self.shared.released.notified().await;
+                }
+                Ok(Next::Wait) => tokio::select! {
+                    () = self.shared.released.notified() => {}
+                    () = rung(&self.session) => {}
+                },
                 Ok(Next::Yield) => tokio::task::yield_now().await,
                 Ok(Next::Feed(ask)) => {
                     self.session.client.feeding.set(true);
@@ -187,6 +200,7 @@ impl Connection {
                 return Poll::Ready(Ok(Next::Yield));
             }
             self.session.client.set_bell(cx.waker());
+            self.release_waiting();
             if self.session.client.is_killed() {
                 // Who is let go may have stopped reading: it gets what the socket takes at once.
                 if !self.session.client.is_overrun()
@@ -198,12 +212,16 @@ impl Connection {
             }
             ready!(self.poll_write_owed(cx))?;
             if self.session.client.has_post() {
+                let mark = self.owed.len();
                 self.session.client.take_post(&mut self.owed);
-                self.count_owed();
+                self.hold_back(mark);
                 continue;
             }
-            if self.closing {
+            if self.closing && self.waiting.is_empty() {
                 return Poll::Ready(Ok(Next::Close));
+            }
+            if self.closing || self.waiting.len() > WAITING_BYTES_MAX {
+                return Poll::Pending;
             }
             let after = if self.session.client.is_blocked() {
                 ready!(self.poll_read_behind(cx))?
@@ -229,6 +247,9 @@ impl Connection {
                     if self.owed_at == self.owed.len() {
                         return Poll::Ready(Ok(Next::Wait));
                     }
+                }
+                After::Feed(_) | After::Stream(_) if !self.waiting.is_empty() => {
+                    return Poll::Ready(Ok(Next::Close));
                 }
                 After::Feed(ask) => return Poll::Ready(Ok(Next::Feed(ask))),
                 After::Stream(id) => return Poll::Ready(Ok(Next::Stream(id))),
@@ -320,6 +341,9 @@ impl Connection {
     fn execute(&mut self, input: &[u8], arrived: usize, out: &mut Vec<u8>) -> (usize, After) {
         let mut node = self.shared.node.borrow_mut();
         let (clock, started) = self.shared.clocks.read();
+        node.begin_batch(clock);
+        self.answer = Answer::AtOnce;
+        let mut was_posted = false;
         node.stats.net_input_bytes.add(arrived as u64);
         self.session.client.query_bytes.set(input.len());
         if node.is_evicted_ahead(&self.session) {
@@ -371,6 +395,7 @@ impl Connection {
             at = end;
             if self.session.client.has_post() {
                 self.session.client.take_post(out);
+                was_posted = true;
             }
             if out.len() > REPLY_BUFFER_BYTES && self.session.client.is_beyond_limit(out.len()) {
                 self.session.client.overrun();
@@ -409,6 +434,13 @@ impl Connection {
         node.batch_took(took);
         self.session.client.query_bytes.set(input.len() - at);
         node.end_batch(&self.session);
+        if node.answers_may_wait() && !out.is_empty() {
+            let (client, clock) = (&self.session.client, self.shared.clocks.clock());
+            self.answer = match was_posted {
+                true => node.answer(client, clock),
+                false => node.answer_batch(client, clock),
+            };
+        }
         self.shared.pass_releases_on(&node);
         let queued = self.session.multi.as_ref().map_or(0, |multi| multi.bytes);
         if input.len() - at + queued > node.clients.limits().query_bytes_max.get() {
@@ -426,6 +458,13 @@ impl Connection {
     /// A slice of the script of this client: all of it until it is busy, then as much as others may wait for. True when it goes on.
     /// The client may be gone; its script runs to its end all the same.
     fn go_on_with_script(&mut self) -> bool {
+        let mark = self.owed.len();
+        let goes_on = self.go_on();
+        self.hold_back(mark);
+        goes_on
+    }
+
+    fn go_on(&mut self) -> bool {
         let mut node = self.shared.node.borrow_mut();
         loop {
             let (clock, started) = self.shared.clocks.read();
@@ -448,8 +487,55 @@ impl Connection {
         }
     }
 
-    /// One attempt to write; what the socket does not take is kept.
+    /// What was appended to the replies behind `mark` leaves only when it may.
+    fn hold_back(&mut self, mark: usize) {
+        let mut node = self.shared.node.borrow_mut();
+        let new = mark < self.owed.len();
+        if new && (node.answers_may_wait() || !self.waiting.is_empty()) {
+            let client = &self.session.client;
+            let place = match node.answer(client, self.shared.clocks.clock()) {
+                Answer::AtOnce => None,
+                Answer::At(place) => Some(place),
+                Answer::Never => {
+                    self.owed.truncate(mark);
+                    client.kill();
+                    None
+                }
+            };
+            if place.is_some() || !self.waiting.is_empty() {
+                self.waiting.push(&self.owed[mark..], place);
+                self.owed.truncate(mark);
+            }
+        }
+        drop(node);
+        self.count_owed();
+    }
+
+    /// What waited and may leave is owed from here on.
+    fn release_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut node = self.shared.node.borrow_mut();
+        match node.answered_up_to(self.shared.clocks.clock()) {
+            Some(place) => self.waiting.release(place, &mut self.owed),
+            None => self.session.client.kill(),
+        }
+        drop(node);
+        self.count_owed();
+    }
+
+    /// One attempt to write; what the socket does not take is kept, as is what may not leave yet.
     fn send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let place = match self.answer {
+            Answer::AtOnce => None,
+            Answer::At(place) => Some(place),
+            Answer::Never => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        if place.is_some() || !self.waiting.is_empty() {
+            self.waiting.push(out, place);
+            out.clear();
+        }
         let mut sent = 0;
         let nothing_owed = self.owed_at == self.owed.len();
         if nothing_owed && !out.is_empty() {
@@ -476,10 +562,11 @@ impl Connection {
     }
 
     fn count_owed(&self) {
-        let owed = self.owed.len() - self.owed_at;
+        let owed = self.owed.len() - self.owed_at + self.waiting.len();
         let client = &self.session.client;
         client.output_bytes.set(owed);
-        client.reply_room_bytes.set(self.owed.capacity());
+        let room = self.owed.capacity() + self.waiting.room();
+        client.reply_room_bytes.set(room);
     }
 
     fn count_query_room(&self) {
@@ -525,6 +612,18 @@ impl Drop for Connection {
             node.close_session(&mut self.session);
         }
     }
+}
+
+/// Until something is to be looked at that the client did not send.
+async fn rung(session: &Session) {
+    std::future::poll_fn(|cx| {
+        if session.client.is_rung() {
+            return Poll::Ready(());
+        }
+        session.client.set_bell(cx.waker());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Says why and lets the connection close; a socket that has just been accepted has room for a line.

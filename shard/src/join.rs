@@ -1,11 +1,12 @@
-//! Joins the topology, the one that leads where there are several: says who and where this node is, every second, for
-//! as long as it lives.
+//! Joins the topology, the one that leads where there are several: says who and where this node is, a few times a second, for
+//! as long as it lives. Each answer is a lease (`larder_wire::replication`), unless it says that the node is fenced.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use larder_runtime::{Backoff, ControlClient, ControlError, Topologies, entropy};
 use larder_wire::control::{NodeJoin, Peer};
+use larder_wire::replication::RENEW_MS;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
@@ -13,7 +14,9 @@ use crate::shared::{EndOnPanic, Shared};
 use crate::thread::NodeEnd;
 
 /// How often the node registers: the sign that it lives.
-const JOIN_EVERY: Duration = Duration::from_secs(1);
+const JOIN_EVERY: Duration = Duration::from_millis(RENEW_MS);
+/// The answer that is no lease, and no fault of the connection.
+const FENCED: &str = "FENCED";
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -37,7 +40,7 @@ pub(crate) async fn run(shared: Rc<Shared>, topologies: Topologies, join: NodeJo
                 }
                 reachable = true;
                 backoff.reset();
-                keep_joining(&mut client, &body).await
+                keep_joining(&shared, &mut client, &body).await
             }
             Err(error) => error,
         };
@@ -54,13 +57,19 @@ pub(crate) async fn run(shared: Rc<Shared>, topologies: Topologies, join: NodeJo
 }
 
 /// Returns with what went wrong.
-async fn keep_joining(client: &mut ControlClient, body: &str) -> ControlError {
+async fn keep_joining(shared: &Shared, client: &mut ControlClient, body: &str) -> ControlError {
     let mut every = interval(JOIN_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        if let Err(error) = client.request(["LARDER", "JOIN", body]).await {
-            return error;
+        let sent_ms = shared.clocks.clock().mono_ms;
+        match client.request(["LARDER", "JOIN", body]).await {
+            Ok(_) => {
+                let mut node = shared.node.borrow_mut();
+                node.joined(sent_ms, shared.clocks.clock());
+            }
+            Err(ControlError::Refused { code, .. }) if code == FENCED => {}
+            Err(error) => return error,
         }
     }
 }

@@ -28,6 +28,7 @@ mod save;
 mod shared;
 mod thread;
 mod timers;
+mod waiting;
 
 pub use config::{ShardConfig, StartError};
 pub use thread::{Handle, NodeEnd, NodeInfo, start};

@@ -21,6 +21,7 @@ use larder_wire::{Refusal, slot_of};
 
 use crate::client::Client;
 use crate::clock::Clock;
+use crate::guard::waits::ForReplicas;
 use crate::journal::Unit;
 use crate::node::Node;
 use crate::ownership::{Verdict, admit};
@@ -50,8 +51,9 @@ struct Waiter {
     /// The client wants no reply (CLIENT REPLY).
     silent: bool,
     give_up: GiveUp,
-    /// `None`: for no key, only for time to pass.
+    /// `None`: for no key, only for time to pass, or for replicas.
     wait: Option<Wait>,
+    replicas: Option<ForReplicas>,
 }
 
 impl Waiter {
@@ -76,6 +78,8 @@ pub(crate) struct Blocked {
     by_client: BTreeMap<u64, Waiter>,
     by_key: BTreeMap<Db, HashMap<Box<[u8]>, Awaited>>,
     deadlines: BTreeSet<(u64, u64)>,
+    /// Clients that wait for replicas.
+    for_replicas: BTreeSet<u64>,
     /// Keys that somebody waits for and that were changed.
     ready: VecDeque<(Db, Box<[u8]>)>,
 }
@@ -141,6 +145,7 @@ impl Blocked {
         if let Some(deadline_ms) = waiter.deadline_ms {
             self.deadlines.remove(&(deadline_ms, client));
         }
+        self.for_replicas.remove(&client);
         if let Some(keys) = self.by_key.get_mut(&waiter.db) {
             for WaitKey { key, .. } in waiter.keys() {
                 if let Some(awaited) = keys.get_mut(key) {
@@ -222,7 +227,46 @@ impl Node {
             silent: session.reply_mode != ReplyMode::On,
             give_up,
             wait,
+            replicas: None,
         });
+    }
+
+    /// The same until so many replicas have what the client wrote, or the time is up.
+    pub(crate) fn block_for_replicas(
+        &mut self,
+        session: &Session,
+        asked: (CommandId, Request<'_>),
+        replicas: ForReplicas,
+        timeout_ms: u64,
+        clock: Clock,
+    ) {
+        self.block(session, asked, None, timeout_ms, |_| (), clock);
+        let client = session.client.id;
+        if let Some(waiter) = self.blocked.by_client.get_mut(&client) {
+            waiter.replicas = Some(replicas);
+            self.blocked.for_replicas.insert(client);
+        }
+    }
+
+    /// A replica has more than before.
+    pub(crate) fn serve_waits_for_replicas(&mut self) {
+        if self.blocked.for_replicas.is_empty() {
+            return;
+        }
+        let served: Vec<u64> = self
+            .blocked
+            .for_replicas
+            .iter()
+            .filter(|client| {
+                let waiter = self.blocked.by_client.get(client);
+                let waits = waiter.and_then(|waiter| waiter.replicas);
+                waits.is_some_and(|waits| self.replicas_with(waits.place) >= waits.count)
+            })
+            .copied()
+            .collect();
+        for client in served {
+            self.give_up_waiting(client);
+        }
     }
 
     /// The client is gone.
@@ -269,8 +313,16 @@ impl Node {
     }
 
     fn give_up_waiting(&mut self, client: u64) {
-        if let Some(waiter) = self.blocked.remove(client) {
-            answer(&waiter, waiter.give_up);
+        let Some(waiter) = self.blocked.remove(client) else {
+            return;
+        };
+        match waiter.replicas {
+            // Met or not, the answer is how many have it.
+            Some(waits) => {
+                let have = self.replicas_with(waits.place) as i64;
+                answer(&waiter, |reply| reply.int(have));
+            }
+            None => answer(&waiter, waiter.give_up),
         }
     }
 

@@ -76,6 +76,9 @@ impl Node {
         let mark = out.len();
         let outcome = match admitted {
             Ok(Admitted::Run(id, first_key)) => {
+                if self.answers_may_wait() && tells_of_data(id) {
+                    self.guard.answers.touched = true;
+                }
                 self.run(session, id, request, first_key, clock, out)
             }
             Ok(Admitted::Queue(id)) => queue(session, id, request, out),
@@ -265,8 +268,15 @@ impl Node {
                 "ERR Replica can't interact with the keyspace",
             ));
         }
+        if let Some(refusal) = &self.refuses_reads
+            && touches_data(session, id)
+        {
+            return Err(refusal.clone());
+        }
         if let Some(refusal) = &self.refuses_writes
-            && (writes(session, id) || (id == CommandId::Ping && *refusal == Refusal::CANNOT_SAVE))
+            && (writes(session, id)
+                || (self.guard.refuses_writes().is_some() && self.script_may_write(id, request))
+                || (id == CommandId::Ping && *refusal == Refusal::CANNOT_SAVE))
         {
             return Err(refusal.clone());
         }
@@ -644,6 +654,22 @@ fn writes(session: &Session, id: CommandId) -> bool {
         }
         _ => command::spec(id).is_write(),
     }
+}
+
+/// Whether a command reads or writes data, or those that it sets off.
+fn touches_data(session: &Session, id: CommandId) -> bool {
+    match (&session.multi, id) {
+        (Some(multi), CommandId::Exec) => {
+            let mut queued = multi.queue.iter();
+            queued.any(|(queued, _)| touches_keys(*queued))
+        }
+        _ => touches_keys(id),
+    }
+}
+
+/// Whether the reply may tell of data.
+fn tells_of_data(id: CommandId) -> bool {
+    touches_keys(id) || id == CommandId::Exec
 }
 
 /// Whether a command asks for memory, or one of a transaction that is about to run.

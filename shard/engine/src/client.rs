@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use larder_store::Db;
+use larder_wire::Offset;
 use larder_wire::command::{self, CommandId};
 use larder_wire::resp::{Protocol, ReplyWriter};
 use larder_wire::trust::Trust;
@@ -47,6 +48,8 @@ pub struct Client {
     /// Bytes that they hold.
     pub queued_bytes: Cell<usize>,
     pub watched: Cell<usize>,
+    /// The journal's end after the last write of this client; what WAIT waits for.
+    pub(crate) wrote_up_to: Cell<Offset>,
     /// A watched key was changed by somebody.
     pub watch_broken: Cell<bool>,
     pub feeding: Cell<bool>,
@@ -172,10 +175,15 @@ impl Client {
         }
     }
 
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if let Some(bell) = self.bell.borrow_mut().take() {
             bell.wake();
         }
+    }
+
+    /// Nobody has set a bell since it last rang.
+    pub fn is_rung(&self) -> bool {
+        self.bell.borrow().is_none()
     }
 
     pub fn is_killed(&self) -> bool {
@@ -325,6 +333,7 @@ impl Clients {
             queued: Cell::new(None),
             queued_bytes: Cell::new(0),
             watched: Cell::new(0),
+            wrote_up_to: Cell::default(),
             watch_broken: Cell::new(false),
             feeding: Cell::new(false),
             query_bytes: Cell::new(0),

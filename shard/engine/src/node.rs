@@ -23,6 +23,7 @@ use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
 use crate::feed::{Attempts, Feed, Incoming};
 use crate::follow::Followers;
+use crate::guard::Guard;
 use crate::journal::Journal;
 use crate::loading::{Loaded, Loading};
 use crate::monitor::Monitors;
@@ -124,8 +125,12 @@ pub struct Node {
     pub(crate) backups: Backups,
     pub(crate) loading: Option<Loading>,
     pub(crate) loaded: Loaded,
-    /// Why no write is taken, if none is.
+    /// Why no write is taken, if none is, and why no read.
     pub(crate) refuses_writes: Option<Refusal>,
+    pub(crate) refuses_reads: Option<Refusal>,
+    /// Fewer good replicas than `min-replicas-to-write`.
+    pub(crate) lacks_replicas: bool,
+    pub(crate) guard: Guard,
     pub(crate) notify: Notify,
     pub timing: Timing,
     pub(crate) memory_peak: u64,
@@ -191,6 +196,9 @@ impl Node {
             loading: None,
             loaded: Loaded::default(),
             refuses_writes: None,
+            refuses_reads: None,
+            lacks_replicas: false,
+            guard: Guard::default(),
             notify: Notify::default(),
             timing: Timing::default(),
             memory_peak: 0,
@@ -250,16 +258,18 @@ impl Node {
         self.releases += 1;
     }
 
-    /// After a change of what decides whether writes are taken.
+    /// After a change of what decides whether writes are taken, and reads.
     pub(crate) fn settle_write_refusal(&mut self) {
-        let lacks_replicas = self.config.int(Parameter::MinReplicasToWrite) > 0
-            && self.config.int(Parameter::MinReplicasMaxLag) > 0;
+        self.refuses_reads = self.guard.refuses_reads();
         let cannot_save = self.saving.last_failed()
             && self.has_save_points()
             && self.config.flag(Parameter::StopWritesOnBgsaveError);
-        self.refuses_writes = if cannot_save {
+        let guarded = self.guard.refuses_writes();
+        self.refuses_writes = if guarded.is_some() {
+            guarded
+        } else if cannot_save {
             Some(Refusal::CANNOT_SAVE)
-        } else if lacks_replicas {
+        } else if self.lacks_replicas {
             Some(Refusal::TOO_FEW_REPLICAS)
         } else {
             None

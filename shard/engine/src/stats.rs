@@ -56,6 +56,12 @@ pub struct Stats {
     pub keyspace_misses: Counter,
     /// Requests that waited for a handover.
     pub held_requests: Counter,
+    /// Batches of replies that waited and were never sent: whether what they tell of lasts is unknown.
+    pub answers_cut_off: Counter,
+    pub leases_lost: Counter,
+    /// Holds for planned changes of primary, and how long they lasted, in milliseconds.
+    pub yields: Counter,
+    pub yield_hold_ms: Counter,
     pub moves_out: Counter,
     pub moves_in: Counter,
     /// Commands per slot since the node started.
@@ -86,6 +92,10 @@ impl Default for Stats {
             keyspace_hits: Counter::default(),
             keyspace_misses: Counter::default(),
             held_requests: Counter::default(),
+            answers_cut_off: Counter::default(),
+            leases_lost: Counter::default(),
+            yields: Counter::default(),
+            yield_hold_ms: Counter::default(),
             moves_out: Counter::default(),
             moves_in: Counter::default(),
         }

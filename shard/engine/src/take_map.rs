@@ -28,9 +28,12 @@ impl Node {
             return Ok(());
         };
         self.check_handovers(&push.handovers, clock)?;
+        self.check_yields(&push, clock)?;
+        let was = self.ownership.role();
         self.ownership.take(push.map);
         let (map, me) = (self.ownership.map(), self.settings.id);
         self.replication.followers.settle_in_step(map, me);
+        self.settle_guard(was, clock);
         self.void_streams();
         self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
         self.pubsub.drop_slots(&taken.lost);

@@ -66,12 +66,13 @@ impl Node {
             .pause
             .is_some_and(|pause| pause.until_ms <= clock.mono_ms)
         {
-            self.databases.set_passive(false);
             self.pause = None;
+            self.settle_passive();
             self.release();
         }
         self.let_go_of_feeds(clock);
         self.let_go_of_backups(clock);
+        self.tick_guard(clock);
         self.save_when_due(clock);
         self.limit_clients(clock);
         let keys_max = self.config.size(Parameter::TrackingTableMaxKeys) as usize;

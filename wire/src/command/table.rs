@@ -262,7 +262,7 @@ macro_rules! command_table {
             Ttl            "ttl"              2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::ttl);
             Type           "type"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO)]                                   Key               store(generic::type_);
             Unlink         "unlink"          -2 [WRITE FAST]    [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        store(generic::unlink);
-            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           engine(blocking::wait_for_replicas);
+            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           engine(waits::wait);
             Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           engine(blocking::waitaof);
 
             // Scripts and functions
@@ -466,9 +466,9 @@ macro_rules! command_table {
             LarderState     "larder|state"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(control::state);
             LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::feed);
             LarderReplicate "larder|replicate"  3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
-            LarderFence     "larder|fence"      3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
-            LarderUnfence   "larder|unfence"    3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  nobody;
-            LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  nobody;
+            LarderFence     "larder|fence"      3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(fence::fence);
+            LarderUnfence   "larder|unfence"    3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(fence::unfence);
+            LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  engine(yielding::yield_);
             LarderHold      "larder|hold"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::hold);
             LarderSnapshot  "larder|snapshot"   3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::snapshot);
             LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;

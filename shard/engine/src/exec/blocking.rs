@@ -128,17 +128,7 @@ fn says_block(turn: &Turn<'_>) -> bool {
     false
 }
 
-/// There are no replicas: none ever acknowledges, so whoever asks for any waits for the time to pass.
-pub fn wait_for_replicas(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let replicas = turn.arg_int(1)?;
-    let timeout_ms = timeout_of_ms(turn, 2)?;
-    if replicas <= 0 || !turn.session.may_wait() {
-        return turn.int(0);
-    }
-    wait_for_time(turn, timeout_ms, |reply| reply.int(0))
-}
-
-/// As [`wait_for_replicas`]; there is no append-only file either.
+/// There is no append-only file, neither here nor at replicas: whoever asks for any waits for the time to pass.
 pub fn waitaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let local = turn.arg_int(1)?;
     if !(0..=1).contains(&local) {
@@ -186,7 +176,7 @@ fn wait_for_time(
     Ok(Outcome::Blocked)
 }
 
-fn timeout_of_ms(turn: &Turn<'_>, at: usize) -> Result<u64, Refusal> {
+pub(crate) fn timeout_of_ms(turn: &Turn<'_>, at: usize) -> Result<u64, Refusal> {
     let timeout = turn
         .arg_int(at)
         .map_err(|_| Refusal::fixed("ERR timeout is not an integer or out of range"))?;

@@ -320,17 +320,17 @@ pub fn pause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         Some(_) | None => (until_ms, writes_only),
     };
     // Nor does anything expire.
-    turn.node.databases.set_passive(true);
     turn.node.pause = Some(Pause {
         until_ms,
         writes_only,
     });
+    turn.node.settle_passive();
     turn.ok()
 }
 
 pub fn unpause(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.node.databases.set_passive(false);
     turn.node.pause = None;
+    turn.node.settle_passive();
     turn.node.release();
     turn.ok()
 }

@@ -88,6 +88,7 @@ impl Node {
         };
         self.databases.set_eviction(policy, tuning);
         self.databases.set_collections(self.collection_settings());
+        self.settle_good_replicas();
         self.settle_write_refusal();
         self.apply_notify();
         self.apply_limits();

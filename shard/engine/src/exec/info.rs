@@ -285,7 +285,13 @@ fn replication(node: &Node, _: Clock, text: &mut String) {
     };
     lines! { text;
         "role": role,
-        "connected_slaves": 0,
+        "connected_slaves": node.replication.followers.iter().len(),
+    }
+    let wanted = node.config.int(Parameter::MinReplicasToWrite);
+    if wanted > 0 && node.config.int(Parameter::MinReplicasMaxLag) > 0 {
+        lines! { text; "min_slaves_good_slaves": node.good_replicas(), }
+    }
+    lines! { text;
         "master_failover_state": "no-failover",
         "master_replid": node.settings.run_id,
         "master_replid2": NodeId::from_bytes([0; 20]),

@@ -22,3 +22,4 @@ pub mod tracking;
 pub mod transaction;
 
 pub use crate::follow;
+pub(crate) use crate::guard::{fence, waits, yielding};

@@ -117,6 +117,9 @@ impl Node {
     /// After any change of a feed's phase, or of a backup's: which slots' writes wait.
     pub(crate) fn settle_holds(&mut self) {
         let mut held = self.backups.held().cloned().unwrap_or_default();
+        if let Some(slots) = self.guard.yields.held() {
+            held = held.union(slots);
+        }
         for feed in self.feeds.iter().filter(|feed| feed.holds()) {
             held = held.union(feed.slots());
         }

@@ -72,6 +72,7 @@ impl Node {
             Some(CommandId::Scan | CommandId::Randomkey)
         );
         self.close_unit(if walks { Unit::Single } else { Unit::Whole });
+        session.client.wrote_up_to.set(self.journal.end());
     }
 
     /// What came so far is a whole of its own, or went by itself; nothing happens when nothing came, or in the middle of a script.

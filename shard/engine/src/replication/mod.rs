@@ -33,6 +33,10 @@ impl Node {
 
     /// A replica has more of the journal than before: what waits for that looks again.
     pub(crate) fn acked_advanced(&mut self, _clock: Clock) {
-        self.release();
+        self.settle_acked();
+        self.serve_waits_for_replicas();
+        if self.guard.yields.held().is_some() {
+            self.release();
+        }
     }
 }

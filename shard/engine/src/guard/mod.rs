@@ -1,0 +1,232 @@
+//! Whether this node may answer: what stands between a command that was carried out and its reply, and before it is carried out at all.
+//!
+//! ```text
+//! lease.rs      a primary that nobody has heard of serves no more
+//! answers.rs    replies that wait until replicas or the file have what they tell of
+//! fence.rs      a replica lets go of its primary
+//! yielding.rs   a primary makes way for a replica that has everything
+//! waits.rs      WAIT, and how many replicas a write needs
+//! ```
+//!
+//! Standalone nodes, and primaries of shards without replicas in `async` clusters, pay one branch a batch and one a command for all of it.
+
+pub(crate) mod answers;
+pub(crate) mod fence;
+pub(crate) mod lease;
+pub(crate) mod waits;
+pub(crate) mod yielding;
+
+use std::rc::Rc;
+
+use larder_wire::replication::{LinkPhase, WriteMode};
+use larder_wire::{Offset, Refusal, Role};
+
+pub use answers::Answer;
+use answers::Answers;
+use fence::Fences;
+use lease::{Serves, Signs};
+use yielding::Yields;
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::node::Node;
+
+/// What decides whether this node may answer.
+#[derive(Default)]
+pub(crate) struct Guard {
+    /// A primary that serves only while it is heard of.
+    needs_lease: bool,
+    joined_ms: Option<u64>,
+    /// The clock's milliseconds by the last tick.
+    pub(crate) seen_ms: u64,
+    serves: Serves,
+    pub(crate) answers: Answers,
+    pub(crate) fences: Fences,
+    pub(crate) yields: Yields,
+    /// When this replica last said something to its primary.
+    answered_primary_ms: Option<u64>,
+}
+
+impl Guard {
+    pub(crate) fn refuses_writes(&self) -> Option<Refusal> {
+        self.serves.refuses_writes()
+    }
+
+    pub(crate) fn refuses_reads(&self) -> Option<Refusal> {
+        self.serves.refuses_reads()
+    }
+}
+
+impl Node {
+    /// A JOIN was answered with a lease; `sent_ms` is when it was sent, in the node's monotonic milliseconds.
+    pub fn joined(&mut self, sent_ms: u64, clock: Clock) {
+        let latest = self.guard.joined_ms.max(Some(sent_ms));
+        self.guard.joined_ms = latest;
+        self.settle_lease(clock);
+    }
+
+    /// Whether the node may serve as far as the lease goes.
+    pub fn is_leased(&self) -> bool {
+        self.guard.serves.is_leased()
+    }
+
+    /// The number of the fence that holds here.
+    pub fn fence(&self) -> Option<u64> {
+        self.guard.fences.number()
+    }
+
+    /// Batches of replies that wait.
+    pub fn waiting_answers(&self) -> usize {
+        self.guard.answers.len()
+    }
+
+    /// Before a batch is executed, with a clock that was read for it: a lease that ran out while the process stood still is noticed here.
+    #[inline]
+    pub fn begin_batch(&mut self, clock: Clock) {
+        if self.guard.needs_lease {
+            self.settle_lease(clock);
+        }
+        self.guard.answers.touched = false;
+    }
+
+    /// Whether replies of this node may have to wait.
+    #[inline]
+    pub fn answers_may_wait(&self) -> bool {
+        self.guard.answers.may_wait()
+    }
+
+    /// What is done with the replies of a client's batch that was just executed; to be asked with a clock that was read after it. Where they
+    /// wait, the client is rung when they may leave, and killed when they never will.
+    pub fn answer_batch(&mut self, client: &Rc<Client>, clock: Clock) -> Answer {
+        match self.guard.answers.touched {
+            true => self.answer(client, clock),
+            false => Answer::AtOnce,
+        }
+    }
+
+    /// The same for what the client was told without a batch: what was posted, and what a script answers.
+    pub fn answer(&mut self, client: &Rc<Client>, clock: Clock) -> Answer {
+        if client.feeding.get() {
+            return Answer::AtOnce;
+        }
+        if self.guard.needs_lease {
+            self.settle_lease(clock);
+            if self.guard.serves.refuses_reads().is_some() {
+                self.stats.answers_cut_off.add(1);
+                return Answer::Never;
+            }
+        }
+        // A unit that is not closed yet ends somewhere behind the end.
+        let place = Offset(self.journal.end().0 + u64::from(self.journal.has_unit()));
+        if place <= self.guard.answers.reached() {
+            return Answer::AtOnce;
+        }
+        let answers = &mut self.guard.answers;
+        answers.enqueue(client, place, clock.mono_ms);
+        Answer::At(place)
+    }
+
+    /// Replies that wait for no more than this may leave. To be asked with a clock of that moment; `None`: none may.
+    pub fn answered_up_to(&mut self, clock: Clock) -> Option<Offset> {
+        if self.guard.needs_lease {
+            self.settle_lease(clock);
+            if self.guard.serves.refuses_reads().is_some() {
+                return None;
+            }
+        }
+        Some(self.guard.answers.reached())
+    }
+
+    /// The journal is in the file up to `place`, and replies wait for that; `None`: they do not wait for the file.
+    pub fn set_in_file(&mut self, place: Option<Offset>) {
+        self.guard.answers.set_in_file(place);
+    }
+
+    /// What is due by the clock.
+    pub(crate) fn tick_guard(&mut self, clock: Clock) {
+        if self.guard.needs_lease {
+            self.settle_lease(clock);
+        }
+        self.let_go_of_yields(clock);
+        let cut_off = self.guard.answers.cut_off_overdue(clock.mono_ms);
+        self.stats.answers_cut_off.add(cut_off as u64);
+        self.guard.seen_ms = clock.mono_ms;
+        self.settle_acked();
+        self.settle_good_replicas();
+    }
+
+    fn settle_lease(&mut self, clock: Clock) {
+        let serves = match self.guard.needs_lease {
+            false => Serves::All,
+            true => {
+                let mut signs = Signs {
+                    joined_ms: self.guard.joined_ms,
+                    pinged_ms: None,
+                };
+                let mut takes_writes = false;
+                for follower in self.replication.followers.iter().filter(|it| it.in_step) {
+                    let answered = follower.last_ping_answered_sent_at_ms;
+                    signs.pinged_ms = signs.pinged_ms.max(answered);
+                    takes_writes |= follower.phase == LinkPhase::Streaming;
+                }
+                let leased = signs.are_fresh(clock.mono_ms);
+                Serves::decide(self.ownership.map().writes, leased, takes_writes)
+            }
+        };
+        if serves == self.guard.serves {
+            return;
+        }
+        let (was_leased, is_leased) = (self.guard.serves.is_leased(), serves.is_leased());
+        self.guard.serves = serves;
+        if was_leased && !is_leased {
+            self.stats.leases_lost.add(1);
+            self.cut_off_answers();
+        }
+        if was_leased != is_leased {
+            self.settle_passive();
+        }
+        self.settle_write_refusal();
+    }
+
+    fn cut_off_answers(&mut self) {
+        let cut_off = self.guard.answers.cut_off();
+        self.stats.answers_cut_off.add(cut_off as u64);
+    }
+
+    /// A replica has more than before, or one came or went.
+    pub(crate) fn settle_acked(&mut self) {
+        if self.guard.answers.waits_for_replicas() {
+            let acked = self.replication.followers.acked_by_in_step(1);
+            self.guard.answers.set_acked(Some(acked));
+        }
+    }
+
+    /// After a map was taken; `was` is the role before it.
+    pub(crate) fn settle_guard(&mut self, was: Role, clock: Clock) {
+        let map = self.ownership.map();
+        let own = map.find_node(self.ownership.me());
+        let is_primary = self.ownership.role() == Role::Primary;
+        let safe = map.writes == WriteMode::Safe;
+        let has_replicas = own.is_some_and(|(shard, _)| shard.replicas().next().is_some());
+        let serves = own.is_some() && is_primary;
+        self.guard.fences.settle(self.ownership.epoch());
+        self.settle_yields(clock);
+        if was == Role::Primary && !is_primary {
+            self.cut_off_answers();
+        }
+        self.guard.needs_lease = serves && (has_replicas || safe);
+        let acked = (serves && safe).then(|| self.replication.followers.acked_by_in_step(1));
+        self.guard.answers.set_acked(acked);
+        self.settle_passive();
+        self.settle_lease(clock);
+    }
+
+    /// Keys go by themselves only where this node decides: not on a replica, in a pause, while the writes wait for a successor, or without a lease.
+    pub(crate) fn settle_passive(&mut self) {
+        let passive = self.pause.is_some()
+            || self.ownership.role() == Role::Replica
+            || self.guard.yields.held().is_some()
+            || !self.guard.serves.is_leased();
+        self.databases.set_passive(passive);
+    }
+}
