@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_runtime::Topologies;
 use larder_runtime::size::parse_size;
+use larder_topology::EtcdAddress;
 use larder_wire::SlotSet;
 use larder_wire::replication::WriteMode;
 
@@ -159,8 +160,14 @@ pub(crate) struct Topology {
     #[arg(long, default_value = "127.0.0.1:7080", value_name = "A:P")]
     pub(crate) http: String,
     /// Where the cluster's map is kept [default: topology/ in this user's state directory]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "store")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Keep the map in etcd instead, for several topologies of which one leads: etcd://host:port,host:port/prefix
+    #[arg(long, value_name = "URL")]
+    pub(crate) store: Option<EtcdAddress>,
+    /// The host name or address under which others reach this topology [default: that of --listen]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) announce: Option<String>,
     /// Shards that the cluster is formed with, as soon as so many nodes have joined; one that exists already keeps its own
     #[arg(long, default_value_t = 3)]
     pub(crate) shards: u32,
@@ -350,6 +357,7 @@ mod tests {
             "larder up",
             "larder up --shards 3 --replicas 0 --port 6379 --admin-port 7000 --node-port 7001 --http-port 7080 --data-dir d --bind 127.0.0.1",
             "larder topology --listen 127.0.0.1:7000 --http 127.0.0.1:7080 --data-dir d --shards 3 --replicas 1",
+            "larder topology --listen 0.0.0.0:7000 --announce cache-1 --store etcd://etcd-1:2379,etcd-2:2379/caches",
             "larder shard --topology 127.0.0.1:7000 --listen 127.0.0.1:7001 --nodes 4 --maxmemory 512mb --zone a --data-dir d",
             "larder shard --standalone --listen 127.0.0.1:6379",
             "larder proxy --topology 127.0.0.1:7000 --listen 127.0.0.1:6379 --threads 2 --unix /tmp/l.sock --http 127.0.0.1:7081",
@@ -379,6 +387,11 @@ mod tests {
             ("larder move --slots 0-99999 --to x", "--slots"),
             ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),
+            ("larder topology --store etcd://x", "host:port"),
+            (
+                "larder topology --store etcd://x:1 --data-dir d",
+                "--data-dir",
+            ),
             ("larder status --topology 127.0.0.1", "a:7000,b:7000"),
             ("larder dance", "dance"),
         ] {

@@ -32,7 +32,14 @@ pub(crate) async fn topology(
     secret_file: Option<PathBuf>,
 ) -> Result<ExitCode, String> {
     let secret = operator::secret(secret_file, &[&args.listen, &args.http])?;
-    let data_dir = data_dir(args.data_dir, "topology")?;
+    let data_dir = match args.store {
+        Some(_) => PathBuf::new(),
+        None => data_dir(args.data_dir, "topology")?,
+    };
+    let record = match &args.store {
+        Some(etcd) => format!("record in {etcd}, shared with the other topologies"),
+        None => format!("data in {}", data_dir.display()),
+    };
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let settings = Settings {
         shards: args.shards,
@@ -43,7 +50,9 @@ pub(crate) async fn topology(
     let config = TopologyConfig {
         http: Some(args.http),
         settings,
-        ..TopologyConfig::new(&args.listen, data_dir.clone(), args.shards, secret)
+        etcd: args.store,
+        announce: args.announce,
+        ..TopologyConfig::new(&args.listen, data_dir, args.shards, secret)
     };
     let topology = larder_topology::start(config).map_err(|error| error.to_string())?;
     println!(
@@ -55,7 +64,7 @@ pub(crate) async fn topology(
             "console http://{http}/  metrics http://{http}/metrics  discovery http://{http}/sd"
         );
     }
-    println!("data in {}", data_dir.display());
+    println!("{record}");
     println!("ready");
     let mut maps = topology.maps();
     tokio::select! {

@@ -29,6 +29,8 @@ pub enum MapSource {
 
 /// A sign of life to the topology, in milliseconds.
 const JOIN_MS: u64 = 1000;
+/// Longest wait for the answer to it, in milliseconds: a topology that hangs may have lost the lead.
+const JOIN_MS_MAX: u64 = 1000;
 /// Pause before the source is dialled again, first and longest, in milliseconds.
 const DIAL_MS_MIN: u64 = 20;
 const DIAL_MS_MAX: u64 = 1000;
@@ -87,11 +89,12 @@ async fn watch(
     let Ok(body) = serde_json::to_string(join) else {
         unreachable!("a join message is plain strings and numbers")
     };
+    let limit = Duration::from_millis(JOIN_MS_MAX);
     let (mut life, mut maps) = match connect(topologies, secret).await {
         Ok(both) => both,
         Err(error) => return error,
     };
-    if let Err(error) = life.request(["LARDER", "JOIN", &body]).await {
+    if let Err(error) = life.request_within(limit, ["LARDER", "JOIN", &body]).await {
         return error;
     }
     if let Err(error) = maps.send(["LARDER", "WATCH"]).await {
@@ -110,7 +113,7 @@ async fn watch(
                 take(shared, spread, map);
             }
             _ = beat.tick() => {
-                if let Err(error) = life.request(["LARDER", "JOIN", &body]).await {
+                if let Err(error) = life.request_within(limit, ["LARDER", "JOIN", &body]).await {
                     return error;
                 }
             }

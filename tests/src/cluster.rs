@@ -25,6 +25,8 @@ pub struct Cluster {
     pub nodes: Vec<Option<Process>>,
     pub proxy: Option<Process>,
     topology_addr: SocketAddr,
+    /// What `--topology` is given.
+    topologies: String,
     http_addr: SocketAddr,
     node_addrs: Vec<SocketAddr>,
     proxy_addr: SocketAddr,
@@ -35,24 +37,43 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of `shards` shards behind a proxy, with `spares` nodes beside, all slots served.
     pub fn start(shards: usize, spares: usize) -> Cluster {
-        let nodes = shards + spares;
-        let mut cluster = Cluster {
+        let mut cluster = Cluster::prepare(shards, spares);
+        cluster.start_topology();
+        cluster.start_members();
+        cluster
+    }
+
+    /// Nodes and proxy that join topologies of the test's own: `a:1,b:2`, which form clusters of `shards` shards.
+    pub fn join(topologies: &str, shards: usize, spares: usize) -> Cluster {
+        let mut cluster = Cluster::prepare(shards, spares);
+        cluster.topologies = topologies.to_owned();
+        cluster.start_members();
+        cluster
+    }
+
+    fn prepare(shards: usize, spares: usize) -> Cluster {
+        let (nodes, topology_addr) = (shards + spares, local(free_port()));
+        Cluster {
             topology: None,
             nodes: (0..nodes).map(|_| None).collect(),
             proxy: None,
-            topology_addr: local(free_port()),
+            topology_addr,
+            topologies: topology_addr.to_string(),
             http_addr: local(free_port()),
             node_addrs: (0..nodes).map(|_| local(free_port())).collect(),
             proxy_addr: local(free_port()),
             shards,
             folder: tempfile::tempdir().expect("a folder for the cluster"),
-        };
-        cluster.start_topology();
-        for index in 0..nodes {
-            cluster.start_node(index);
         }
-        cluster.start_proxy();
-        cluster.wait_until("all nodes have joined and all slots are served", |status| {
+    }
+
+    fn start_members(&mut self) {
+        let nodes = self.nodes.len();
+        for index in 0..nodes {
+            self.start_node(index);
+        }
+        self.start_proxy();
+        self.wait_until("all nodes have joined and all slots are served", |status| {
             let shards = array(status, "shards");
             let slots = shards
                 .iter()
@@ -64,7 +85,6 @@ impl Cluster {
                 && array(status, "proxies").len() == 1
                 && joined.all(|node| node["reachable"] == true && node["epoch"] == status["epoch"])
         });
-        cluster
     }
 
     pub fn start_topology(&mut self) {
@@ -86,18 +106,15 @@ impl Cluster {
     }
 
     pub fn start_node(&mut self, index: usize) {
-        let (topology, listen) = (
-            self.topology_addr.to_string(),
-            self.node_addrs[index].to_string(),
-        );
-        let args = ["shard", "--topology", &topology, "--listen", &listen];
+        let listen = self.node_addrs[index].to_string();
+        let args = ["shard", "--topology", &self.topologies, "--listen", &listen];
         self.nodes[index] =
             Some(self.start_larder(&format!("node-{index}"), &args, self.node_addrs[index]));
     }
 
     pub fn start_proxy(&mut self) {
-        let (topology, listen) = (self.topology_addr.to_string(), self.proxy_addr.to_string());
-        let args = ["proxy", "--topology", &topology, "--listen", &listen];
+        let listen = self.proxy_addr.to_string();
+        let args = ["proxy", "--topology", &self.topologies, "--listen", &listen];
         self.proxy = Some(self.start_larder("proxy", &args, self.proxy_addr));
     }
 
@@ -147,7 +164,7 @@ impl Cluster {
         let mut command = Command::new(larder_bin());
         command
             .args(args)
-            .args(["--topology", &self.topology_addr.to_string()])
+            .args(["--topology", &self.topologies])
             .env("LARDER_SECRET", SECRET)
             .stdin(Stdio::null());
         command

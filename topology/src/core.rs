@@ -1,41 +1,31 @@
-//! The service around the plan: every event goes through `Core::event`, every action is handed to whoever
+//! One term of the service around the plan: every event goes through `Core::event`, every action is handed to whoever
 //! carries it out. Nothing here waits: links, awaits and the store work on their own and report back as events.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as thread_mpsc;
 use std::time::{Duration, Instant};
 
 use larder_plan::{Action, Answer, Event, Level, Order, Plan, RequestId, State};
-use larder_runtime::Secret;
-use larder_runtime::http::{HttpPort, Readiness};
-use larder_runtime::shutdown::Shutdown;
+use larder_runtime::http::Readiness;
+use larder_runtime::{Backoff, Secret, entropy};
 use larder_wire::{ClusterMap, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::authority::Authority;
 use crate::awaiting;
 use crate::link::{Link, LinkOrder};
 use crate::metrics::Shown;
-use crate::start::{NodeStarter, Stores, TopologyConfig};
-use crate::{PROBE_MOVING_MS, PROBE_MS, PROBE_REPLICATED_MS, TICK_MS, session, web};
+use crate::service::Service;
+use crate::start::NodeStarter;
+use crate::store::{Store, StoreError};
+use crate::{PROBE_MOVING_MS, PROBE_MS, PROBE_REPLICATED_MS};
 
-/// How long HTTP requests under way may hold up the end, in milliseconds.
-const HTTP_END_MS_MAX: u64 = 500;
-
-/// What `start` prepared.
-pub(crate) struct Parts {
-    pub(crate) plan: Plan,
-    pub(crate) store: Stores,
-    pub(crate) maps: watch::Sender<Arc<ClusterMap>>,
-    pub(crate) readiness: Readiness,
-    pub(crate) shown: Arc<Shown>,
-    pub(crate) addr: SocketAddr,
-    pub(crate) http_addr: Option<SocketAddr>,
-    pub(crate) config: TopologyConfig,
-}
+/// Pause after a record that was not taken, first and longest, in milliseconds.
+const SAVE_AGAIN_MS_MIN: u64 = 20;
+const SAVE_AGAIN_MS_MAX: u64 = 500;
 
 type Answered = Result<Box<Answer>, String>;
 
@@ -51,66 +41,66 @@ pub(crate) struct Core {
     maps: watch::Sender<Arc<ClusterMap>>,
     readiness: Readiness,
     shown: Arc<Shown>,
-    starter: Option<NodeStarter>,
+    starter: Option<Rc<NodeStarter>>,
+    authority: Arc<Authority>,
+    /// Whoever watches maps leaves when this becomes true.
+    closed: watch::Sender<bool>,
     pub(crate) secret: Secret,
-    pub(crate) protected: bool,
-    pub(crate) addr: SocketAddr,
-}
-
-/// Runs until `shutdown`.
-pub(crate) async fn serve(
-    parts: Parts,
-    listener: std::net::TcpListener,
-    http: Option<HttpPort>,
-    shutdown: Shutdown,
-) -> Writer {
-    let (reports, mut events) = mpsc::unbounded_channel();
-    let http_done = web::spawn(http, &parts, &shutdown);
-    let (store, writer) = store_thread(parts.store, &parts.config.cluster, reports.clone());
-    let core = Rc::new(Core {
-        plan: RefCell::new(parts.plan),
-        began: Instant::now(),
-        links: RefCell::default(),
-        requests: RefCell::default(),
-        next_request: Cell::new(1),
-        store,
-        reports,
-        maps: parts.maps,
-        readiness: parts.readiness,
-        shown: parts.shown,
-        starter: parts.config.node_starter,
-        secret: parts.config.secret,
-        protected: parts.config.protected,
-        addr: parts.addr,
-    });
-    let able = core.starter.is_some();
-    core.event(Event::NodeStarter { able });
-    let sessions = tokio::task::spawn_local(session::accept(listener, core.clone()));
-    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.wait() => break,
-            event = events.recv() => match event {
-                Some(event) => core.event(event),
-                None => break,
-            },
-            _ = tick.tick() => core.event(Event::Tick),
-        }
-    }
-    sessions.abort();
-    core.links.borrow_mut().clear();
-    if let Some(done) = http_done {
-        // Its error, if any, was logged by the task; a request that hangs is cut off.
-        let _ = tokio::time::timeout(Duration::from_millis(HTTP_END_MS_MAX), done).await;
-    }
-    writer
 }
 
 impl Core {
-    /// The one way into the plan.
+    /// The core of one term, what is reported to it, and the thread that writes its record.
+    pub(crate) fn new(
+        service: &Service,
+        plan: Plan,
+        store: Box<dyn Store>,
+        authority: Arc<Authority>,
+    ) -> (Rc<Core>, mpsc::UnboundedReceiver<Event>, Writer) {
+        let (reports, events) = mpsc::unbounded_channel();
+        let (store, writer) = store_thread(store, &service.cluster, reports.clone());
+        let core = Core {
+            plan: RefCell::new(plan),
+            began: Instant::now(),
+            links: RefCell::default(),
+            requests: RefCell::default(),
+            next_request: Cell::new(1),
+            store,
+            reports,
+            maps: service.maps.clone(),
+            readiness: service.readiness.clone(),
+            shown: service.shown.clone(),
+            starter: service.starter.clone(),
+            authority,
+            closed: watch::Sender::new(false),
+            secret: service.door.secret.clone(),
+        };
+        (Rc::new(core), events, writer)
+    }
+
+    /// The end of the term: links and sessions that depend on it are let go.
+    pub(crate) fn close(&self) {
+        self.authority.end();
+        self.links.borrow_mut().clear();
+        self.requests.borrow_mut().clear();
+        self.closed.send_replace(true);
+    }
+
+    /// False from the moment on when another topology may lead.
+    pub(crate) fn leads(&self) -> bool {
+        self.authority.holds()
+    }
+
+    /// Returns at the end of the term.
+    pub(crate) async fn closed(&self) {
+        // An error cannot be: the sender is held here.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// The one way into the plan. Whoever does not lead decides nothing.
     pub(crate) fn event(self: &Rc<Core>, event: Event) {
+        if !self.leads() {
+            return;
+        }
         let now = self.began.elapsed().as_millis() as u64;
         let worth_showing = matches!(event, Event::Tick | Event::Recorded { .. });
         let actions = self.plan.borrow_mut().step(now, event);
@@ -195,9 +185,15 @@ impl Core {
         });
         let every = Duration::from_millis(probe_ms(plan.state()));
         for (id, node) in nodes.iter().filter(|(_, node)| !node.gone) {
-            let link = links
-                .entry(*id)
-                .or_insert_with(|| Link::spawn(*id, &node.addr, &self.secret, &self.reports));
+            let link = links.entry(*id).or_insert_with(|| {
+                Link::spawn(
+                    *id,
+                    &node.addr,
+                    &self.secret,
+                    &self.authority,
+                    &self.reports,
+                )
+            });
             link.probe_every(every);
         }
     }
@@ -205,7 +201,7 @@ impl Core {
     /// A node has joined: whether that counts as a lease.
     pub(crate) fn lease(&self, node: NodeId, run_id: NodeId) -> bool {
         let now = self.began.elapsed().as_millis() as u64;
-        self.plan.borrow_mut().lease(now, node, run_id)
+        self.leads() && self.plan.borrow_mut().lease(now, node, run_id)
     }
 
     fn addr_of(&self, node: NodeId) -> Option<String> {
@@ -235,7 +231,7 @@ impl Core {
         self.event(Event::Operator { request, order });
         match answered.await {
             Ok(answer) => answer,
-            Err(_) => Err("the topology is ending: ask again when it is back".into()),
+            Err(_) => Err("this topology leads no more: see with LARDER STATUS at the one that does whether the order was taken".into()),
         }
     }
 }
@@ -264,25 +260,43 @@ impl Writer {
     }
 }
 
-/// Writes come one by one; of several that wait only the last, which holds all the others, is written.
+/// Writes come one by one; of several that wait only the last, which holds all the others, is written. After a failure
+/// the next waits: the plan says it again and again until one is taken.
 fn store_thread(
-    mut store: Stores,
+    mut store: Box<dyn Store>,
     cluster: &str,
     reports: mpsc::UnboundedSender<Event>,
 ) -> (thread_mpsc::Sender<(u64, Box<State>)>, Writer) {
     let (sender, records) = thread_mpsc::channel::<(u64, Box<State>)>();
     let cluster = cluster.to_string();
     let thread = std::thread::spawn(move || {
+        let mut failed = Backoff::new(
+            Duration::from_millis(SAVE_AGAIN_MS_MIN),
+            Duration::from_millis(SAVE_AGAIN_MS_MAX),
+        );
         while let Ok(mut record) = records.recv() {
             while let Ok(later) = records.try_recv() {
                 record = later;
             }
             let (seq, state) = record;
-            let result = store
-                .save(&cluster, &state.to_json())
-                .map_err(|error| error.to_string());
+            let saved = store.save(&cluster, &state.to_json());
+            let pause = match &saved {
+                Ok(()) => {
+                    failed.reset();
+                    None
+                }
+                Err(StoreError::Deposed) => {
+                    tracing::warn!("a late record was refused: another topology leads");
+                    None
+                }
+                Err(_) => Some(failed.next(entropy::jitter())),
+            };
+            let result = saved.map_err(|error| error.to_string());
             if reports.send(Event::Recorded { seq, result }).is_err() {
                 return;
+            }
+            if let Some(pause) = pause {
+                std::thread::sleep(pause);
             }
         }
     });

@@ -9,14 +9,22 @@
 //!
 //! One thread, one tokio runtime; the store of record writes on a thread of its own, so that an fsync holds up
 //! nobody. What is decided, and when, is the plan's alone.
+//!
+//! With the record in etcd there are several such processes, and one leads: `leadership` decides (pure), `election` asks
+//! etcd, `service` lives from term to term, `authority` is asked before anything is done in the leader's name.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod awaiting;
 mod cluster_replies;
 mod core;
+mod door;
+mod election;
+mod leadership;
 mod link;
 mod metrics;
 mod orders;
+mod service;
 mod session;
 mod start;
 pub mod store;
@@ -25,6 +33,7 @@ mod web;
 
 pub use metrics::DECLARED as METRICS;
 pub use start::{Flags, Handle, NodeStarter, StartError, TopologyConfig, start};
+pub use store::EtcdAddress;
 pub use text::{failover_text, moves_text, order_text, replicas_text, status_text, writes_text};
 
 /// How often nodes are probed, in milliseconds; in a cluster with replicas, the second; while slots move or a replica

@@ -1,6 +1,7 @@
 //! The link to one node: a connection that is probed, carries maps, imports and aborts in order, and
 //! is dialled again when it is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_plan::{Event, PushResult};
@@ -12,6 +13,7 @@ use larder_wire::replication::{Fence, Yield};
 use larder_wire::{Attempt, Epoch, NodeId};
 use tokio::sync::{mpsc, watch};
 
+use crate::authority::Authority;
 use crate::{ANSWER_MS_MAX, DIAL_ANSWER_MS_MAX, DIAL_MS_MAX, DIAL_MS_MIN};
 
 /// What a node is told.
@@ -72,6 +74,7 @@ impl Link {
         node: NodeId,
         addr: &str,
         secret: &Secret,
+        authority: &Arc<Authority>,
         reports: &mpsc::UnboundedSender<Event>,
     ) -> Link {
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -80,6 +83,7 @@ impl Link {
             node,
             addr: addr.to_string(),
             secret: secret.clone(),
+            authority: authority.clone(),
             reports: reports.clone(),
             orders: inbox,
             every: probe_every,
@@ -143,6 +147,8 @@ struct LinkEnd {
     node: NodeId,
     addr: String,
     secret: Secret,
+    /// Asked right before an order leaves: one that was decided in a term that is over must not.
+    authority: Arc<Authority>,
     reports: mpsc::UnboundedSender<Event>,
     orders: mpsc::UnboundedReceiver<(NodeId, LinkOrder)>,
     every: watch::Receiver<Duration>,
@@ -209,6 +215,7 @@ impl LinkEnd {
             let went_well = tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
+                    Some(_) | None if !self.authority.holds() => return "this topology leads no more".into(),
                     Some((meant, order)) if meant != run_id => {
                         order.fail(self.node, "it has restarted", &self.reports);
                         Ok(())

@@ -1,6 +1,7 @@
 //! The topology's metrics, and the snapshot that HTTP shows: taken by the topology's thread, read by scrapes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use larder_plan::report::{NodeReport, OperationReport, ReplicaReport, Stage, Status};
@@ -14,6 +15,8 @@ use crate::text::all_nodes;
 larder_runtime::metrics! {
     /// All that the topology shows.
     pub DECLARED;
+    LEADER = gauge "larder_topology_leader" ["cluster"] "1 on the topology that leads, 0 on one that stands by; all others of the topology's metrics are the leader's.";
+    TERMS = counter "larder_topology_terms_total" ["cluster"] "Times that this topology has begun to lead.";
     EPOCH = gauge "larder_topology_epoch" ["cluster"] "Epoch of the slot map.";
     FORMED = gauge "larder_topology_formed" ["cluster"] "1 once the cluster has been formed.";
     SHARDS = gauge "larder_topology_shards" ["cluster"] "Shards in the slot map.";
@@ -53,31 +56,55 @@ larder_runtime::metrics! {
 /// What is shown: the last status, and what is counted beside it.
 #[derive(Debug)]
 pub(crate) struct Shown {
-    status: Mutex<Arc<Status>>,
+    cluster: String,
+    now: Mutex<Now>,
+    terms: AtomicU64,
     move_time: Latency,
     handover_time: Latency,
     failover_time: Latency,
 }
 
+/// What this topology is at the moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Now {
+    Leads(Arc<Status>),
+    StandsBy {
+        /// `host:port` of the leader's console.
+        leader_http: Option<String>,
+    },
+}
+
 impl Shown {
-    pub(crate) fn new(status: Status) -> Shown {
+    pub(crate) fn new(cluster: &str) -> Shown {
         Shown {
-            status: Mutex::new(Arc::new(status)),
+            cluster: cluster.to_string(),
+            now: Mutex::new(Now::StandsBy { leader_http: None }),
+            terms: AtomicU64::new(0),
             move_time: Latency::new(),
             handover_time: Latency::new(),
             failover_time: Latency::new(),
         }
     }
 
-    pub(crate) fn show(&self, status: Status) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(status);
+    pub(crate) fn lead(&self, status: Status) {
+        self.terms.fetch_add(1, Ordering::Relaxed);
+        self.show(status);
     }
 
-    pub(crate) fn status(&self) -> Arc<Status> {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(crate) fn show(&self, status: Status) {
+        *self.lock() = Now::Leads(Arc::new(status));
+    }
+
+    pub(crate) fn stand_by(&self, leader_http: Option<String>) {
+        *self.lock() = Now::StandsBy { leader_http };
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn failed_over(&self, done: &FailoverDone) {
@@ -94,7 +121,13 @@ impl Shown {
 
 impl Source for Shown {
     fn collect(&self, page: &mut Page) {
-        let status = self.status();
+        let leads = self.now();
+        let name = [self.cluster.as_str()];
+        page.value(&LEADER, &name, matches!(leads, Now::Leads(_)));
+        page.value(&TERMS, &name, self.terms.load(Ordering::Relaxed));
+        let Now::Leads(status) = leads else {
+            return;
+        };
         cluster(page, &status);
         operation(page, &status.cluster, status.operation.as_ref());
         shards(page, &status);

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::core::Core;
+use crate::door::Door;
 use crate::{OUT_BYTES_MAX, REQUEST_BYTES_MAX, SESSIONS_MAX, cluster_replies, orders};
 
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -23,7 +24,7 @@ pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// Bytes read at once at most.
 const READ_BYTES: usize = 16 * 1024;
 
-pub(crate) async fn accept(listener: std::net::TcpListener, core: Rc<Core>) {
+pub(crate) async fn accept(listener: std::net::TcpListener, door: Rc<Door>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -47,11 +48,11 @@ pub(crate) async fn accept(listener: std::net::TcpListener, core: Rc<Core>) {
             tracing::warn!("{SESSIONS_MAX} connections are open: {from} is turned away");
             continue;
         }
-        let (core, alive) = (core.clone(), sessions.clone());
+        let (door, alive) = (door.clone(), sessions.clone());
         let id = next_id;
         next_id += 1;
         tokio::task::spawn_local(async move {
-            Session::new(stream, from, id, core).run().await;
+            Session::new(stream, from, id, door).run().await;
             drop(alive);
         });
     }
@@ -61,8 +62,8 @@ pub(crate) async fn accept(listener: std::net::TcpListener, core: Rc<Core>) {
 pub(crate) enum Next {
     Continue,
     Close,
-    /// The connection becomes a stream of maps.
-    Watch,
+    /// The connection becomes a stream of maps, of this term.
+    Watch(Rc<Core>),
 }
 
 struct Session {
@@ -70,7 +71,9 @@ struct Session {
     from: SocketAddr,
     id: u64,
     name: Vec<u8>,
-    core: Rc<Core>,
+    door: Rc<Door>,
+    /// Whose words the replies hold that are not sent yet.
+    spoke: Option<Rc<Core>>,
     trust: Trust,
     admission: Admission,
     protocol: Protocol,
@@ -78,19 +81,20 @@ struct Session {
 }
 
 impl Session {
-    fn new(stream: TcpStream, from: SocketAddr, id: u64, core: Rc<Core>) -> Session {
+    fn new(stream: TcpStream, from: SocketAddr, id: u64, door: Rc<Door>) -> Session {
         let admission = protect::admit(Arrival {
             peer: Some(from.ip()),
             needs_auth: false,
             has_secret: true,
-            unprotected: !core.protected,
+            unprotected: !door.protected,
         });
         Session {
             stream,
             from,
             id,
             name: Vec::new(),
-            core,
+            door,
+            spoke: None,
             trust: Trust::Stranger,
             admission,
             protocol: Protocol::Resp2,
@@ -113,7 +117,7 @@ impl Session {
             match next {
                 Next::Continue => {}
                 Next::Close => return,
-                Next::Watch => return self.watch().await,
+                Next::Watch(core) => return self.watch(core).await,
             }
             match self.stream.read_buf(&mut input).await {
                 Ok(0) | Err(_) => return,
@@ -158,12 +162,33 @@ impl Session {
         next
     }
 
+    /// What a leader said is not sent once it leads no more.
     async fn flush(&mut self) -> std::io::Result<()> {
+        let spoke = self.spoke.take();
+        let leads_no_more = spoke.is_some_and(|core| !core.leads());
+        if leads_no_more {
+            self.out.clear();
+            self.refuse(&self.door.not_leader());
+        }
         if !self.out.is_empty() {
             self.stream.write_all(&self.out).await?;
             self.out.clear();
         }
-        Ok(())
+        match leads_no_more {
+            // Replies to some requests are missing.
+            true => Err(std::io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses for this topology when it stands by.
+    fn core(&mut self) -> Option<Rc<Core>> {
+        let core = self.door.core();
+        match &core {
+            Some(core) => self.spoke = Some(core.clone()),
+            None => self.refuse(&self.door.not_leader()),
+        }
+        core
     }
 
     fn reply(&mut self) -> ReplyWriter<'_> {
@@ -242,12 +267,15 @@ impl Session {
             self.refuse(&Refusal::CONTROL_REFUSED);
             return Next::Continue;
         }
+        let Some(core) = self.core() else {
+            return Next::Continue;
+        };
         if is_word(request.get(1), "watch") {
-            return Next::Watch;
+            return Next::Watch(core);
         }
         let mut out = std::mem::take(&mut self.out);
         let mut reply = ReplyWriter::new(&mut out, self.protocol);
-        orders::answer(&self.core, self.from, request, &mut reply).await;
+        orders::answer(&core, self.from, request, &mut reply).await;
         self.out = out;
         Next::Continue
     }
@@ -256,11 +284,12 @@ impl Session {
         let answerer = Answerer {
             server: Peer::Topology,
             release: RELEASE,
-            secret: Some(&self.core.secret),
+            secret: Some(&self.door.secret),
         };
         match answer_hello(request, answerer) {
-            Ok((trust, welcome)) => {
+            Ok((trust, mut welcome)) => {
                 self.trust = trust;
+                welcome.standby = self.door.standby();
                 let json = serde_json::to_vec(&welcome).expect("a welcome is plain JSON");
                 self.reply().bulk(&json);
             }
@@ -274,7 +303,7 @@ impl Session {
             3 => (request.arg(1), request.arg(2)),
             _ => return self.refuse(&Refusal::wrong_arity("auth")),
         };
-        match answer_auth(user, password, Some(&self.core.secret)) {
+        match answer_auth(user, password, Some(&self.door.secret)) {
             Some(Ok(trust)) => {
                 self.trust = trust;
                 self.reply().ok();
@@ -299,7 +328,7 @@ impl Session {
             let left = request.len() - at;
             if is_word(request.get(at), "auth") && left >= 3 {
                 let (user, password) = (request.arg(at + 1), request.arg(at + 2));
-                match answer_auth(user, password, Some(&self.core.secret)) {
+                match answer_auth(user, password, Some(&self.door.secret)) {
                     Some(Ok(shown)) => trust = shown,
                     Some(Err(refusal)) => return self.refuse(&refusal),
                     None => return self.refuse(&Refusal::WRONG_PASS),
@@ -354,10 +383,13 @@ impl Session {
     }
 
     fn cluster(&mut self, request: &Request<'_>) {
+        let Some(core) = self.core() else {
+            return;
+        };
         let sub = request.get(1).unwrap_or(b"").to_ascii_lowercase();
-        let map = self.core.maps().borrow().clone();
+        let map = core.maps().borrow().clone();
         let health: HashMap<_, _> = {
-            let status = self.core.plan().status();
+            let status = core.plan().status();
             let shards = status.shards.iter();
             let nodes = shards.flat_map(|shard| {
                 let replicas = shard.replicas.iter().map(|replica| &replica.node);
@@ -383,36 +415,46 @@ impl Session {
     }
 
     fn info(&mut self) {
-        let status = self.core.plan().status();
-        let text = format!(
+        let core = self.door.core();
+        let mut text = format!(
             "# Server\r\nredis_mode:cluster\r\nlarder_version:{RELEASE}\r\nlarder_part:topology\r\nprocess_id:{}\r\ntcp_port:{}\r\n\
-             \r\n# Cluster\r\ncluster_enabled:1\r\nlarder_cluster:{}\r\nlarder_formed:{}\r\nlarder_epoch:{}\r\nlarder_shards:{}\r\nlarder_spares:{}\r\nlarder_proxies:{}\r\n",
+             \r\n# Cluster\r\ncluster_enabled:1\r\nlarder_cluster:{}\r\nlarder_leads:{}\r\n",
             std::process::id(),
-            self.core.addr.port(),
-            status.cluster,
-            u8::from(status.formed),
-            status.epoch,
-            status.shards.len(),
-            status.spares.len(),
-            status.proxies.len(),
+            self.door.addr.port(),
+            self.door.cluster,
+            u8::from(core.is_some()),
         );
+        if let Some(core) = &core {
+            let status = core.plan().status();
+            text += &format!(
+                "larder_formed:{}\r\nlarder_epoch:{}\r\nlarder_shards:{}\r\nlarder_spares:{}\r\nlarder_proxies:{}\r\n",
+                u8::from(status.formed),
+                status.epoch,
+                status.shards.len(),
+                status.spares.len(),
+                status.proxies.len(),
+            );
+        }
+        self.spoke = core;
         self.reply().verbatim("txt", text.as_bytes());
     }
 
-    /// The present map, then each change, until the watcher leaves.
-    async fn watch(mut self) {
-        let mut maps = self.core.maps();
+    /// The present map, then each change, until the watcher leaves or the term ends.
+    async fn watch(mut self, core: Rc<Core>) {
+        let mut maps = core.maps();
         let mut ignored = [0; 1024];
         loop {
             let map = maps.borrow_and_update().clone();
             let json = serde_json::to_vec(&*map).expect("a map is plain JSON");
             self.reply().bulk(&json);
+            self.spoke = Some(core.clone());
             if self.flush().await.is_err() {
                 return;
             }
             let changed = loop {
                 tokio::select! {
                     changed = maps.changed() => break changed,
+                    () = core.closed() => return,
                     read = self.stream.read(&mut ignored) => match read {
                         Ok(0) | Err(_) => return,
                         // Watchers have nothing to say.

@@ -6,17 +6,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use larder_plan::{Plan, Settings, State, StateError};
+use larder_plan::{Settings, State, StateError};
 use larder_runtime::http::{HttpPort, Readiness};
 use larder_runtime::shutdown::{self, Shutdown, ShutdownTrigger};
 use larder_runtime::{ListenError, Registry, Secret, listen};
 use larder_wire::ClusterMap;
 use tokio::sync::watch;
 
-use crate::core::{self, Parts};
 use crate::metrics::Shown;
-use crate::store::{Embedded, Store, StoreError};
+use crate::service::{self, Parts, Record};
+use crate::store::{Embedded, Etcd, EtcdAddress, LeaderRecord, Store, StoreError};
+
+/// How long etcd is waited for at the start, in milliseconds.
+const LOOK_MS_MAX: u64 = 1_000;
 
 /// Called with the number of nodes that are missing, on the topology's thread: it must not block.
 pub type NodeStarter = Box<dyn Fn(u32) + Send>;
@@ -45,7 +49,12 @@ pub struct TopologyConfig {
     /// `host:port`; port 0 takes a free one.
     pub listen: String,
     pub http: Option<String>,
+    /// Where the record is kept, unless `etcd` says where.
     pub data_dir: PathBuf,
+    /// The record that several topologies share, of which one leads.
+    pub etcd: Option<EtcdAddress>,
+    /// The host under which others reach this process; `None` is the host of `listen`.
+    pub announce: Option<String>,
     /// For a cluster that is not formed yet; later the record's count.
     pub settings: Settings,
     pub secret: Secret,
@@ -68,6 +77,8 @@ impl TopologyConfig {
             listen: listen.to_string(),
             http: None,
             data_dir,
+            etcd: None,
+            announce: None,
             settings: Settings {
                 shards,
                 replicas: 0,
@@ -91,6 +102,7 @@ impl fmt::Debug for TopologyConfig {
             .field("listen", &self.listen)
             .field("http", &self.http)
             .field("data_dir", &self.data_dir)
+            .field("etcd", &self.etcd)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
@@ -107,6 +119,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(
+        "--listen {0} says not where others reach this topology, which the others must know (name its host with --announce)"
+    )]
+    Nowhere(SocketAddr),
     #[error("cannot start the topology's thread: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -184,27 +200,46 @@ pub fn start(config: TopologyConfig) -> Result<Handle, StartError> {
         None => None,
     };
     let http_addr = http.as_ref().map(HttpPort::addr);
-    let store = Embedded::open(&config.data_dir, config.flags.data_dir)?;
-    let state = match store.load(&config.cluster)? {
-        Some(json) => State::from_json(&json)?,
-        None => State::new(&config.cluster, config.settings.clone()),
+    let me = LeaderRecord {
+        addr: reached_at(addr, config.announce.as_deref()),
+        http: http_addr.map(|http| reached_at(http, config.announce.as_deref())),
     };
-    let state = with_settings(state, &config.settings);
-    let members = state.map.shards().iter().flat_map(|shard| &shard.nodes);
-    let recorded_nodes = members.map(|node| node.addr.clone()).collect();
-    let readiness = Readiness::waiting_for("nodes to form the cluster");
+    let mut recorded_nodes = Vec::new();
+    let record = match &config.etcd {
+        None => {
+            let store = Embedded::open(&config.data_dir, config.flags.data_dir)?;
+            let state = match store.load(&config.cluster)? {
+                Some(json) => State::from_json(&json)?,
+                None => State::new(&config.cluster, config.settings.clone()),
+            };
+            let members = state.map.shards().iter().flat_map(|shard| &shard.nodes);
+            recorded_nodes = members.map(|node| node.addr.clone()).collect();
+            Record::Own {
+                store: Box::new(store),
+                state: Box::new(state),
+            }
+        }
+        Some(_) if addr.ip().is_unspecified() && config.announce.is_none() => {
+            return Err(StartError::Nowhere(addr));
+        }
+        Some(address) => {
+            look_at(address, &config.cluster)?;
+            Record::Shared(address.clone())
+        }
+    };
+    let readiness = Readiness::waiting_for("a leader to be chosen");
     let (trigger, shutdown) = shutdown::channel();
     let (maps_in, maps) = watch::channel(Arc::new(ClusterMap::empty(&config.cluster)));
-    let shown = Arc::new(Shown::new(Plan::new(state.clone(), "", 0).status()));
+    let shown = Arc::new(Shown::new(&config.cluster));
     config.registry.add(&shown);
     let parts = Parts {
-        plan: Plan::new(state, &addr.to_string(), 0),
-        store: Box::new(store),
+        record,
         maps: maps_in,
         readiness: readiness.clone(),
         shown,
         addr,
         http_addr,
+        me,
         config,
     };
     let thread = std::thread::Builder::new()
@@ -221,9 +256,32 @@ pub fn start(config: TopologyConfig) -> Result<Handle, StartError> {
     })
 }
 
+/// A record that this release cannot read is told to the operator at once. An etcd that does not answer may do so later.
+fn look_at(address: &EtcdAddress, cluster: &str) -> Result<(), StateError> {
+    let limit = Duration::from_millis(LOOK_MS_MAX);
+    match Etcd::new(address, cluster).state(limit) {
+        Ok(Some(json)) => State::from_json(&json).map(drop),
+        Ok(None) => Ok(()),
+        Err(trouble) => {
+            tracing::warn!("{trouble} (waiting for it)");
+            Ok(())
+        }
+    }
+}
+
+fn reached_at(addr: SocketAddr, announce: Option<&str>) -> String {
+    match announce {
+        Some(host) if host.contains(':') && !host.starts_with('[') => {
+            format!("[{host}]:{}", addr.port())
+        }
+        Some(host) => format!("{host}:{}", addr.port()),
+        None => addr.to_string(),
+    }
+}
+
 /// The scaling targets are those of this start. Shards, replicas and write mode of a formed cluster are the record's:
 /// they change by operators' orders alone.
-fn with_settings(mut state: State, asked: &Settings) -> State {
+pub(crate) fn with_settings(mut state: State, asked: &Settings) -> State {
     state.settings.scale = asked.scale.clone();
     if !state.formed() {
         state.settings = asked.clone();
@@ -249,11 +307,12 @@ fn run(parts: Parts, listener: std::net::TcpListener, http: Option<HttpPort>, sh
         .build()
         .expect("a runtime needs only an epoll descriptor");
     let tasks = tokio::task::LocalSet::new();
-    let writer = tasks.block_on(&runtime, core::serve(parts, listener, http, shutdown));
+    let last = tasks.block_on(&runtime, service::serve(parts, listener, http, shutdown));
     // With the tasks goes the last sender of records: the writer ends, and the file is free.
     drop(tasks);
     drop(runtime);
-    writer.finish();
+    match last {
+        Ok(last) => last.finish(),
+        Err(error) => tracing::error!("the topology cannot serve: {error}"),
+    }
 }
-
-pub(crate) type Stores = Box<dyn Store>;

@@ -1,13 +1,16 @@
 //! HTTP: `/sd` for Prometheus, `/status.json`, and a page that shows it. `/metrics`, `/healthz` and `/readyz` are the
 //! runtime's.
+//!
+//! A topology that stands by sends people to the leader's page, and tells Prometheus of itself alone: those who ask all
+//! topologies find every process once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::Html;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use larder_plan::report::Status;
@@ -17,13 +20,14 @@ use larder_runtime::shutdown::Shutdown;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::core::Parts;
-use crate::metrics::Shown;
+use crate::metrics::{Now, Shown};
+use crate::service::Parts;
 use crate::session::RELEASE;
 
 #[derive(Clone)]
 struct Web {
     shown: Arc<Shown>,
+    cluster: String,
     part: &'static str,
     /// Where this process itself is scraped.
     http: Option<SocketAddr>,
@@ -44,14 +48,12 @@ pub(crate) fn spawn(
     let port = port?;
     let web = Web {
         shown: parts.shown.clone(),
+        cluster: parts.config.cluster.clone(),
         part: parts.config.part,
         http: parts.http_addr,
     };
     let pages = Router::new()
-        .route(
-            "/",
-            get(|| std::future::ready(Html(include_str!("console.html")))),
-        )
+        .route("/", get(console))
         .route("/status.json", get(status))
         .route("/sd", get(discovery))
         .with_state(web);
@@ -67,8 +69,30 @@ pub(crate) fn spawn(
     }))
 }
 
-async fn status(State(web): State<Web>) -> Json<Status> {
-    Json((*web.shown.status()).clone())
+async fn console(State(web): State<Web>) -> Response {
+    match web.shown.now() {
+        Now::Leads(_) => Html(include_str!("console.html")).into_response(),
+        Now::StandsBy { leader_http } => elsewhere(leader_http.as_deref(), "/"),
+    }
+}
+
+async fn status(State(web): State<Web>) -> Response {
+    match web.shown.now() {
+        Now::Leads(status) => Json((*status).clone()).into_response(),
+        Now::StandsBy { leader_http } => elsewhere(leader_http.as_deref(), "/status.json"),
+    }
+}
+
+/// The same page of the leader.
+fn elsewhere(leader_http: Option<&str>, path: &str) -> Response {
+    match leader_http {
+        Some(http) => Redirect::temporary(&format!("http://{http}{path}")).into_response(),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this topology stands by, and no leader with a console is known: try again shortly\n",
+        )
+            .into_response(),
+    }
 }
 
 async fn discovery(State(web): State<Web>, headers: HeaderMap) -> Json<Vec<Group>> {
@@ -76,7 +100,10 @@ async fn discovery(State(web): State<Web>, headers: HeaderMap) -> Json<Vec<Group
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     let own = own_address(web.http, asked_at);
-    Json(groups(&web.shown.status(), web.part, &own))
+    Json(match web.shown.now() {
+        Now::Leads(status) => groups(Some(&status), &web.cluster, web.part, &own),
+        Now::StandsBy { .. } => groups(None, &web.cluster, web.part, &own),
+    })
 }
 
 /// A process that listens everywhere is scraped where it was asked.
@@ -88,26 +115,22 @@ fn own_address(http: Option<SocketAddr>, asked_at: Option<&str>) -> String {
     }
 }
 
-/// Every process that has an HTTP port, once, whatever it hosts.
-fn groups(status: &Status, part: &'static str, own: &str) -> Vec<Group> {
+/// Every process that has an HTTP port, once, whatever it hosts; without a status this one alone.
+fn groups(status: Option<&Status>, cluster: &str, part: &'static str, own: &str) -> Vec<Group> {
     let mut found: BTreeMap<&str, &'static str> = BTreeMap::new();
-    let nodes = status
-        .shards
-        .iter()
-        .flat_map(|shard| {
+    if let Some(status) = status {
+        let members = status.shards.iter().flat_map(|shard| {
             let replicas = shard.replicas.iter().map(|replica| &replica.node);
             std::iter::once(&shard.node).chain(replicas)
-        })
-        .chain(&status.spares);
-    for http in nodes.filter_map(|node| node.http.as_deref()) {
-        found.insert(http, "shard");
-    }
-    for http in status
-        .proxies
-        .iter()
-        .filter_map(|proxy| proxy.http.as_deref())
-    {
-        found.insert(http, "proxy");
+        });
+        let nodes = members.chain(&status.spares);
+        for http in nodes.filter_map(|node| node.http.as_deref()) {
+            found.insert(http, "shard");
+        }
+        let proxies = status.proxies.iter();
+        for http in proxies.filter_map(|proxy| proxy.http.as_deref()) {
+            found.insert(http, "proxy");
+        }
     }
     if !own.is_empty() {
         found.insert(own, part);
@@ -115,7 +138,7 @@ fn groups(status: &Status, part: &'static str, own: &str) -> Vec<Group> {
     let groups = found.into_iter().map(|(http, part)| Group {
         targets: vec![http.to_string()],
         labels: BTreeMap::from([
-            ("cluster", status.cluster.clone()),
+            ("cluster", cluster.to_string()),
             ("process", part.to_string()),
         ]),
     });

@@ -1,11 +1,12 @@
-//! The store of record: where a cluster's state outlives the topology. A trait, and its embedded backend
-//! (`redb`, one file). It refuses to know what is in a state.
+//! The record in one file (`redb`): of one topology process, which needs nothing else.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition};
+
+use super::{Store, StoreError};
 
 /// Version of the layout of the file: tables, keys.
 pub const SCHEMA_VERSION: u64 = 1;
@@ -14,44 +15,6 @@ pub const FILE: &str = "topology.redb";
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const CLUSTERS: TableDefinition<&str, &[u8]> = TableDefinition::new("clusters");
-
-/// Keeps one value a cluster. What `save` has answered `Ok` to is there after a crash at any moment.
-pub trait Store: Send {
-    /// `None`: no such cluster.
-    fn load(&self, cluster: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    fn save(&mut self, cluster: &str, state: &[u8]) -> Result<(), StoreError>;
-}
-
-/// Why the record cannot be opened, read or written: one line for an operator. `flag` moves the directory.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("data directory {dir} is in use by another topology (stop it, or choose another with {flag})", dir = dir.display())]
-    InUse { dir: PathBuf, flag: String },
-    #[error("no permission for data directory {dir} (give it to this user, or choose another with {flag})", dir = dir.display())]
-    Forbidden { dir: PathBuf, flag: String },
-    #[error("data directory {dir} cannot be used: {error} (choose another with {flag})", dir = dir.display())]
-    Io {
-        dir: PathBuf,
-        error: io::Error,
-        flag: String,
-    },
-    #[error(
-        "data directory {dir} is of version {found}, this larder reads {SCHEMA_VERSION} (use the larder that wrote it, or choose another with {flag})", dir = dir.display()
-    )]
-    Version {
-        dir: PathBuf,
-        found: String,
-        flag: String,
-    },
-    #[error("data directory {dir} is damaged: {cause} (restore {FILE} from a backup, or choose another with {flag})", dir = dir.display())]
-    Damaged {
-        dir: PathBuf,
-        cause: String,
-        flag: String,
-    },
-    #[error("the record cannot be written: {0}")]
-    Write(String),
-}
 
 /// One file, written with fsync.
 #[derive(Debug)]
@@ -291,7 +254,7 @@ mod tests {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args([
                     "--exact",
-                    "store::tests::writes_until_killed",
+                    "store::embedded::tests::writes_until_killed",
                     "--nocapture",
                 ])
                 .env("LARDER_TEST_STORE_DIR", dir.path())
