@@ -72,7 +72,7 @@ impl Election {
                 Duration::from_millis(SILENT_MS_MIN),
                 Duration::from_millis(SILENT_MS_MAX),
             ),
-            slowest: Duration::ZERO,
+            answers: [Duration::ZERO; 2],
         };
         let thread = std::thread::Builder::new()
             .name("election".into())
@@ -113,8 +113,8 @@ struct Candidate {
     /// What the service was told last, when that was whom to follow.
     said: Option<(Option<LeaderRecord>, bool)>,
     silent: Backoff,
-    /// The slowest answer lately; forgotten by halves.
-    slowest: Duration,
+    /// How long the last two answers took: one alone that was slow, as of an etcd that starts, says nothing of the next.
+    answers: [Duration; 2],
 }
 
 impl Candidate {
@@ -151,7 +151,7 @@ impl Candidate {
         match answer {
             Ok(heard) => {
                 self.silent.reset();
-                self.slowest = began.elapsed().max(self.slowest / 2);
+                self.answers = [self.answers[1], began.elapsed()];
                 heard
             }
             Err(trouble) => {
@@ -174,7 +174,7 @@ impl Candidate {
     fn campaign(&mut self) -> Result<Heard, Trouble> {
         let limit = Duration::from_millis(ANSWER_MS_MAX);
         let asked = Instant::now();
-        let seconds = leadership::lease_seconds(self.slowest);
+        let seconds = leadership::lease_seconds(self.answers[0].min(self.answers[1]));
         let (lease, time) = self.etcd.grant(seconds, limit)?;
         self.lease = Some(Held {
             lease,
@@ -197,6 +197,7 @@ impl Candidate {
         if !authority.holds() {
             return Ok(Heard::Lost);
         }
+        tracing::info!("the lead is this topology's, by a lease of {time:?}");
         self.authority = Some(authority.clone());
         self.said = None;
         self.tell(Turn::Lead(Term {

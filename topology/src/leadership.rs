@@ -124,9 +124,9 @@ pub(crate) fn next(
     }
 }
 
-/// For how long a lease is asked, in seconds, of an etcd that lately took `slowest` to answer.
-pub(crate) fn lease_seconds(slowest: Duration) -> u64 {
-    let wanted = (slowest.as_millis() as u64 * LEASE_ANSWERS).div_ceil(1000);
+/// For how long a lease is asked, in seconds, of an etcd that takes `answer` to answer.
+pub(crate) fn lease_seconds(answer: Duration) -> u64 {
+    let wanted = (answer.as_millis() as u64 * LEASE_ANSWERS).div_ceil(1000);
     wanted.clamp(LEASE_S_MIN, LEASE_S_MAX)
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_lease_bears_answers_that_get_lost_and_lives_as_long_as_a_slow_etcd_needs() {
-        for (slowest_ms, seconds) in [
+        for (answer_ms, seconds) in [
             (0, 2),
             (5, 2),
             (400, 2),
@@ -237,9 +237,9 @@ mod tests {
             (60_000, 30),
         ] {
             assert_eq!(
-                lease_seconds(Duration::from_millis(slowest_ms)),
+                lease_seconds(Duration::from_millis(answer_ms)),
                 seconds,
-                "{slowest_ms} ms"
+                "{answer_ms} ms"
             );
         }
         for seconds in LEASE_S_MIN..=LEASE_S_MAX {
