@@ -18,7 +18,9 @@ const JOIN_EVERY: Duration = Duration::from_millis(RENEW_MS);
 /// The answer that is no lease, and no fault of the connection.
 const FENCED: &str = "FENCED";
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Longest wait for an answer: a topology that hangs may have lost the lead.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Ends the node when the topology refuses it for good.
 pub(crate) async fn run(shared: Rc<Shared>, topologies: Topologies, join: NodeJoin) {
@@ -63,7 +65,10 @@ async fn keep_joining(shared: &Shared, client: &mut ControlClient, body: &str) -
     loop {
         every.tick().await;
         let sent_ms = shared.clocks.clock().mono_ms;
-        match client.request(["LARDER", "JOIN", body]).await {
+        match client
+            .request_within(ANSWER_MAX, ["LARDER", "JOIN", body])
+            .await
+        {
             Ok(_) => {
                 let mut node = shared.node.borrow_mut();
                 node.joined(sent_ms, shared.clocks.clock());
