@@ -19,18 +19,19 @@ use std::time::Duration;
 use larder_engine::ahead::Look;
 use larder_engine::backup::StreamId;
 use larder_engine::limits::REPLY_BUFFER_BYTES;
+use larder_engine::replication::LinkId;
 use larder_engine::{Answer, Outcome, Session};
 use larder_runtime::protect::{self, Admission, Arrival};
-use larder_wire::Attempt;
 use larder_wire::control::FeedAsk;
 use larder_wire::resp::RequestScanner;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::shared::{EndOnPanic, READ_BYTES, Scratch, Shared};
+use crate::stream_out::Out;
 use crate::thread::NodeEnd;
 use crate::waiting::{WAITING_BYTES_MAX, Waiting};
-use crate::{backup_stream, feed_source, feed_target};
+use crate::{backup_stream, feed_source, feed_target, replicate_source};
 
 /// Replies of one batch are written once they are this long, even if there are more requests, in bytes.
 const OUTPUT_BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -58,6 +59,7 @@ enum After {
     Close,
     Feed(FeedAsk),
     Stream(StreamId),
+    Replicate(LinkId),
 }
 
 /// What the connection's task does next.
@@ -67,6 +69,7 @@ enum Next {
     Yield,
     Feed(FeedAsk),
     Stream(StreamId),
+    Replicate(LinkId),
     Close,
 }
 
@@ -92,8 +95,8 @@ pub(crate) struct Connection {
     closing: bool,
     /// A script of this client's is under way.
     scripting: bool,
-    /// The feed that this connection has become.
-    feed: Option<Attempt>,
+    /// The feed, or the replica's stream, that this connection has become.
+    feed: Option<Out>,
     /// The snapshot's stream that it has become.
     snapshot: Option<StreamId>,
 }
@@ -182,6 +185,16 @@ impl Connection {
                     feed_source::serve(&self.shared, &mut self.stream, owed, pending, ask).await;
                     break;
                 }
+                Ok(Next::Replicate(link)) => {
+                    self.session.client.feeding.set(true);
+                    let (owed, pending) = (
+                        self.owed.split_off(self.owed_at),
+                        self.pending.split_off(self.pending_at),
+                    );
+                    let stream = &mut self.stream;
+                    replicate_source::serve(&self.shared, stream, owed, pending, link).await;
+                    break;
+                }
                 Ok(Next::Stream(id)) => {
                     self.session.client.feeding.set(true);
                     let owed = self.owed.split_off(self.owed_at);
@@ -248,11 +261,14 @@ impl Connection {
                         return Poll::Ready(Ok(Next::Wait));
                     }
                 }
-                After::Feed(_) | After::Stream(_) if !self.waiting.is_empty() => {
+                After::Feed(_) | After::Stream(_) | After::Replicate(_)
+                    if !self.waiting.is_empty() =>
+                {
                     return Poll::Ready(Ok(Next::Close));
                 }
                 After::Feed(ask) => return Poll::Ready(Ok(Next::Feed(ask))),
                 After::Stream(id) => return Poll::Ready(Ok(Next::Stream(id))),
+                After::Replicate(link) => return Poll::Ready(Ok(Next::Replicate(link))),
             }
         }
     }
@@ -416,12 +432,16 @@ impl Connection {
                 // The whole node stands still, as a server that is busy does.
                 Outcome::Stall { us } => std::thread::sleep(Duration::from_micros(us)),
                 Outcome::Feed(ask) => {
-                    self.feed = Some(ask.attempt);
+                    self.feed = Some(Out::Feed(ask.attempt));
                     break After::Feed(ask);
                 }
                 Outcome::Stream(id) => {
                     self.snapshot = Some(id);
                     break After::Stream(id);
+                }
+                Outcome::Replicate(link) => {
+                    self.feed = Some(Out::Link(link));
+                    break After::Replicate(link);
                 }
                 Outcome::Import(import) => {
                     let shared = Rc::clone(&self.shared);
@@ -602,8 +622,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // In a panic the node may be borrowed, and is about to end anyway.
         if let Ok(mut node) = self.shared.node.try_borrow_mut() {
-            if let Some(attempt) = self.feed {
-                node.feed_lost(attempt);
+            if let Some(feed) = self.feed {
+                feed.lost(&mut node);
                 self.shared.pass_releases_on(&node);
             }
             if let Some(id) = self.snapshot {

@@ -137,7 +137,7 @@ impl NodeMetrics {
         self.holding.set(node.ownership.held().len() as u64);
         let (mut keys, mut sent, mut bytes) = (0, 0, 0);
         for feed in node.feeds().iter().filter(|feed| !feed.is_over()) {
-            let state = feed.state();
+            let Some(state) = feed.state() else { continue };
             keys += state.keys_total;
             sent += state.keys_sent;
             bytes += state.bytes_sent;

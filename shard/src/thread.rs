@@ -21,7 +21,7 @@ use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
 use crate::shared::{EndOnPanic, Shared};
-use crate::{clocks, connection, identity, join, load, save, timers};
+use crate::{clocks, connection, identity, join, load, replicate_target, save, timers};
 
 /// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
 const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
@@ -276,6 +276,7 @@ async fn node_main(plan: Plan) -> NodeEnd {
             release: env!("CARGO_PKG_VERSION").to_string(),
         };
         tokio::task::spawn_local(join::run(Rc::clone(&shared), topology, join));
+        tokio::task::spawn_local(replicate_target::run(Rc::clone(&shared)));
     }
     tokio::select! {
         () = plan.shutdown.wait() => stop(&shared),

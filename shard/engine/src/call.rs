@@ -181,7 +181,8 @@ impl Node {
 
     /// Evicts a bounded number of keys when memory is full; refused when nothing may go.
     pub(crate) fn make_room(&mut self, clock: Clock) -> Result<(), Refusal> {
-        if !self.databases.is_over_limit() {
+        // What goes from a replica goes because its primary says so.
+        if !self.databases.is_over_limit() || self.is_replica() {
             return Ok(());
         }
         let room = self
@@ -321,6 +322,9 @@ impl Node {
             }
             if matches!(id, CommandId::Flushall | CommandId::Flushdb) {
                 self.check_stated_epoch(request)?;
+            }
+            if spec.is_write() && self.is_replica() {
+                return Err(Refusal::READ_ONLY);
             }
             return Ok((self.judge_keyless(id), None));
         };
@@ -482,7 +486,7 @@ impl Node {
             Some(started) => self.end_timing(session, id, &request, started, clock, &result),
             None => self.add_to_batch(id),
         }
-        if self.journal.is_on() && result.is_ok() {
+        if self.journal.records() && result.is_ok() {
             self.journal_command(session.db, id, &request, &out[mark..]);
         }
         if observed {
@@ -497,7 +501,7 @@ impl Node {
     }
 
     #[inline]
-    fn count_call(
+    pub(crate) fn count_call(
         &mut self,
         id: CommandId,
         first_key: FirstKey,
@@ -564,7 +568,7 @@ impl Node {
             if !self.feeds.is_empty() {
                 self.feed_effects(session.db, request, clock);
             }
-            if self.journal.is_on() {
+            if self.journal.records() {
                 self.journal_effects(session.db, request);
             }
             self.touch_effects(session.db, request);
@@ -579,7 +583,7 @@ impl Node {
             for gone in gone {
                 self.touch_key(db, &gone.key);
                 self.feed_gone_fields(db, &gone, clock);
-                if self.journal.is_on() {
+                if self.journal.records() {
                     self.journal_gone_fields(db, &gone);
                 }
             }
@@ -589,7 +593,7 @@ impl Node {
                 self.touch_key(db, &key);
                 self.blocked.signal(db, &key);
                 self.feed_gone(db, &key, clock);
-                if self.journal.is_on() {
+                if self.journal.records() {
                     self.journal_gone(db, &key);
                 }
             }

@@ -8,6 +8,7 @@ use larder_wire::Refusal;
 use larder_wire::resp::write::bulk_header;
 
 use crate::client::Client;
+use crate::journal::write_command;
 use crate::turn::{Outcome, Turn};
 
 /// Most bytes of data that SYNC sends: its snapshot is made in one piece, while the node stands still.
@@ -57,6 +58,13 @@ pub fn sync(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     followers.forget(&client);
     followers.clients.push(client);
     turn.node.settle_journal();
-    turn.node.journal.forget_db();
+    match turn.node.journal.db() {
+        // A copy of another's stream is not this node's to say it again in.
+        Some(db) if turn.node.is_replica() => {
+            let number = db.to_string();
+            write_command(turn.reply.buffer(), ["SELECT", &number]);
+        }
+        Some(_) | None => turn.node.journal.forget_db(),
+    }
     Ok(Outcome::Done)
 }

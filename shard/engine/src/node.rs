@@ -11,7 +11,7 @@ use larder_store::{
 };
 use larder_wire::command::CommandId;
 use larder_wire::trust::Secret;
-use larder_wire::{History, NodeId, Refusal, SlotSet};
+use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
 use crate::ahead::Ahead;
@@ -230,18 +230,27 @@ impl Node {
         self.clients.remove(session.client.id);
     }
 
-    /// The journal is kept while somebody reads it.
+    /// The journal is kept while there is a reason to. A replica's is its primary's: that comes and goes with what the primary sends.
     pub(crate) fn settle_journal(&mut self) {
-        match self.followers.any() {
+        if self.is_replica() {
+            return;
+        }
+        match self.wants_journal() {
             true if !self.journal.is_on() => {
-                let history = History(NodeId::from_bytes(std::array::from_fn(|_| {
-                    self.random.below(256) as u8
-                })));
+                let history = self.new_history();
                 self.journal.turn_on(history);
             }
             false if self.journal.is_on() => self.journal.turn_off(),
             true | false => {}
         }
+    }
+
+    /// Somebody reads the journal, has replicas to feed from it, or may come back to a history that this node took over.
+    fn wants_journal(&self) -> bool {
+        let shard = self.ownership.map().find_node(self.settings.id);
+        self.followers.any()
+            || shard.is_some_and(|(shard, _)| shard.nodes.len() > 1)
+            || (shard.is_some() && self.journal.previous().is_some())
     }
 
     /// Most bytes that the data ever took.
@@ -306,7 +315,7 @@ impl Node {
     pub(crate) fn keys_are_heard(&self) -> bool {
         !self.watched.is_empty()
             || self.tracking.hears()
-            || self.journal.is_on()
+            || self.journal.records()
             || self.blocked.waits_for_keys()
     }
 

@@ -101,6 +101,8 @@ pub struct Ownership {
     slots: SlotSet,
     held: SlotSet,
     arriving: SlotSet,
+    /// All data of the shard is here. A replica that is still getting it serves nothing.
+    whole: bool,
     standing: Box<[Standing]>,
 }
 
@@ -124,6 +126,7 @@ impl Ownership {
             slots: SlotSet::new(),
             held: SlotSet::new(),
             arriving: SlotSet::new(),
+            whole: false,
             standing: vec![Standing::Nobody; SLOT_COUNT as usize].into_boxed_slice(),
         }
     }
@@ -181,6 +184,18 @@ impl Ownership {
         self.settle();
     }
 
+    /// On a replica: whether it has all data.
+    pub fn set_whole(&mut self, whole: bool) {
+        if self.whole != whole {
+            self.whole = whole;
+            self.settle();
+        }
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// `Ok(None)`: this very map was taken before.
     pub fn check(&self, map: &ClusterMap) -> Result<Option<MapTaken>, MapRefused> {
         if self.mode == Mode::Standalone {
@@ -227,7 +242,8 @@ impl Ownership {
     fn judge(&self, slot: Slot) -> Standing {
         if self.slots.contains(slot) {
             return match self.role {
-                Role::Replica => Standing::Replica,
+                Role::Replica if self.whole => Standing::Replica,
+                Role::Replica => Standing::Elsewhere,
                 Role::Primary if self.held.contains(slot) => Standing::Held,
                 Role::Primary => Standing::Mine,
             };

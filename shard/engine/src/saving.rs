@@ -110,6 +110,17 @@ impl Node {
         self.saving.host = Some(host);
     }
 
+    /// Writes a file into the data folder, at once; its path.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> Result<String, String> {
+        let host = self.saving.host.as_ref();
+        let host = host.ok_or("there is no folder to write it to")?;
+        let folder = self.save_to().folder;
+        let mut file = host.create(&folder, name)?;
+        file.write(bytes)?;
+        file.finish()?;
+        Ok(format!("{folder}/{name}"))
+    }
+
     /// When the data was last saved, or the node started.
     pub(crate) fn last_save(&self, clock: Clock) -> i64 {
         let started = clock.unix_seconds() - (clock.mono_ms / 1000) as i64;

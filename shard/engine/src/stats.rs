@@ -64,6 +64,15 @@ pub struct Stats {
     pub yield_hold_ms: Counter,
     pub moves_out: Counter,
     pub moves_in: Counter,
+    /// As a primary: replicas that got all data, only what they lacked, or all data though they had some.
+    pub full_syncs: Counter,
+    pub partial_syncs: Counter,
+    pub refused_partial_syncs: Counter,
+    /// As a replica: how often all data came.
+    pub resyncs: Counter,
+    /// Commands that this node had and its shard has not, and how often nobody knows how many.
+    pub lost_writes: Counter,
+    pub lost_unknown: Counter,
     /// Commands per slot since the node started.
     pub slot_commands: Box<[Counter]>,
 }
@@ -98,6 +107,12 @@ impl Default for Stats {
             yield_hold_ms: Counter::default(),
             moves_out: Counter::default(),
             moves_in: Counter::default(),
+            full_syncs: Counter::default(),
+            partial_syncs: Counter::default(),
+            refused_partial_syncs: Counter::default(),
+            resyncs: Counter::default(),
+            lost_writes: Counter::default(),
+            lost_unknown: Counter::default(),
         }
     }
 }

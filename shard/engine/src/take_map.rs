@@ -1,7 +1,7 @@
 //! What a map from the topology does to a node.
 
-use larder_wire::Refusal;
 use larder_wire::control::MapPush;
+use larder_wire::{Refusal, Role};
 
 use crate::clock::Clock;
 use crate::node::Node;
@@ -35,7 +35,11 @@ impl Node {
         self.replication.followers.settle_in_step(map, me);
         self.settle_guard(was, clock);
         self.void_streams();
-        self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
+        // A replica's keys come and go when its primary says so.
+        if was == Role::Primary && self.ownership.role() == Role::Primary {
+            self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
+        }
+        self.settle_role(was, clock);
         self.pubsub.drop_slots(&taken.lost);
         self.databases
             .set_visible(Some(self.ownership.slots().clone()));

@@ -31,6 +31,7 @@ impl Node {
         }
         if self.config.flag(Parameter::ActiveExpire)
             && !self.debug.cron_paused
+            && !self.is_replica()
             && self.pause.is_none()
         {
             more |= self.timed_step(Event::ExpireCycle, clock, |node| node.expire_step(clock));
@@ -38,7 +39,7 @@ impl Node {
         more |= self.databases.free_some(FREED_PER_STEP);
         more |= self.databases.tidy(BUCKETS_PER_STEP);
         more |= self.databases.defragment(MOVED_BYTES_PER_STEP);
-        if self.databases.is_over_limit() {
+        if self.databases.is_over_limit() && !self.is_replica() {
             more |= self.timed_step(Event::EvictionCycle, clock, |node| {
                 node.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More
             });
@@ -71,6 +72,11 @@ impl Node {
             self.release();
         }
         self.let_go_of_feeds(clock);
+        self.replication.ring_due(clock);
+        if self.is_replica() {
+            self.cut_silent_upstream(clock);
+            self.databases.set_access_time(clock.now());
+        }
         self.let_go_of_backups(clock);
         self.tick_guard(clock);
         self.save_when_due(clock);

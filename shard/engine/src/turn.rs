@@ -8,6 +8,7 @@ use larder_wire::resp::{ReplyWriter, Request};
 use crate::backup::StreamId;
 use crate::clock::Clock;
 use crate::node::Node;
+use crate::replication::LinkId;
 use crate::session::Session;
 
 /// What whoever serves the connection does after a call.
@@ -35,6 +36,8 @@ pub enum Outcome {
     Feed(FeedAsk),
     /// The connection becomes the stream of a snapshot, after what is in the buffer.
     Stream(StreamId),
+    /// The connection becomes that of a replica, after what is in the buffer.
+    Replicate(LinkId),
     /// The reply is in the buffer; the source is to be asked for a feed.
     Import(Import),
 }

@@ -38,6 +38,7 @@ pub struct Databases {
     collections: Rc<CollectionSettings>,
     visible: Option<SlotSet>,
     passive: bool,
+    access_time: UnixMillis,
     events: Classes,
     string_bytes_max: usize,
     /// Counts of those that were given back.
@@ -67,6 +68,7 @@ impl Databases {
             collections: first.collections(),
             visible: None,
             passive: false,
+            access_time: UnixMillis::default(),
             events: Classes::NONE,
             string_bytes_max: first.string_bytes_max(),
             retired: Stats::default(),
@@ -91,6 +93,7 @@ impl Databases {
         space.set_collections(Rc::clone(&self.collections));
         space.set_visible(self.visible.clone());
         space.set_passive(self.passive);
+        space.set_access_time(self.access_time);
         space.events.set_wanted(self.events);
         space.set_string_bytes_max(self.string_bytes_max);
         self.put(db, space);
@@ -199,6 +202,12 @@ impl Databases {
     pub fn set_passive(&mut self, passive: bool) {
         self.passive = passive;
         self.iter_mut().for_each(|space| space.set_passive(passive));
+    }
+
+    /// Keys that are written by a clock of long ago count as used at this time.
+    pub fn set_access_time(&mut self, now: UnixMillis) {
+        self.access_time = now;
+        self.iter_mut().for_each(|space| space.set_access_time(now));
     }
 
     /// Longest string that commands make, in bytes.

@@ -107,6 +107,8 @@ pub struct Keyspace {
     pub(crate) lrfu: Lrfu,
     group_keys: [u32; GROUPS],
     passive: bool,
+    /// Accesses count as of this time at least.
+    access_time: UnixMillis,
     /// Longest string that commands make, in bytes.
     string_bytes_max: usize,
     /// Reads are no accesses.
@@ -154,6 +156,7 @@ impl Keyspace {
             lrfu: Lrfu::default(),
             group_keys: [0; GROUPS],
             passive: false,
+            access_time: UnixMillis::default(),
             string_bytes_max: BULK_BYTES_MAX,
             quiet: false,
             stats: Stats::default(),
@@ -193,6 +196,10 @@ impl Keyspace {
     /// A passive keyspace (a replica's) answers as if expired keys were gone, but leaves their removal to the effects that come in.
     pub fn set_passive(&mut self, passive: bool) {
         self.passive = passive;
+    }
+
+    pub(crate) fn set_access_time(&mut self, now: UnixMillis) {
+        self.access_time = now;
     }
 
     pub fn set_string_bytes_max(&mut self, bytes: usize) {
@@ -697,6 +704,7 @@ impl Keyspace {
     #[inline]
     fn touch_with_tray(&mut self, found: Found, now: UnixMillis) -> (EntryRef<'_>, &mut Tray) {
         let (lrfu, random) = (&mut self.lrfu, &mut self.random);
+        let now = now.max(self.access_time);
         let KeyspaceConfig {
             eviction, tuning, ..
         } = self.config;
@@ -817,7 +825,7 @@ impl Keyspace {
         let access = if self.config.eviction.is_lrfu() {
             self.lrfu.fresh(hash, self.keys)
         } else {
-            eviction::fresh(self.config.eviction, now)
+            eviction::fresh(self.config.eviction, now.max(self.access_time))
         };
         let entry = Entry::new(key, content, expires, access);
         self.used += entry.footprint();

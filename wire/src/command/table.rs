@@ -465,7 +465,7 @@ macro_rules! command_table {
             LarderAbort     "larder|abort"      3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::abort);
             LarderState     "larder|state"      2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(control::state);
             LarderFeed      "larder|feed"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::feed);
-            LarderReplicate "larder|replicate"  3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  nobody;
+            LarderReplicate "larder|replicate"  3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::replicate);
             LarderFence     "larder|fence"      3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(fence::fence);
             LarderUnfence   "larder|unfence"    3 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(fence::unfence);
             LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  engine(yielding::yield_);

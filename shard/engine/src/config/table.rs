@@ -244,7 +244,7 @@ parameters! {
     ReplicaAnnouncePort     "replica-announce-port" "slave-announce-port" int(0, 65535),         "0"           Kept;
     ReplTimeout             "repl-timeout" ""                    int(1, INT_MAX),                "60"          Kept;
     ReplPingReplicaPeriod   "repl-ping-replica-period" "repl-ping-slave-period" int(1, INT_MAX), "10"          Kept;
-    ReplBacklogSize         "repl-backlog-size" ""               bytes(1, i64::MAX),             "1048576"     Kept;
+    ReplBacklogSize         "repl-backlog-size" ""               bytes(1, i64::MAX),             "33554432"    Live;
     ReplBacklogTtl          "repl-backlog-ttl" ""                LONG,                           "3600"        Kept;
     ReplDisableTcpNodelay   "repl-disable-tcp-nodelay" ""        BOOL,                           "no"          Kept;
     ReplDisklessSync        "repl-diskless-sync" ""              BOOL,                           "yes"         Kept;

@@ -89,6 +89,9 @@ impl Node {
         self.databases.set_eviction(policy, tuning);
         self.databases.set_collections(self.collection_settings());
         self.settle_good_replicas();
+        let reach = self.config.size(Parameter::ReplBacklogSize);
+        self.journal
+            .set_reach(usize::try_from(reach).unwrap_or(usize::MAX));
         self.settle_write_refusal();
         self.apply_notify();
         self.apply_limits();

@@ -1,6 +1,7 @@
 //! LARDER: the control protocol's verbs that a node answers. Trust was checked at the door.
 
 use larder_wire::control::{FeedAsk, Import, MapPush, NodeState, Peer};
+use larder_wire::replication::ReplicateAsk;
 use larder_wire::trust::{self, Answerer};
 use larder_wire::{Attempt, Refusal};
 use serde::Serialize;
@@ -56,6 +57,14 @@ pub fn abort(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
 pub fn feed(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let ask: FeedAsk = body(turn)?;
     let outcome = turn.node.begin_feed(ask)?;
+    turn.reply.ok();
+    Ok(outcome)
+}
+
+/// A replica asks for the stream; the connection becomes it.
+pub fn replicate(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let ask: ReplicateAsk = body(turn)?;
+    let outcome = turn.node.begin_replicate(&ask, turn.clock)?;
     turn.reply.ok();
     Ok(outcome)
 }
@@ -116,9 +125,9 @@ impl Node {
                 .feeds()
                 .iter()
                 .filter(|feed| !feed.is_over())
-                .map(Feed::state)
+                .filter_map(Feed::state)
                 .collect(),
-            replication: None,
+            replication: self.replication_state(clock),
         }
     }
 }

@@ -123,6 +123,7 @@ pub(crate) fn go_on(
             Outcome::Close => outcome = Outcome::Close,
             Outcome::Feed(_)
             | Outcome::Stream(_)
+            | Outcome::Replicate(_)
             | Outcome::Import(_)
             | Outcome::Blocked
             | Outcome::Shutdown => {

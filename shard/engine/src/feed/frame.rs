@@ -6,6 +6,7 @@
 //!                   LARDER AT <ms>                 the source's clock for what follows
 //!                   LARDER SLOT <slot> <keys>      a slot was walked to its end
 //!                   LARDER FLUSH [<n>]             every key of the feed's slots is gone, from one database or all
+//!                   LARDER DROP <slots> [<n>]      to a replica, in its primary's journal, too: every key of these slots is gone
 //!                   LARDER CUT <offset>            all is sent: so many bytes before this frame; the source holds
 //!                   LARDER MAP <json>              after the cut: the map by which the slots are the target's
 //!                   LARDER END <reason>            the feed is void
@@ -17,7 +18,7 @@
 use larder_store::Db;
 use larder_wire::resp::Request;
 use larder_wire::resp::write::{array_header, bulk_header, decimal};
-use larder_wire::{ClusterMap, Offset, Slot, UnixMillis};
+use larder_wire::{ClusterMap, Offset, Slot, SlotSet, UnixMillis};
 
 /// One of the feed's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,11 @@ pub enum Word {
     },
     /// `None`: all databases.
     Flush(Option<Db>),
+    /// `None`: all databases.
+    Drop {
+        slots: SlotSet,
+        db: Option<Db>,
+    },
     Cut(Offset),
     Map(Box<ClusterMap>),
     End(String),
@@ -58,6 +64,12 @@ impl Word {
                 out,
                 &[b"FLUSH", number(&mut [0; 20], i64::from(db.number()))],
             ),
+            Word::Drop { slots, db } => {
+                let (slots, db) = (slots.to_string(), db.map(|db| db.to_string()));
+                let args = [&b"DROP"[..], slots.as_bytes()].into_iter();
+                let args: Vec<&[u8]> = args.chain(db.as_deref().map(str::as_bytes)).collect();
+                words(out, &args);
+            }
             Word::Cut(offset) => words(out, &[b"CUT", number(&mut [0; 20], offset.0 as i64)]),
             Word::Map(map) => {
                 let json = serde_json::to_vec(map).expect("a map is JSON");
@@ -87,6 +99,15 @@ impl Word {
             (Some(b"FLUSH"), Some(db), None) => {
                 parse(db).and_then(Db::new).map(|db| Word::Flush(Some(db)))
             }
+            (Some(b"DROP"), Some(slots), None) => {
+                parse_slots(slots).map(|slots| Word::Drop { slots, db: None })
+            }
+            (Some(b"DROP"), Some(slots), Some(db)) => parse_slots(slots)
+                .zip(parse(db).and_then(Db::new))
+                .map(|(slots, db)| Word::Drop {
+                    slots,
+                    db: Some(db),
+                }),
             (Some(b"CUT"), Some(offset), None) => {
                 parse(offset).map(|offset| Word::Cut(Offset(offset as u64)))
             }
@@ -107,11 +128,15 @@ fn parse(text: &[u8]) -> Option<i64> {
     larder_store::number::parse_i64(text)
 }
 
+fn parse_slots(text: &[u8]) -> Option<SlotSet> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 fn number(digits: &mut [u8; 20], value: i64) -> &[u8] {
     decimal(digits, value)
 }
 
-fn words(out: &mut Vec<u8>, args: &[&[u8]]) {
+pub(crate) fn words(out: &mut Vec<u8>, args: &[&[u8]]) {
     array_header(out, args.len() + 1);
     bulk(out, b"LARDER");
     for arg in args {
@@ -150,6 +175,14 @@ mod tests {
             Word::Db(Db::new(15).unwrap()),
             Word::Flush(None),
             Word::Flush(Db::new(3)),
+            Word::Drop {
+                slots: "0-5,77".parse().unwrap(),
+                db: None,
+            },
+            Word::Drop {
+                slots: "9".parse().unwrap(),
+                db: Db::new(2),
+            },
             Word::Cut(Offset(12)),
             Word::Map(Box::new(
                 ClusterMap::new("larder", larder_wire::Epoch(3), Vec::new()).unwrap(),

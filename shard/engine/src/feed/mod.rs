@@ -9,7 +9,7 @@ mod pieces;
 pub mod source;
 pub mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::task::Waker;
 
@@ -20,10 +20,11 @@ use larder_wire::resp::Request;
 use larder_wire::{Attempt, ClusterMap, Offset, Refusal, Role, SlotSet};
 
 pub use frame::Word;
-pub use source::{Feed, Produced};
+pub use source::{Feed, FeedTo, Produced};
 pub use target::{Applied, Incoming};
 
 use crate::clock::Clock;
+use crate::journal::Unit;
 use crate::node::Node;
 use crate::turn::Outcome;
 pub(crate) use attempts::Attempts;
@@ -61,7 +62,7 @@ impl Node {
         }
         self.feeds_heard.remember(ask.attempt, ask.slots.clone());
         for feed in &mut self.feeds {
-            if !feed.slots().is_disjoint(&ask.slots) {
+            if feed.link().is_none() && !feed.slots().is_disjoint(&ask.slots) {
                 feed.end(format!("attempt {} took its place", ask.attempt));
             }
         }
@@ -78,7 +79,11 @@ impl Node {
         clock: Clock,
         out: &mut Vec<u8>,
     ) -> Produced {
-        let Some(index) = self.feeds.iter().position(|feed| feed.attempt == attempt) else {
+        let Some(index) = self
+            .feeds
+            .iter()
+            .position(|feed| feed.attempt() == Some(attempt))
+        else {
             return Produced::Over;
         };
         let feed = &mut self.feeds[index];
@@ -96,21 +101,29 @@ impl Node {
 
     /// The target has applied so much.
     pub fn feed_acknowledged(&mut self, attempt: Attempt, offset: Offset) {
-        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.attempt == attempt) {
+        if let Some(feed) = self
+            .feeds
+            .iter_mut()
+            .find(|feed| feed.attempt() == Some(attempt))
+        {
             feed.acknowledge(offset);
         }
     }
 
     /// Who is woken when the feed has something to send.
     pub fn set_feed_bell(&mut self, attempt: Attempt, bell: &Waker) {
-        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.attempt == attempt) {
+        if let Some(feed) = self
+            .feeds
+            .iter_mut()
+            .find(|feed| feed.attempt() == Some(attempt))
+        {
             feed.set_bell(bell);
         }
     }
 
     /// The connection to the target is gone.
     pub fn feed_lost(&mut self, attempt: Attempt) {
-        self.feeds.retain(|feed| feed.attempt != attempt);
+        self.feeds.retain(|feed| feed.attempt() != Some(attempt));
         self.settle_holds();
     }
 
@@ -207,10 +220,33 @@ impl Node {
         }
     }
 
-    /// All keys are gone from one database, or from all.
+    /// All keys that clients see are gone from one database, or from all.
     pub(crate) fn feed_flush(&mut self, db: Option<Db>) {
         for feed in &mut self.feeds {
-            feed.forward_flush(db);
+            match feed.to {
+                FeedTo::Target { .. } => feed.forward_flush(db),
+                FeedTo::Replica(_) => feed.forward_drop(self.ownership.slots(), db),
+            }
+        }
+    }
+
+    /// Drops every key of some slots, here and on whatever follows this node.
+    pub(crate) fn drop_slots(&mut self, slots: &SlotSet, db: Option<Db>) {
+        if slots.is_empty() {
+            return;
+        }
+        match db {
+            Some(db) => self.databases.at(db).drop_slots(slots),
+            None => self.databases.drop_slots(slots),
+        };
+        for feed in &mut self.feeds {
+            if feed.link().is_some() {
+                feed.forward_drop(slots, db);
+            }
+        }
+        if self.journal.records() {
+            self.journal_drop(slots, db);
+            self.close_unit(Unit::Single);
         }
     }
 
@@ -224,6 +260,9 @@ impl Node {
     ) -> Result<Outcome, Refusal> {
         if self.ownership.is_standalone() {
             return Err(Refusal::fixed("ERR a standalone node takes no slots"));
+        }
+        if self.ownership.role() == Role::Replica {
+            return Err(Refusal::fixed("ERR a replica takes no slots"));
         }
         match self.imports_heard.judge(import.attempt, &import.slots) {
             Heard::First => {}
@@ -245,7 +284,7 @@ impl Node {
         }
         self.imports_heard
             .remember(import.attempt, import.slots.clone());
-        self.databases.drop_slots(&import.slots);
+        self.drop_slots(&import.slots, None);
         self.imports.push(Incoming::begin(&import, clock.now()));
         self.forget_old_failures();
         Ok(Outcome::Import(import))
@@ -270,14 +309,24 @@ impl Node {
         {
             return self.import_handed_over(*map, clock);
         }
+        let db = incoming.db();
+        if !self.feeds.is_empty() {
+            self.before_arrival(db, frame);
+        }
         let tools = Tools {
             databases: &mut self.databases,
             effects: &mut self.effects,
             random: &mut self.random,
             waste: &mut self.waste,
         };
+        let Some(incoming) = self.imports.iter_mut().find(|it| it.attempt == attempt) else {
+            unreachable!("it was there a moment ago")
+        };
         let applied = incoming.apply(frame, tools);
         match &applied {
+            Ok(Applied::Some) if self.journal.records() || !self.feeds.is_empty() => {
+                self.pass_arrival_on(attempt, db, frame, clock);
+            }
             Ok(Applied::Some) => {}
             Ok(Applied::Ready) => {
                 self.settle_arriving();
@@ -289,6 +338,51 @@ impl Node {
             }
         }
         applied
+    }
+
+    /// A frame of an import is about to be applied: feeds of everything meet its keys before.
+    fn before_arrival(&mut self, db: Db, frame: &Request<'_>) {
+        let Found::Command(id) = command::lookup(frame.name(), frame.get(1)) else {
+            return;
+        };
+        let space = self.databases.at(db);
+        for feed in &mut self.feeds {
+            if feed.link().is_some() {
+                feed.before_write(db, id, frame, space);
+            }
+        }
+    }
+
+    /// What an import brought is this node's replicas', too, before anybody sees it.
+    fn pass_arrival_on(&mut self, attempt: Attempt, db: Db, frame: &Request<'_>, clock: Clock) {
+        match Word::read(frame) {
+            Some(Ok(Word::Flush(only))) => {
+                let import = self.imports.iter().find(|it| it.attempt == attempt);
+                let slots = import.map_or_else(SlotSet::new, |it| it.slots().clone());
+                for feed in &mut self.feeds {
+                    if feed.link().is_some() {
+                        feed.forward_drop(&slots, only);
+                    }
+                }
+                if self.journal.records() {
+                    self.journal_drop(&slots, only);
+                }
+            }
+            Some(_) => {}
+            None => {
+                if let Found::Command(id) = command::lookup(frame.name(), frame.get(1)) {
+                    for feed in &mut self.feeds {
+                        if feed.link().is_some() {
+                            feed.forward(db, id, frame, clock.now());
+                        }
+                    }
+                }
+                if self.journal.records() {
+                    self.journal.add(db, frame.bytes());
+                }
+            }
+        }
+        self.close_unit(Unit::Single);
     }
 
     /// The source does not own the slots any more: the map that the topology gave it is good here, too.
@@ -361,9 +455,19 @@ impl Node {
         }
         incoming.fail(reason);
         let slots = incoming.slots().clone();
-        self.databases.drop_slots(&slots);
+        if self.ownership.role() == Role::Primary {
+            self.drop_slots(&slots, None);
+        }
         self.settle_arriving();
         self.release();
+    }
+
+    /// No import comes to anything here.
+    pub(crate) fn fail_imports(&mut self, reason: &str) {
+        let attempts: Vec<Attempt> = self.imports.iter().map(|it| it.attempt).collect();
+        for attempt in attempts {
+            self.import_failed(attempt, reason);
+        }
     }
 
     /// The attempt is void, on whichever side this node is.
@@ -371,7 +475,7 @@ impl Node {
         self.feeds_heard.forbid(attempt);
         self.imports_heard.forbid(attempt);
         for feed in &mut self.feeds {
-            if feed.attempt == attempt {
+            if feed.attempt() == Some(attempt) {
                 feed.end("aborted");
             }
         }
@@ -433,7 +537,7 @@ impl Node {
             let holds = self
                 .feeds
                 .iter()
-                .any(|feed| feed.attempt == attempt && feed.may_hand_over(clock));
+                .any(|feed| feed.attempt() == Some(attempt) && feed.may_hand_over(clock));
             if !holds {
                 return Err(Refusal::new(format!("LETGO {attempt}")));
             }
@@ -444,8 +548,10 @@ impl Node {
     /// After a map was taken: feeds of slots that are gone end, imports of slots that came are over.
     pub(crate) fn settle_moves(&mut self, gained: &SlotSet, lost: &SlotSet, handovers: &[Attempt]) {
         for feed in &mut self.feeds {
-            if !feed.slots().is_disjoint(lost) {
-                let handed_over = handovers.contains(&feed.attempt);
+            if let Some(attempt) = feed.attempt()
+                && !feed.slots().is_disjoint(lost)
+            {
+                let handed_over = handovers.contains(&attempt);
                 if handed_over {
                     self.stats.moves_out.add(1);
                 }
@@ -453,7 +559,7 @@ impl Node {
             }
         }
         self.settle_holds();
-        self.databases.drop_slots(lost);
+        self.drop_slots(lost, None);
         let mut arrived = SlotSet::new();
         for incoming in &mut self.imports {
             if incoming.slots().is_disjoint(gained) {
@@ -467,7 +573,7 @@ impl Node {
         }
         // Half of a slot's keys is worse than none: what came without its cut is dropped.
         let half: SlotSet = gained.difference(&arrived);
-        self.databases.drop_slots(&half);
+        self.drop_slots(&half, None);
         self.imports.retain(|it| it.slots().is_disjoint(gained));
         self.settle_arriving();
     }

@@ -1,10 +1,11 @@
-//! The source's side of a move: a feed of a set of slots to one target.
+//! The source's side of a feed: a set of slots to the target of a move, or everything to a replica.
 //!
 //! Invariants: each key is sent once, as it was at one moment; every later effect on it follows, in order; a key that is not sent
 //! yet needs no effects, for it will be sent as it is then. After the cut nothing follows but the map.
 //!
 //! ```text
 //! Walking ──walk done, little left──▶ Holding ──all sent──▶ Cut ──map taken──▶ (handed over)
+//!    │  └──walk done, to a replica: the journal goes on──▶ Complete
 //!    └────────────── aborted, lost, the hold ran out ───────┴──▶ Over
 //! ```
 
@@ -20,6 +21,7 @@ use larder_wire::{Attempt, ClusterMap, NodeId, Offset, Slot, SlotSet, UnixMillis
 use super::frame::{Word, command};
 use super::pieces::{self, Large};
 use crate::clock::Clock;
+use crate::replication::LinkId;
 use crate::walk::Walk;
 
 /// The hold begins when no more than this is between what was produced and what the target has applied, in bytes.
@@ -44,6 +46,8 @@ enum Phase {
     Cut {
         until_ms: u64,
     },
+    /// A replica was sent everything.
+    Complete,
     /// Void; the reason is told to the target if there is still a connection.
     Over {
         reason: String,
@@ -68,10 +72,18 @@ enum Queued {
     Large(Large),
 }
 
+/// Where a feed goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedTo {
+    /// The target of a move, which will own the slots.
+    Target { attempt: Attempt, node: NodeId },
+    /// A replica of this node.
+    Replica(LinkId),
+}
+
 /// One feed.
 pub struct Feed {
-    pub attempt: Attempt,
-    pub target: NodeId,
+    pub to: FeedTo,
     phase: Phase,
     /// Which keys are sent. Early are those that a command joined with one that was.
     walk: Walk,
@@ -92,17 +104,27 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// To the target of a move.
     pub(crate) fn begin(ask: FeedAsk, databases: &Databases) -> Feed {
-        let keys_total = ask
-            .slots
-            .iter()
-            .map(|slot| databases.slot_len(slot) as u64)
-            .sum();
-        Feed {
+        let to = FeedTo::Target {
             attempt: ask.attempt,
-            target: ask.target,
+            node: ask.target,
+        };
+        Feed::over(ask.slots, to, databases)
+    }
+
+    /// Everything, to a replica: keys that are on their way in, too.
+    pub(crate) fn to_replica(link: LinkId, databases: &Databases) -> Feed {
+        Feed::over(SlotSet::full(), FeedTo::Replica(link), databases)
+    }
+
+    fn over(slots: SlotSet, to: FeedTo, databases: &Databases) -> Feed {
+        let lens = slots.iter().map(|slot| databases.slot_len(slot) as u64);
+        let keys_total = lens.sum();
+        Feed {
+            to,
             phase: Phase::Walking,
-            walk: Walk::over(ask.slots),
+            walk: Walk::over(slots),
             queue: VecDeque::new(),
             queued_bytes: 0,
             told_db: Some(Db::ZERO),
@@ -121,11 +143,32 @@ impl Feed {
         self.walk.slots()
     }
 
+    /// Of the move that it is for.
+    pub fn attempt(&self) -> Option<Attempt> {
+        match self.to {
+            FeedTo::Target { attempt, .. } => Some(attempt),
+            FeedTo::Replica(_) => None,
+        }
+    }
+
+    /// The replica's connection that it is for.
+    pub(crate) fn link(&self) -> Option<LinkId> {
+        match self.to {
+            FeedTo::Target { .. } => None,
+            FeedTo::Replica(link) => Some(link),
+        }
+    }
+
+    /// A replica was sent everything, and what was done since.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.phase == Phase::Complete && self.queue.is_empty()
+    }
+
     /// Writes of the slots wait.
     pub fn holds(&self) -> bool {
         match self.phase {
             Phase::Holding { .. } | Phase::Cut { .. } => true,
-            Phase::Walking | Phase::Over { .. } => false,
+            Phase::Walking | Phase::Complete | Phase::Over { .. } => false,
         }
     }
 
@@ -133,7 +176,7 @@ impl Feed {
     pub fn may_hand_over(&self, clock: Clock) -> bool {
         match self.phase {
             Phase::Cut { until_ms } => clock.mono_ms < until_ms,
-            Phase::Walking | Phase::Holding { .. } | Phase::Over { .. } => false,
+            Phase::Walking | Phase::Holding { .. } | Phase::Complete | Phase::Over { .. } => false,
         }
     }
 
@@ -141,14 +184,15 @@ impl Feed {
         matches!(self.phase, Phase::Over { .. })
     }
 
-    pub fn state(&self) -> FeedState {
-        FeedState {
-            attempt: self.attempt,
+    /// What the topology is told of a move's feed.
+    pub fn state(&self) -> Option<FeedState> {
+        Some(FeedState {
+            attempt: self.attempt()?,
             keys_total: self.keys_total,
             keys_sent: self.keys_sent,
             bytes_sent: self.produced,
             holding: self.holds(),
-        }
+        })
     }
 
     /// The feed is void; what it held is free. The first reason counts.
@@ -182,9 +226,11 @@ impl Feed {
                 self.end(format!("the source let go after {HOLD_MS_MAX} ms"));
                 true
             }
-            Phase::Holding { .. } | Phase::Cut { .. } | Phase::Walking | Phase::Over { .. } => {
-                false
-            }
+            Phase::Holding { .. }
+            | Phase::Cut { .. }
+            | Phase::Walking
+            | Phase::Complete
+            | Phase::Over { .. } => false,
         }
     }
 
@@ -395,10 +441,22 @@ impl Feed {
         self.push(&bytes);
     }
 
+    /// To a replica: every key of these slots is gone, from one database or from all.
+    pub(crate) fn forward_drop(&mut self, slots: &SlotSet, db: Option<Db>) {
+        if self.is_over() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let slots = slots.clone();
+        Word::Drop { slots, db }.write(&mut bytes);
+        self.push(&bytes);
+    }
+
     /// Effects happen at the target at the time that they happened here: no key expires there before it does here.
     fn tell(&mut self, db: Db, now: UnixMillis) {
         self.tell_db(db);
-        if self.told_now != Some(now) {
+        // A replica takes what its primary did for what is: nothing expires there by itself.
+        if self.told_now != Some(now) && self.link().is_none() {
             self.told_now = Some(now);
             let mut bytes = Vec::new();
             Word::At(now).write(&mut bytes);
@@ -458,7 +516,7 @@ impl Feed {
         }
         while out.len() - start < limit && self.produce_step(clock, databases, start, out) {}
         self.produced += (out.len() - start) as u64;
-        if out.len() > start && !matches!(self.phase, Phase::Cut { .. }) {
+        if out.len() > start && !matches!(self.phase, Phase::Cut { .. } | Phase::Complete) {
             Produced::More
         } else {
             Produced::Idle
@@ -493,6 +551,10 @@ impl Feed {
                 self.meet_keys(clock.now(), databases, out);
                 true
             }
+            Phase::Walking if self.link().is_some() => {
+                self.phase = Phase::Complete;
+                false
+            }
             Phase::Walking => {
                 let lag = self.produced + (out.len() - start) as u64 - self.acked;
                 if lag > FEED_LAG_BYTES_MAX {
@@ -509,7 +571,7 @@ impl Feed {
                 self.phase = Phase::Cut { until_ms };
                 true
             }
-            Phase::Cut { .. } | Phase::Over { .. } => false,
+            Phase::Cut { .. } | Phase::Complete | Phase::Over { .. } => false,
         }
     }
 

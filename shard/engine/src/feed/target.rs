@@ -75,6 +75,11 @@ impl Incoming {
         &self.phase
     }
 
+    /// The database of the next command.
+    pub(crate) fn db(&self) -> Db {
+        self.db
+    }
+
     pub fn is_ready(&self) -> bool {
         matches!(self.phase, ImportPhase::Ready { .. })
     }
@@ -169,6 +174,7 @@ impl Incoming {
             }
             Word::End(reason) => return Err(reason),
             Word::Map(_) => return Err("the source sent a map before the cut".to_string()),
+            Word::Drop { .. } => return Err("the source sent what is for its replicas".to_string()),
             Word::Ack(_) => return Err("a source does not acknowledge".to_string()),
         }
         Ok(Applied::Some)

@@ -22,7 +22,7 @@ const SEEDS: u64 = 25;
 const SOURCE: NodeId = NodeId::from_bytes([1; 20]);
 const TARGET: NodeId = NodeId::from_bytes([2; 20]);
 
-fn node(id: NodeId) -> Node {
+pub(crate) fn node(id: NodeId) -> Node {
     Node::new(NodeSettings {
         id,
         run_id: id,
@@ -201,28 +201,31 @@ impl Pair {
         self.target.take_map(to_target, self.clock).unwrap();
     }
 
-    /// Every key of the moved slots that has not expired, with its database, readable.
     fn content(&self, node: &Node) -> BTreeMap<String, String> {
-        let mut content = BTreeMap::new();
-        for (db, space) in node.databases.iter() {
-            for slot in self.moved.iter() {
-                let mut place = Some(Place::START);
-                while let Some(from) = place {
-                    place = space.walk_slot(slot, from, 100, |item| {
-                        let now = self.clock.now();
-                        if !item.is_due(now) && !is_over(&item.value(&mut Tray::default()), now) {
-                            let key = String::from_utf8_lossy(item.key());
-                            content.insert(format!("{db} {key}"), describe(&item.capture()));
-                        }
-                    });
-                }
-            }
-        }
-        content
+        content(node, &self.moved, self.clock.now())
     }
 }
 
-fn call(
+/// Every key of some slots that has not expired, with its database, readable.
+pub(crate) fn content(node: &Node, slots: &SlotSet, now: UnixMillis) -> BTreeMap<String, String> {
+    let mut content = BTreeMap::new();
+    for (db, space) in node.databases.iter() {
+        for slot in slots.iter() {
+            let mut place = Some(Place::START);
+            while let Some(from) = place {
+                place = space.walk_slot(slot, from, 100, |item| {
+                    if !item.is_due(now) && !is_over(&item.value(&mut Tray::default()), now) {
+                        let key = String::from_utf8_lossy(item.key());
+                        content.insert(format!("{db} {key}"), describe(&item.capture()));
+                    }
+                });
+            }
+        }
+    }
+    content
+}
+
+pub(crate) fn call(
     node: &mut Node,
     session: &mut Session,
     args: &[&str],
@@ -300,8 +303,14 @@ fn describe(captured: &Captured) -> String {
     format!("{kind} {parts:?} {:?}", captured.expires)
 }
 
-/// One random write; keys share a few tags, so that commands of two keys meet.
 fn random_write(pair: &mut Pair, random: &mut Random) {
+    let (db, args) = random_request(pair.clock.now(), random);
+    run(pair, &["SELECT".to_string(), db.to_string()]);
+    run(pair, &args);
+}
+
+/// One random write and its database; keys share a few tags, so that commands of two keys meet.
+pub(crate) fn random_request(now: UnixMillis, random: &mut Random) -> (&'static str, Vec<String>) {
     let tag = random.below(12);
     let key = |random: &mut Random| format!("{{t{tag}}}{}", random.below(8));
     let (a, b) = (key(random), key(random));
@@ -309,7 +318,7 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
     let other = format!("{{t{}}}{}", random.below(12), random.below(8));
     let value = random.below(1000).to_string();
     let value = value.as_str();
-    let soon = (pair.clock.now().0 + random.below(400) as i64).to_string();
+    let soon = (now.0 + random.below(400) as i64).to_string();
     let many: Vec<String> = (0..600)
         .map(|n| format!("{}-{n}", random.below(900)))
         .collect();
@@ -324,7 +333,6 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
     let dbs = ["0", "0", "0", "1", "3", "15"];
     let mut db = || dbs[random.below(dbs.len())];
     let (from, to) = (db(), db());
-    run(pair, &["SELECT".to_string(), from.to_string()]);
     let args: Vec<String> = match random.below(40) {
         0 => vec!["SET", a, value],
         1 => vec!["SET", a, value, "PX", "150"],
@@ -375,8 +383,7 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
                 1 => with(&["SADD"], a),
                 _ => with(&["HSET"], a),
             };
-            run(pair, &args);
-            return;
+            return (from, args);
         }
         _ => match random.below(12) {
             0 => vec!["FLUSHALL"],
@@ -387,7 +394,7 @@ fn random_write(pair: &mut Pair, random: &mut Random) {
     .into_iter()
     .map(str::to_string)
     .collect();
-    run(pair, &args);
+    (from, args)
 }
 
 fn run(pair: &mut Pair, args: &[String]) {
@@ -623,7 +630,7 @@ fn a_large_collection_travels_in_pieces_and_its_writes_come_after() {
     pair.source(&["PEXPIRE", "big", "100000"]).unwrap();
     pair.begin();
     // Until the key is on its way.
-    while pair.source.feeds()[0].state().keys_sent == 0 {
+    while pair.source.feeds()[0].state().unwrap().keys_sent == 0 {
         pair.produce(1);
     }
     let longest = (0..20)

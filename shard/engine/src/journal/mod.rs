@@ -53,6 +53,8 @@ impl Chunk {
 pub struct Journal {
     /// `None`: off.
     history: Option<History>,
+    /// What this node does goes into it; false while it is a copy of another's.
+    records: bool,
     /// The stream that this one went on from, and where it left it.
     previous: Option<Place>,
     chunks: VecDeque<Chunk>,
@@ -75,6 +77,12 @@ impl Journal {
         self.history.is_some()
     }
 
+    /// On, and what this node does goes into it: it is no copy of another's.
+    #[inline]
+    pub(crate) fn records(&self) -> bool {
+        self.records
+    }
+
     /// Begins a stream of its own at offset 0; nothing happens when it is on.
     pub(crate) fn turn_on(&mut self, history: History) {
         if !self.is_on() {
@@ -91,6 +99,7 @@ impl Journal {
         let bells = std::mem::take(&mut self.bells);
         *self = Journal {
             history: Some(place.history),
+            records: true,
             end: place.offset.0,
             reach_bytes,
             bells,
@@ -99,10 +108,30 @@ impl Journal {
         self.ring();
     }
 
+    /// Goes on from `place` as a copy of another's stream, which went on from `previous`.
+    pub(crate) fn begin_copy(&mut self, place: Place, previous: Option<Place>) {
+        self.begin_at(place);
+        self.previous = previous;
+        self.records = false;
+    }
+
+    /// What is here is the beginning of another's stream, which is called so, and is from here on a copy of it.
+    pub(crate) fn adopt(&mut self, history: History, previous: Option<Place>) {
+        self.history = Some(history);
+        self.previous = previous;
+        self.records = false;
+    }
+
+    /// A reign ends: nothing more of this node's own comes.
+    pub(crate) fn stop_recording(&mut self) {
+        self.records = false;
+    }
+
     /// A reign begins: the same data under a history of its own. Readers of the old one who have no more than this go on with it.
     pub(crate) fn begin_history(&mut self, history: History) {
         self.previous = self.place();
         self.history = Some(history);
+        self.records = true;
         self.db = None;
         self.ring();
     }
@@ -188,6 +217,20 @@ impl Journal {
             }
         }
         Ok(taken)
+    }
+
+    /// As [`read`](Self::read), up to the end of a chunk at most: true when what was read ends where a unit does.
+    pub fn read_units(
+        &self,
+        from: Offset,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, bool), OutOfReach> {
+        let first = self.chunks.partition_point(|chunk| chunk.end() <= from.0);
+        let whole = self.chunks.get(first).map_or(self.end, Chunk::end);
+        let room = usize::try_from(whole.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        let taken = self.read(from, limit.min(room), out)?;
+        Ok((taken, from.0 + taken as u64 == whole))
     }
 
     /// Woken with the next change of the stream.

@@ -1,10 +1,12 @@
 //! What a node puts into its journal: the effects of commands, of commands that the engine carries out itself, and what went by itself.
 
 use larder_store::{Db, GoneFields};
+use larder_wire::SlotSet;
 use larder_wire::command::CommandId;
 use larder_wire::resp::Request;
 
 use super::{Unit, write_command};
+use crate::feed::Word;
 use crate::node::Node;
 use crate::session::Session;
 
@@ -33,6 +35,11 @@ impl Node {
             CommandId::Publish if self.ownership.is_standalone() => {
                 self.journal.add(db, request.bytes());
             }
+            // What nobody sees yet stays.
+            CommandId::Flushall | CommandId::Flushdb if !self.imports.is_empty() => {
+                let slots = self.ownership.slots().clone();
+                self.journal_drop(&slots, (id == CommandId::Flushdb).then_some(db));
+            }
             // By which map and in which way it was said is of this node alone.
             CommandId::Flushall | CommandId::Flushdb => {
                 let mut bytes = Vec::new();
@@ -46,6 +53,14 @@ impl Node {
             | CommandId::FunctionRestore => self.journal.add(db, request.bytes()),
             _ => {}
         }
+    }
+
+    /// Every key of some slots is gone, from one database or from all.
+    pub(crate) fn journal_drop(&mut self, slots: &SlotSet, db: Option<Db>) {
+        let mut bytes = Vec::new();
+        let slots = slots.clone();
+        Word::Drop { slots, db }.write(&mut bytes);
+        self.journal.add(db.unwrap_or(Db::ZERO), &bytes);
     }
 
     #[cold]

@@ -58,6 +58,12 @@ impl Followers {
         self.all.retain(|follower| follower.link != link);
     }
 
+    pub(crate) fn set_phase(&mut self, link: LinkId, phase: LinkPhase) {
+        if let Some(follower) = self.find_mut(link) {
+            follower.phase = phase;
+        }
+    }
+
     /// Something came from a replica: what it has, and the ping that it answers, named by when that was sent. True when it has more
     /// than before.
     pub(crate) fn heard(

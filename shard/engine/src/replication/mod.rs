@@ -1,11 +1,25 @@
 //! How a node's replicas follow it, and how it follows its primary: the heart of it, without sockets.
 //!
-//! `followers.rs` knows who follows this node and how far each has come.
+//! ```text
+//! primary: journal ──▶ source.rs ── frame.rs ──▶ upstream.rs ──▶ apply.rs: the replica's data, and its copy of the journal
+//!             acknowledged: followers.rs ◀───────────┘
+//! ```
+//! `followers.rs` knows who follows this node and how far each has come, `roles.rs` what a change of role is.
 
+mod apply;
 pub mod followers;
+pub mod frame;
+mod report;
+pub mod roles;
+pub mod source;
+#[cfg(test)]
+mod tests;
+pub mod upstream;
 
 pub use followers::{Follower, Followers, LinkId};
 use larder_wire::Offset;
+pub use roles::Lost;
+pub use upstream::WantedLink;
 
 use crate::clock::Clock;
 use crate::node::Node;
@@ -14,6 +28,12 @@ use crate::node::Node;
 #[derive(Default)]
 pub struct Replication {
     pub followers: Followers,
+    pub(crate) outgoing: Vec<source::Outgoing>,
+    pub(crate) upstream: upstream::Upstream,
+    /// This replica was a primary, and has followed nobody since.
+    pub(crate) was_primary: bool,
+    /// When, and what; until the shell has said so.
+    pub(crate) lost: Vec<(u64, Lost)>,
 }
 
 impl Node {

@@ -1,0 +1,498 @@
+//! A primary and its replicas without sockets, connected by pipes that are cut at any byte: random writes, syncs and promotions by seed.
+
+use larder_store::Random;
+use larder_wire::control::MapPush;
+use larder_wire::replication::LinkPhase;
+use larder_wire::resp::{RequestScanner, Scanned};
+use larder_wire::{
+    ClusterMap, Epoch, NodeEntry, NodeId, Offset, Role, ShardEntry, ShardId, SlotSet,
+};
+
+use super::LinkId;
+use crate::clock::Clock;
+use crate::feed::Produced;
+use crate::feed::tests::{call, content, node, random_request};
+use crate::node::Node;
+use crate::session::Session;
+use crate::turn::Outcome;
+
+/// Random runs.
+const SEEDS: u64 = 30;
+/// What happens in one of them.
+const STEPS: usize = 1500;
+
+fn id(n: usize) -> NodeId {
+    NodeId::from_bytes([n as u8 + 1; 20])
+}
+
+/// A connection of a replica to its primary, and what is on its way.
+struct Pipe {
+    primary: usize,
+    link: LinkId,
+    number: u64,
+    down: Vec<u8>,
+    /// Of `down` so much has arrived.
+    arrived: usize,
+    up: Vec<u8>,
+    scanners: [RequestScanner; 2],
+}
+
+struct World {
+    seed: u64,
+    nodes: Vec<Node>,
+    clients: Vec<Session>,
+    pipes: Vec<Option<Pipe>>,
+    epoch: u64,
+    primary: usize,
+    clock: Clock,
+}
+
+impl World {
+    fn new(seed: u64, size: usize) -> World {
+        let clock = Clock {
+            unix_us: 1_700_000_000_000_000,
+            mono_ms: 10,
+        };
+        let mut nodes: Vec<Node> = (0..size).map(|n| node(id(n))).collect();
+        let open = |node: &mut Node| {
+            let mut session = node.open_session("c:1".into(), "s:1".into(), clock);
+            session.set_readonly(true);
+            session
+        };
+        let clients = nodes.iter_mut().map(open).collect();
+        let mut world = World {
+            seed,
+            clients,
+            pipes: nodes.iter().map(|_| None).collect(),
+            nodes,
+            epoch: 1,
+            primary: 0,
+            clock,
+        };
+        for n in 0..size {
+            world.push_map(n);
+        }
+        world
+    }
+
+    fn map(&self) -> ClusterMap {
+        let entry = |n: usize| NodeEntry {
+            id: id(n),
+            addr: format!("127.0.0.1:{}", 7000 + n),
+            role: match n == self.primary {
+                true => Role::Primary,
+                false => Role::Replica,
+            },
+            zone: None,
+            in_step: n != self.primary,
+        };
+        let shard = ShardEntry {
+            id: ShardId(1),
+            slots: SlotSet::full(),
+            nodes: (0..self.nodes.len()).map(entry).collect(),
+        };
+        ClusterMap::new("larder", Epoch(self.epoch), vec![shard]).unwrap()
+    }
+
+    fn push_map(&mut self, n: usize) {
+        let push = MapPush {
+            map: self.map(),
+            handovers: vec![],
+            yields: None,
+        };
+        self.nodes[n].take_map(push, self.clock).unwrap();
+        self.nodes[n].joined(self.clock.mono_ms, self.clock);
+    }
+
+    fn call(&mut self, n: usize, args: &[&str]) -> String {
+        match call(&mut self.nodes[n], &mut self.clients[n], args, self.clock) {
+            Ok(reply) => reply,
+            Err(other) => panic!("seed {}: {args:?}: {other:?}", self.seed),
+        }
+    }
+
+    /// Writes something at whichever node takes itself for the primary.
+    fn write(&mut self, n: usize, random: &mut Random) {
+        if random.below(6) == 0 {
+            self.call(n, &["SELECT", "0"]);
+            for args in [
+                &["MULTI"][..],
+                &["INCR", "{q}x"],
+                &["INCR", "{q}y"],
+                &["EXEC"],
+            ] {
+                self.call(n, args);
+            }
+            return;
+        }
+        let (db, args) = random_request(self.clock.now(), random);
+        self.call(n, &["SELECT", db]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.call(n, &args);
+    }
+
+    fn connect(&mut self, replica: usize) {
+        let Some(wanted) = self.nodes[replica].wanted_link() else {
+            return;
+        };
+        if self.pipes[replica].is_some() {
+            return;
+        }
+        let primary = (0..self.nodes.len())
+            .find(|n| id(*n) == wanted.node)
+            .unwrap();
+        let ask = self.nodes[replica].begin_upstream(wanted.number, self.clock);
+        let ask = ask.unwrap();
+        match self.nodes[primary].begin_replicate(&ask, self.clock) {
+            Ok(Outcome::Replicate(link)) => {
+                self.pipes[replica] = Some(Pipe {
+                    primary,
+                    link,
+                    number: wanted.number,
+                    down: Vec::new(),
+                    arrived: 0,
+                    up: Vec::new(),
+                    scanners: [RequestScanner::new(), RequestScanner::new()],
+                });
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => self.nodes[replica].upstream_lost(wanted.number),
+        }
+    }
+
+    fn cut(&mut self, replica: usize) {
+        if let Some(pipe) = self.pipes[replica].take() {
+            self.nodes[replica].upstream_lost(pipe.number);
+            self.nodes[pipe.primary].link_lost(pipe.link);
+        }
+    }
+
+    fn produce(&mut self, replica: usize, limit: usize) -> bool {
+        let Some(pipe) = &mut self.pipes[replica] else {
+            return false;
+        };
+        let (link, primary) = (pipe.link, pipe.primary);
+        match self.nodes[primary].link_produce(link, limit, self.clock, &mut pipe.down) {
+            Produced::More => true,
+            Produced::Idle => false,
+            Produced::Over => {
+                self.deliver(replica, usize::MAX);
+                self.cut(replica);
+                false
+            }
+        }
+    }
+
+    /// Up to `bytes` more arrive; whole frames are applied, and acknowledged.
+    fn deliver(&mut self, replica: usize, bytes: usize) {
+        let Some(pipe) = &mut self.pipes[replica] else {
+            return;
+        };
+        pipe.arrived = pipe.arrived.saturating_add(bytes).min(pipe.down.len());
+        let mut at = 0;
+        while let Scanned::Request { consumed } =
+            pipe.scanners[0].scan(&pipe.down[at..pipe.arrived]).unwrap()
+        {
+            let frame = pipe.scanners[0].request(&pipe.down[at..pipe.arrived]);
+            if self.nodes[replica]
+                .upstream_apply(pipe.number, &frame, self.clock)
+                .is_err()
+            {
+                self.cut(replica);
+                return;
+            }
+            at += consumed;
+        }
+        pipe.down.drain(..at);
+        pipe.arrived -= at;
+        self.nodes[replica].upstream_answer(pipe.number, self.clock, &mut pipe.up);
+    }
+
+    fn deliver_up(&mut self, replica: usize) {
+        let Some(pipe) = &mut self.pipes[replica] else {
+            return;
+        };
+        let mut at = 0;
+        while let Scanned::Request { consumed } = pipe.scanners[1].scan(&pipe.up[at..]).unwrap() {
+            let frame = pipe.scanners[1].request(&pipe.up[at..]);
+            let heard = self.nodes[pipe.primary].link_heard(pipe.link, &frame, self.clock);
+            heard.unwrap();
+            at += consumed;
+        }
+        pipe.up.drain(..at);
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.clock.unix_us += ms as i64 * 1000;
+        self.clock.mono_ms += ms;
+        for node in &mut self.nodes {
+            node.joined(self.clock.mono_ms, self.clock);
+            node.tick(self.clock);
+            node.background_step(self.clock);
+        }
+    }
+
+    /// Everything that is on its way arrives, until nobody has anything to send.
+    fn settle(&mut self) {
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].ownership.epoch() != Epoch(self.epoch) {
+                self.push_map(n);
+            }
+        }
+        for _ in 0..100_000 {
+            let mut busy = false;
+            for n in 0..self.nodes.len() {
+                if self.pipes[n]
+                    .as_ref()
+                    .is_some_and(|it| !self.nodes[n].upstream_is(it.number))
+                {
+                    self.cut(n);
+                }
+                self.connect(n);
+                busy |= self.produce(n, 10_000);
+                self.deliver(n, usize::MAX);
+                self.deliver_up(n);
+            }
+            let primary = &self.nodes[self.primary];
+            let end = primary.journal.end();
+            let level = |it: &super::Follower| it.phase == LinkPhase::Streaming && it.acked == end;
+            let followers = &primary.replication.followers;
+            if !busy
+                && followers.iter().len() + 1 == self.nodes.len()
+                && followers.iter().all(level)
+            {
+                return;
+            }
+        }
+        panic!("seed {}: the replicas never came to the end", self.seed);
+    }
+
+    fn check_same(&self) {
+        let now = self.clock.now();
+        let wanted = content(&self.nodes[self.primary], &SlotSet::full(), now);
+        for (n, node) in self.nodes.iter().enumerate() {
+            let got = content(node, &SlotSet::full(), now);
+            for (key, value) in &wanted {
+                assert_eq!(
+                    got.get(key),
+                    Some(value),
+                    "seed {}, node {n}, key {key}",
+                    self.seed
+                );
+            }
+            assert_eq!(
+                got.len(),
+                wanted.len(),
+                "seed {}: node {n} has more keys",
+                self.seed
+            );
+            let (own, theirs) = (&self.nodes[self.primary].journal, &node.journal);
+            assert_eq!(own.place(), theirs.place(), "seed {}", self.seed);
+            let from = own.start().max(theirs.start());
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            own.read(from, usize::MAX, &mut one).unwrap();
+            theirs.read(from, usize::MAX, &mut other).unwrap();
+            assert!(
+                one == other,
+                "seed {}: node {n} has another journal",
+                self.seed
+            );
+        }
+    }
+
+    /// A transaction is there or it is not.
+    fn check_whole(&mut self, n: usize) {
+        if !self.nodes[n].ownership.is_whole() {
+            return;
+        }
+        self.call(n, &["SELECT", "0"]);
+        let x = self.call(n, &["GET", "{q}x"]);
+        let y = self.call(n, &["GET", "{q}y"]);
+        assert_eq!(x, y, "seed {}, node {n}: half of a transaction", self.seed);
+    }
+}
+
+#[test]
+fn replicas_become_what_their_primary_is_whatever_is_cut_and_whoever_is_promoted() {
+    let (mut full, mut partial) = (0, 0);
+    for seed in 0..SEEDS {
+        let mut random = Random::new(seed);
+        let mut world = World::new(seed, 2 + seed as usize % 2);
+        let size = world.nodes.len();
+        if seed % 3 == 0 {
+            for node in &mut world.nodes {
+                node.journal.set_reach(1);
+            }
+        }
+        for _ in 0..random.below(300) {
+            world.write(0, &mut random);
+        }
+        for _ in 0..STEPS {
+            let n = random.below(size);
+            match random.below(100) {
+                0..30 => world.write(world.primary, &mut random),
+                // A primary that does not know yet that it is none.
+                30..32 if !world.nodes[n].is_replica() => world.write(n, &mut random),
+                32..50 => {
+                    world.produce(n, 1 + random.below(200_000));
+                }
+                50..75 => world.deliver(n, random.below(100_000)),
+                75..85 => world.deliver_up(n),
+                85..90 => world.connect(n),
+                90 => world.cut(n),
+                91..95 => world.wait(random.below(60) as u64),
+                95..97 if world.nodes[n].ownership.epoch() != Epoch(world.epoch) => {
+                    world.push_map(n);
+                }
+                97 if random.below(8) == 0 && world.nodes[n].ownership.is_whole() => {
+                    world.epoch += 1;
+                    world.primary = n;
+                    world.push_map(n);
+                }
+                _ => world.check_whole(n),
+            }
+        }
+        world.settle();
+        world.check_same();
+        let stats = world.nodes.iter().map(|node| &node.stats);
+        full += stats.clone().map(|it| it.full_syncs.get()).sum::<u64>();
+        partial += stats.map(|it| it.partial_syncs.get()).sum::<u64>();
+    }
+    assert!(
+        full > SEEDS && partial > SEEDS,
+        "{full} full, {partial} partial"
+    );
+}
+
+#[test]
+fn a_replica_that_was_away_less_than_the_reach_gets_only_what_it_lacks() {
+    let mut world = World::new(0, 2);
+    world.call(0, &["SET", "a", "1"]);
+    world.settle();
+    world.cut(1);
+    world.call(0, &["SET", "b", "2"]);
+    world.settle();
+    world.check_same();
+    assert_eq!(world.nodes[0].stats.full_syncs.get(), 1);
+    assert_eq!(world.nodes[0].stats.partial_syncs.get(), 1);
+    assert_eq!(world.call(1, &["GET", "b"]), "$1\r\n2\r\n");
+}
+
+#[test]
+fn a_replica_serves_reads_hides_what_is_due_and_removes_nothing_by_itself() {
+    let mut world = World::new(0, 2);
+    world.call(0, &["SET", "a", "1", "PX", "50"]);
+    world.call(0, &["SET", "b", "2"]);
+    world.settle();
+    assert_eq!(world.call(1, &["GET", "a"]), "$1\r\n1\r\n");
+    world.clock.unix_us += 60_000;
+    assert_eq!(world.call(1, &["GET", "a"]), "$-1\r\n");
+    assert_eq!(world.call(1, &["DBSIZE"]), ":2\r\n");
+    world.wait(1);
+    world.settle();
+    assert_eq!(world.call(1, &["DBSIZE"]), ":1\r\n");
+    let moved = "-MOVED 15495 127.0.0.1:7000\r\n";
+    assert_eq!(world.call(1, &["SET", "a", "2"]), moved);
+    assert_eq!(
+        world.call(1, &["FLUSHALL"]),
+        "-READONLY You can't write against a read only replica.\r\n"
+    );
+    world.clients[1].set_readonly(false);
+    assert_eq!(world.call(1, &["GET", "a"]), moved);
+}
+
+#[test]
+fn a_replica_that_is_getting_all_data_sends_readers_to_the_primary() {
+    let mut world = World::new(0, 2);
+    for n in 0..200 {
+        world.call(0, &["SET", &format!("k{n}"), "v"]);
+    }
+    world.connect(1);
+    world.produce(1, 100);
+    world.deliver(1, usize::MAX);
+    let following = world.nodes[1].following(world.clock).unwrap();
+    assert_eq!(following.phase, LinkPhase::Full);
+    assert!(world.call(1, &["GET", "k1"]).starts_with("-MOVED "));
+    world.settle();
+    assert_eq!(world.call(1, &["GET", "k1"]), "$1\r\nv\r\n");
+}
+
+#[test]
+fn functions_are_the_replicas_too_whenever_they_came() {
+    let mut world = World::new(0, 2);
+    let library = |name: &str| {
+        format!("#!lua name={name}\nredis.register_function('{name}', function() return 1 end)")
+    };
+    world.call(0, &["FUNCTION", "LOAD", &library("one")]);
+    world.settle();
+    world.call(0, &["FUNCTION", "LOAD", &library("two")]);
+    world.settle();
+    let list = world.call(1, &["FUNCTION", "LIST"]);
+    assert!(list.contains("one") && list.contains("two"), "{list}");
+}
+
+#[test]
+fn a_former_primary_keeps_what_only_it_had_and_becomes_what_the_new_one_is() {
+    let mut world = World::new(0, 2);
+    world.call(0, &["SELECT", "3"]);
+    world.call(0, &["SET", "a", "1"]);
+    world.settle();
+    let fork = world.nodes[0].journal.end();
+    world.cut(1);
+    world.call(0, &["SET", "a", "2"]);
+    world.call(0, &["SET", "b", "2"]);
+    let (_, tail) = super::roles::read_tail(&world.nodes[0].journal, fork).unwrap();
+    let expected = "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n2\r\n*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n";
+    assert_eq!(String::from_utf8_lossy(&tail), expected);
+    world.epoch += 1;
+    world.primary = 1;
+    world.push_map(1);
+    world.call(1, &["SELECT", "3"]);
+    world.call(1, &["SET", "c", "3"]);
+    world.settle();
+    world.check_same();
+    let lost = world.nodes[0].take_lost();
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0].commands, Some(2));
+    assert_eq!(world.nodes[0].stats.lost_writes.get(), 2);
+    assert_eq!(world.nodes[1].stats.full_syncs.get(), 1);
+}
+
+#[test]
+fn a_former_primary_that_had_nothing_more_goes_on_with_the_new_one() {
+    let mut world = World::new(0, 3);
+    world.call(0, &["SET", "a", "1"]);
+    world.settle();
+    world.epoch += 1;
+    world.primary = 2;
+    world.push_map(2);
+    world.call(2, &["SET", "a", "2"]);
+    world.settle();
+    world.check_same();
+    assert_eq!(world.nodes[2].stats.full_syncs.get(), 0);
+    assert_eq!(world.nodes[2].stats.partial_syncs.get(), 2);
+    assert!(world.nodes[0].take_lost().is_empty());
+    assert!(world.call(0, &["SET", "a", "3"]).starts_with("-MOVED "));
+}
+
+#[test]
+fn a_ping_is_answered_with_when_it_was_sent_and_outside_the_offsets() {
+    let mut world = World::new(0, 2);
+    world.call(0, &["SET", "a", "1"]);
+    world.settle();
+    let end = world.nodes[0].journal.end();
+    world.wait(300);
+    let sent = world.clock.mono_ms;
+    world.produce(1, 1);
+    world.wait(20);
+    world.deliver(1, usize::MAX);
+    world.deliver_up(1);
+    let followers = &world.nodes[0].replication.followers;
+    let follower = followers.iter().next().unwrap();
+    assert_eq!(follower.last_ping_answered_sent_at_ms, Some(sent));
+    assert_eq!(follower.last_heard_ms, sent + 20);
+    assert_eq!(follower.acked, end);
+    assert_eq!(followers.acked_by_in_step(1), end);
+    assert_eq!(world.nodes[1].journal.end(), end);
+    assert!(end > Offset(0));
+}
