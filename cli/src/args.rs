@@ -58,6 +58,8 @@ pub(crate) enum Verb {
     Move(Move),
     /// Spread the slots evenly over the shards
     Rebalance(Rebalance),
+    /// Give a shard another primary while it serves
+    Failover(Failover),
     /// Show or change how many replicas each shard has
     Replicas(Replicas),
     /// Show or change when writes are answered
@@ -310,6 +312,20 @@ pub(crate) struct Rebalance {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Failover {
+    /// The shard's number, as larder status has it
+    pub(crate) shard: u32,
+    /// The replica that takes over: its address, its id or the beginning of its id [default: the one that is closest]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: Option<String>,
+    /// Let a failover that waits for lost nodes go on without them: writes that only they have are lost
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Replicas {
     /// How many replicas each shard shall have
     #[arg(long, value_name = "N")]
@@ -366,6 +382,9 @@ mod tests {
             "larder reshard --shards 5 --dry-run --topology 127.0.0.1:7000 --json",
             "larder move --slots 0-99,512 --to 127.0.0.1:7002",
             "larder rebalance --json",
+            "larder failover 1",
+            "larder failover 2 --to 127.0.0.1:7004 --json",
+            "larder failover 2 --force",
             "larder replicas --set 1",
             "larder replicas --json",
             "larder writes --set safe",

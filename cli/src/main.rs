@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod failover;
 mod operator;
 mod order;
 mod serve;
@@ -57,6 +58,11 @@ fn run(line: Line) -> Result<ExitCode, String> {
         Verb::Status(ask) => {
             let secret = operator::secret(secret_file, &operator::all(&ask.topology))?;
             block_on(status::run(&ask, &secret, &mut io::stdout()))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Failover(args) => {
+            let secret = operator::secret(secret_file, &operator::all(&args.ask.topology))?;
+            block_on(failover::run(&args, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Replicas(args) => {

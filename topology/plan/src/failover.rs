@@ -53,6 +53,10 @@ impl Plan {
 
     /// Its shard is being failed over, and the fence must hold.
     pub(crate) fn is_kept_from_maps(&self, node: NodeId) -> bool {
+        #[cfg(test)]
+        if self.planted == crate::sim::Planted::LiftFences {
+            return false;
+        }
         let shard = self.state.map.find_node(node);
         shard.is_some_and(|(shard, _)| self.suspected(shard.id).is_some())
     }
@@ -306,10 +310,12 @@ impl Plan {
         });
         let missing: Vec<NodeId> = missing.copied().collect();
         if safe && !missing.is_empty() && !failover.forced {
+            // Neither the primary nor they will ever have it again.
             let hopeless = primary_lost
-                && missing
-                    .iter()
-                    .all(|id| self.has_lost_memory(*id, failover.witnesses[id]));
+                && missing.iter().all(|id| {
+                    soft.fenced.contains_key(id)
+                        || self.has_lost_memory(*id, failover.witnesses[id])
+                });
             if !hopeless {
                 return Err(Waits::Witnesses(missing));
             }
@@ -324,11 +330,6 @@ impl Plan {
             .collect();
         let back = returned.map(|place| (failover.primary, place));
         let reign = soft.reign.or(whole.first().map(|(_, place)| place.history));
-        #[cfg(test)]
-        let whole = match self.planted {
-            crate::sim::Planted::PromoteOutOfStep => places.clone(),
-            _ => whole,
-        };
         let best = self.furthest(whole.iter().copied().chain(back), reign, shard);
         if let Some((id, place)) = best {
             return Ok(Successor {
@@ -417,10 +418,8 @@ impl Plan {
         let kept = |id: NodeId| {
             let fenced = soft.as_ref().and_then(|soft| soft.fenced.get(&id));
             let place = fenced.and_then(|(fenced, _)| fenced.place);
-            let alike = place
-                .zip(successor.place)
-                .is_some_and(|(a, b)| a.history == b.history);
-            alike && failover.witnesses.contains_key(&id)
+            // Who has less is in step again once it has caught up.
+            place.is_some() && place == successor.place && failover.witnesses.contains_key(&id)
         };
         let mut shards = self.state.map.shards().to_vec();
         for entry in shards.iter_mut().filter(|entry| entry.id == shard) {

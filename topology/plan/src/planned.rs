@@ -11,13 +11,13 @@ use larder_wire::control::MapPush;
 use larder_wire::replication::{Yield, Yielded};
 use larder_wire::{ClusterMap, Epoch, NodeId, ShardEntry, ShardId};
 
-use crate::YIELDS_MAX;
 use crate::event::{Action, FailoverDone, Level};
 use crate::failover::crown;
 use crate::report::FailoverReport;
 use crate::soft::FailoverSoft;
 use crate::state::{Failover, FailoverKind, Yielding};
 use crate::step::Plan;
+use crate::{ANSWER_MS_MAX, YIELDS_MAX};
 
 impl Plan {
     pub(crate) fn order_failover(
@@ -183,11 +183,8 @@ impl Plan {
         let (shard, number, primary) = (*shard, failover.number, failover.primary);
         let mut shards = self.state.map.shards().to_vec();
         for entry in shards.iter_mut().filter(|entry| entry.id == shard) {
-            let before = entry.clone();
-            // The old primary has all that there is, and those who were in step were so with the same history.
-            crown(entry, to, |id| {
-                id == primary || before.nodes.iter().any(|was| was.id == id && was.in_step)
-            });
+            // The old primary has all that there is; the others are in step again once they have caught up.
+            crown(entry, to, |id| id == primary);
         }
         let map = ClusterMap::new(&self.state.cluster, self.state.epoch().next(), shards)
             .expect("slots stay where they are")
@@ -300,6 +297,22 @@ impl Plan {
         self.state.failovers.insert(shard, again);
         let soft = FailoverSoft::begun(self.soft.now);
         self.soft.failovers.insert(number, soft);
+    }
+
+    /// A primary that says nothing of its hold does not hold any more, if it ever did.
+    pub(crate) fn watch_yields(&mut self) {
+        let now = self.soft.now;
+        let overdue = self.state.failovers.iter().filter(|(_, failover)| {
+            let soft = self.soft.failovers.get(&failover.number);
+            let asked = soft.and_then(|soft| soft.asked.get(&failover.primary));
+            let late = asked.is_some_and(|at| now.saturating_sub(*at) > ANSWER_MS_MAX);
+            late && soft.is_some_and(|soft| !soft.yielded)
+                && matches!(failover.kind, FailoverKind::Planned { .. })
+        });
+        let overdue: Vec<_> = overdue.map(|(shard, f)| (*shard, f.clone())).collect();
+        for (shard, failover) in overdue {
+            self.yield_failed(shard, &failover, "the primary does not answer".into());
+        }
     }
 
     /// The heir of a planned failover is gone, or no longer in step: nothing has changed yet, so nothing does.

@@ -1,12 +1,13 @@
 //! Replicas of shards that have their primary: which of them are in step, those that are lost are replaced, and
 //! there are as many as the operator wants. It refuses to judge primaries: that is failover's.
 //!
-//! A mark is given when the replica and its primary both say that it streams and is close. It is taken away when it
+//! A mark is given when the replica and its primary both say that it streams, and it has all that the primary had when
+//! it was first seen to: from then on it has everything that was ever acknowledged. It is taken away when it
 //! has been silent, astray or far behind for [`SILENCE_MS`]; at once when its process is gone. While the primary
 //! itself is not heard of, nobody is blamed for not following it.
 
-use larder_wire::replication::{LinkPhase, SILENCE_MS};
-use larder_wire::{Epoch, NodeId, Role, ShardEntry, ShardId};
+use larder_wire::replication::{LinkPhase, Place, SILENCE_MS};
+use larder_wire::{Epoch, NodeId, Offset, Role, ShardEntry, ShardId};
 
 use crate::event::Level;
 use crate::step::Plan;
@@ -20,6 +21,7 @@ impl Plan {
             return;
         }
         self.note_strays();
+        self.note_goals();
         let mut shards = self.state.map.shards().to_vec();
         self.fit_in(&mut shards);
         let writes = self.state.settings.writes;
@@ -129,7 +131,8 @@ impl Plan {
             return false;
         };
         let both = !self.is_silent(id) && !self.is_silent(primary.id);
-        let lag = self.lag(shard, id);
+        let reached = soft.goal.is_some_and(|(_, reached)| reached);
+        let lag = self.lag(shard, id).filter(|_| reached);
         both && has_map(id)
             && has_map(primary.id)
             && lag.is_some_and(|lag| lag <= STEP_LAG_BYTES_MAX)
@@ -184,8 +187,43 @@ impl Plan {
         }
     }
 
+    /// Notes how far those who are not in step have come.
+    fn note_goals(&mut self) {
+        let shards = self.state.map.shards().iter();
+        let others: Vec<(ShardId, NodeId, NodeId)> = shards
+            .filter_map(|shard| Some((shard, shard.primary()?.id)))
+            .flat_map(|(shard, primary)| {
+                let behind = shard.replicas().filter(|entry| !entry.in_step);
+                behind.map(move |entry| (shard.id, primary, entry.id))
+            })
+            .collect();
+        for (shard, primary, id) in others {
+            let streams = self.lag(shard, id).is_some();
+            let there = self.followed(primary, id).filter(|_| streams);
+            let soft = self.soft.node(id);
+            soft.goal = there.map(|(end, has)| match soft.goal {
+                Some((goal, reached)) if goal.history == end.history => {
+                    (goal, reached || has >= goal.offset)
+                }
+                Some(_) | None => (end, has >= end.offset),
+            });
+        }
+    }
+
+    /// Where the primary's journal ends, and what the replica has acknowledged of it.
+    fn followed(&self, primary: NodeId, id: NodeId) -> Option<(Place, Offset)> {
+        let state = self.soft.nodes.get(&primary)?.state.as_ref()?;
+        let said = state.replication.as_ref()?;
+        let follower = said.followers.iter().find(|f| f.node == id)?;
+        Some((said.place?, follower.offset))
+    }
+
     /// Primaries that have the map which took marks away count nobody whom it does not name.
     fn forget_faded(&mut self) {
+        #[cfg(test)]
+        if self.planted == crate::sim::Planted::ForgetFading {
+            self.state.fading.clear();
+        }
         let mut fading = std::mem::take(&mut self.state.fading);
         for (shard, marks) in &mut fading {
             let primary = self.state.primary(*shard).map(|entry| entry.id);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use larder_wire::control::{NodeState, ProxyJoin};
-use larder_wire::replication::Fenced;
+use larder_wire::replication::{Fenced, Place};
 use larder_wire::{Attempt, Epoch, History, NodeId, ShardId};
 
 use crate::event::{Action, Answer, RequestId};
@@ -27,6 +27,9 @@ pub(crate) struct NodeSoft {
     pub(crate) process_gone: bool,
     /// A replica in step: since when it does not follow as it should.
     pub(crate) stray_since: Option<u64>,
+    /// A replica that is not: where its primary's journal ended when it was first seen to stream, and whether it has
+    /// come so far.
+    pub(crate) goal: Option<(Place, bool)>,
     /// It has started again, and what it had as a replica is lost: marks of before count no more.
     pub(crate) began_anew: bool,
     /// When it was last told that its fence is lifted.

@@ -150,6 +150,7 @@ impl Plan {
         self.form();
         self.suspect();
         self.drop_hopeless_plans();
+        self.watch_yields();
         self.decide_failovers();
         self.repair();
         self.tend_replicas();

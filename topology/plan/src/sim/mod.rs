@@ -5,6 +5,7 @@
 
 mod judge;
 mod node;
+mod shards;
 mod world;
 
 use judge::Verdict;
@@ -30,8 +31,14 @@ pub(crate) enum Planted {
     LeaseForAll,
     /// Of the fenced, the one that has the least is chosen.
     PromoteBehind,
-    /// A replica that is not in step is as good as one that is.
-    PromoteOutOfStep,
+    /// A primary answers what any replica has, in step or not.
+    CountStrangers,
+    /// A mark that is taken away is forgotten before the primary knows of it.
+    ForgetFading,
+    /// Nodes take maps older than their own.
+    AcceptLateMaps,
+    /// Nodes that are fenced are given maps of other shards' changes.
+    LiftFences,
     /// The heir of a planned failover is told with the old primary, not after it.
     HeirFirst,
 }
@@ -39,7 +46,7 @@ pub(crate) enum Planted {
 /// Seeds of one test unless the environment says otherwise.
 const SEEDS: u64 = 150;
 
-fn seeds() -> std::ops::Range<u64> {
+pub(crate) fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match (number("LARDER_SIM_SEED"), number("LARDER_SIM_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,

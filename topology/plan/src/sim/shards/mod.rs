@@ -1,0 +1,118 @@
+//! Shards with replicas in a simulated world with a seed: hosts that vanish, one way or both; processes that crash,
+//! freeze and come back empty or with an old file; clocks that do not run alike; a slow disk; a topology that dies.
+//! Clients write registers and read them, and remember what they were told.
+//!
+//! One shard suffers one fault at a time, and the next when all its replicas are in step again: that is what `safe`
+//! promises to survive.
+//!
+//! `LARDER_SIM_SEEDS=2000` runs more seeds, `LARDER_SIM_SEED=17` one of them.
+
+mod node;
+mod world;
+
+use super::{Planted, seeds};
+use world::{Report, World};
+
+fn run(seed: u64, planted: Planted) -> Report {
+    World::new(seed, planted).run()
+}
+
+#[test]
+fn replicas_take_over_and_nothing_that_was_acknowledged_in_safe_is_lost() {
+    let mut failovers = 0;
+    let mut planned = 0;
+    let mut answered = 0;
+    for seed in seeds() {
+        let report = run(seed, Planted::Nothing);
+        assert!(
+            report.broken.is_empty(),
+            "seed {seed}: {:?}\n{}\nseed {seed}: {:?}",
+            report.broken,
+            report.tail,
+            report.broken
+        );
+        failovers += report.failovers;
+        planned += report.planned;
+        answered += report.answered;
+    }
+    let count = seeds().count() as u64;
+    assert!(
+        failovers > count,
+        "next to nothing failed over: {failovers}"
+    );
+    assert!(
+        planned > count / 2,
+        "next to nothing was planned: {planned}"
+    );
+    assert!(
+        answered > count * 1000,
+        "next to nothing was answered: {answered}"
+    );
+}
+
+#[test]
+fn one_seed_gives_one_run_of_shards() {
+    for seed in 0..2 {
+        let first = run(seed, Planted::Nothing);
+        assert_eq!(first.fingerprint, run(seed, Planted::Nothing).fingerprint);
+        assert_ne!(
+            first.fingerprint,
+            run(seed + 1000, Planted::Nothing).fingerprint
+        );
+    }
+}
+
+/// The first seed whose judges find the planted bug.
+fn found(planted: Planted) -> Option<u64> {
+    (0..400).find(|&seed| !run(seed, planted).broken.is_empty())
+}
+
+#[test]
+fn the_judges_find_a_promotion_that_does_not_wait_for_fences() {
+    assert!(found(Planted::SkipFences).is_some());
+}
+
+#[test]
+fn the_judges_find_a_promotion_while_the_lease_runs() {
+    assert!(found(Planted::IgnoreLease).is_some());
+}
+
+#[test]
+fn the_judges_find_leases_for_primaries_that_are_suspected() {
+    assert!(found(Planted::LeaseForAll).is_some());
+}
+
+#[test]
+fn the_judges_find_a_promotion_of_one_that_has_less() {
+    assert!(found(Planted::PromoteBehind).is_some());
+}
+
+#[test]
+fn the_judges_find_acting_before_the_record_in_failovers() {
+    assert!(found(Planted::ActBeforeRecord).is_some());
+}
+
+#[test]
+fn the_judges_find_an_heir_that_is_told_with_the_old_primary() {
+    assert!(found(Planted::HeirFirst).is_some());
+}
+
+#[test]
+fn the_judges_find_writes_that_are_answered_for_a_replica_not_in_step() {
+    assert!(found(Planted::CountStrangers).is_some());
+}
+
+#[test]
+fn the_judges_find_marks_that_are_forgotten_before_the_primary_knows() {
+    assert!(found(Planted::ForgetFading).is_some());
+}
+
+#[test]
+fn the_judges_find_nodes_that_take_late_maps() {
+    assert!(found(Planted::AcceptLateMaps).is_some());
+}
+
+#[test]
+fn the_judges_find_maps_that_lift_a_fence() {
+    assert!(found(Planted::LiftFences).is_some());
+}
