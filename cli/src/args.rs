@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_runtime::Topologies;
+use larder_import::Extent;
+use larder_runtime::foreign::RedisUrl;
 use larder_runtime::size::parse_size;
 use larder_topology::EtcdAddress;
 use larder_wire::SlotSet;
@@ -64,6 +66,8 @@ pub(crate) enum Verb {
     Replicas(Replicas),
     /// Show or change when writes are answered
     Writes(WritesOrder),
+    /// Copy the keys of a live Redis or Valkey, and hand its clients over
+    Import(Import),
     /// List the commands that clients can use
     Commands(Commands),
 }
@@ -344,6 +348,89 @@ pub(crate) struct WritesOrder {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Import {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ImportVerb>,
+    #[command(flatten)]
+    pub(crate) start: ImportStart,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportVerb {
+    /// Show how far the import is
+    Status(AskImporter),
+    /// Hand the clients over to Larder
+    Cutover(AskImporter),
+    /// End the import; clients stay with the old server
+    Abort {
+        /// Remove the keys that were copied
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        ask: AskImporter,
+    },
+}
+
+/// Where a question about an import goes.
+#[derive(Debug, Args)]
+pub(crate) struct AskImporter {
+    /// The import that runs
+    #[arg(
+        long,
+        env = "LARDER_IMPORTER",
+        default_value = "127.0.0.1:7079",
+        value_name = "A:P"
+    )]
+    pub(crate) importer: String,
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportStart {
+    /// The server, or any node of the cluster, to copy from: redis://[[user]:password@]host[:port]
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) from: Option<RedisUrl>,
+    /// The topology of the cluster that takes the keys
+    #[arg(
+        long,
+        env = "LARDER_TOPOLOGY",
+        default_value = "127.0.0.1:7000",
+        value_name = "A:P"
+    )]
+    pub(crate) topology: String,
+    /// Where larder import status, cutover and abort find this import
+    #[arg(long, default_value = "127.0.0.1:7079", value_name = "A:P")]
+    pub(crate) listen: String,
+    /// Compare so many keys, drawn by chance, or all, once the source is caught up with
+    #[arg(long, value_name = "N|all", value_parser = parse_extent)]
+    pub(crate) verify: Option<Extent>,
+    /// Remove all keys that Larder holds first
+    #[arg(long, conflicts_with = "keep")]
+    pub(crate) clear: bool,
+    /// Keep the keys that Larder holds beside those that come
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Where an import that is stopped with Ctrl-C keeps its place [default: a file in this user's state directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state_file: Option<PathBuf>,
+    /// How long a source that is away is waited for, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S")]
+    pub(crate) patience: u64,
+}
+
+/// `all`, or a number of keys.
+fn parse_extent(text: &str) -> Result<Extent, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Extent::All),
+        (_, Ok(keys)) if keys > 0 => Ok(Extent::Sample(keys)),
+        (_, _) => Err("expected all, or a number of keys".to_string()),
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Commands {
     /// Only those that Redis has and that larder does not carry out yet
     #[arg(long)]
@@ -390,6 +477,11 @@ mod tests {
             "larder writes --set safe",
             "larder up --replicas 1 --writes safe",
             "larder commands --missing --json",
+            "larder import --from redis://:secret@old:6379 --topology 127.0.0.1:7000 --verify 1000 --clear --listen 127.0.0.1:7079",
+            "larder import --from old --verify all --keep --state-file s --patience 5",
+            "larder import status --json",
+            "larder import cutover --importer 127.0.0.1:7079",
+            "larder import abort --clear",
             "larder status --secret-file s",
             "larder --secret-file s status",
         ] {
@@ -412,6 +504,10 @@ mod tests {
                 "--data-dir",
             ),
             ("larder status --topology 127.0.0.1", "a:7000,b:7000"),
+            ("larder import", "--from"),
+            ("larder import --from rediss://h", "TLS"),
+            ("larder import --from h --verify some", "--verify"),
+            ("larder import --from h --clear --keep", "--keep"),
             ("larder dance", "dance"),
         ] {
             let error = parse(line).expect_err(line).to_string();

@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod failover;
+mod import;
 mod operator;
 mod order;
 mod serve;
@@ -28,7 +29,7 @@ use order::{End, Order};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a shell has for a command that was ended by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let line = Line::parse();
@@ -55,6 +56,7 @@ fn run(line: Line) -> Result<ExitCode, String> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
             Err(error) => Err(error.to_string()),
         },
+        Verb::Import(args) => block_on(import::run(args, secret_file))?,
         Verb::Status(ask) => {
             let secret = operator::secret(secret_file, &operator::all(&ask.topology))?;
             block_on(status::run(&ask, &secret, &mut io::stdout()))??;

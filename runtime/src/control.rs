@@ -65,6 +65,14 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Reads the one reply that `bytes` hold, whole.
+    pub fn parse(bytes: &[u8]) -> Result<Reply, String> {
+        match decode(bytes).map_err(|error| error.to_string())? {
+            Some((frame, _)) => Ok(frame.into()),
+            None => Err("half a reply".to_string()),
+        }
+    }
+
     /// The bytes of a simple or bulk string.
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {

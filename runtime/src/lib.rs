@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod control;
 pub mod entropy;
+pub mod foreign;
 pub mod http;
 pub mod listen;
 pub mod log;

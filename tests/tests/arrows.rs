@@ -29,8 +29,14 @@ const ARROWS: &[(&str, &[&str], bool)] = &[
         false,
     ),
     (
+        "larder-import",
+        &["larder-runtime", "larder-store", "larder-wire"],
+        false,
+    ),
+    (
         "larder",
         &[
+            "larder-import",
             "larder-plan",
             "larder-proxy",
             "larder-runtime",
