@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use larder_runtime::Topologies;
 use larder_import::Extent;
+use larder_runtime::Topologies;
 use larder_runtime::foreign::RedisUrl;
 use larder_runtime::size::parse_size;
 use larder_topology::EtcdAddress;
@@ -398,9 +398,9 @@ pub(crate) struct ImportStart {
         long,
         env = "LARDER_TOPOLOGY",
         default_value = "127.0.0.1:7000",
-        value_name = "A:P"
+        value_name = "A:P,…"
     )]
-    pub(crate) topology: String,
+    pub(crate) topology: Topologies,
     /// Where larder import status, cutover and abort find this import
     #[arg(long, default_value = "127.0.0.1:7079", value_name = "A:P")]
     pub(crate) listen: String,

@@ -55,7 +55,7 @@ async fn start(args: ImportStart, secret_file: Option<PathBuf>) -> Result<ExitCo
     let from = args
         .from
         .ok_or("name the server to copy from with --from")?;
-    let secret = operator::secret(secret_file, &[&args.listen, &args.topology])?;
+    let secret = operator::secret(secret_file, &operator::also(&args.topology, &args.listen))?;
     let state_file = match args.state_file {
         Some(path) => path,
         None => default_state_file(&from)?,
@@ -121,9 +121,9 @@ async fn tell(
     let at = &ask.importer;
     let secret = operator::secret(secret_file, &[at])?;
     let explain = |error: ControlError| match error {
-        ControlError::Unreachable { cause, .. } => format!(
-            "no import answers at {at}: {cause} (is it running? name another with --importer)"
-        ),
+        ControlError::Unreachable { .. } | ControlError::PortClosed { .. } => {
+            format!("no import answers: {error} (is it running? name another with --importer)")
+        }
         ControlError::Refused { code, .. } if code == "WRONGPASS" || code == "NOAUTH" => format!(
             "the import at {at} has another secret (give its own with --secret-file or LARDER_SECRET)"
         ),

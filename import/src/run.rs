@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_runtime::foreign::RedisUrl;
-use larder_runtime::{Backoff, ControlClient, Secret, entropy};
+use larder_runtime::{Backoff, Secret, Topologies, entropy};
 use larder_store::Db;
 use larder_wire::ClusterMap;
 use larder_wire::control::Peer;
@@ -55,8 +55,7 @@ pub enum Onto {
 
 pub struct ImportConfig {
     pub from: RedisUrl,
-    /// `host:port` of Larder's topology.
-    pub topology: String,
+    pub topology: Topologies,
     pub secret: Secret,
     /// `host:port` for `larder import status` and its like.
     pub listen: String,
@@ -140,15 +139,15 @@ async fn import(
 
 /// The slot map, kept up to date as long as somebody reads it.
 async fn follow_map(
-    topology: &str,
+    topology: &Topologies,
     secret: &Secret,
 ) -> Result<watch::Receiver<Arc<ClusterMap>>, String> {
     let (sender, mut map) = watch::channel(Arc::new(ClusterMap::empty("larder")));
-    let first = ControlClient::connect(topology, secret, Peer::Operator).await;
+    let first = topology.connect(secret, Peer::Operator).await;
     let first = first.map_err(|error| {
         format!("no topology answers at {topology}: {error} (is it running? name another with --topology)")
     })?;
-    let (topology, secret) = (topology.to_string(), secret.clone());
+    let (topology, secret) = (topology.clone(), secret.clone());
     spawn_local(async move {
         let mut backoff = Backoff::new(
             Duration::from_millis(DIAL_MS_MIN),
@@ -173,9 +172,7 @@ async fn follow_map(
                 }
             }
             sleep(backoff.next(entropy::jitter())).await;
-            client = ControlClient::connect(&topology, &secret, Peer::Operator)
-                .await
-                .ok();
+            client = topology.connect(&secret, Peer::Operator).await.ok();
         }
     });
     let served = map.wait_for(|map| map.epoch.0 > 0 && map.unowned().is_empty());
@@ -207,7 +204,7 @@ async fn make_room(
             sources.any(|source| source.slots == place.slots && source.stopped().is_some())
         };
         left.from == config.from.to_string()
-            && left.topology == config.topology
+            && left.topology == config.topology.to_string()
             && left.sources.len() == places.len()
             && places.iter().all(known)
     });
@@ -453,7 +450,7 @@ impl Run {
         }
         let left = Left {
             from: self.config.from.to_string(),
-            topology: self.config.topology.clone(),
+            topology: self.config.topology.to_string(),
             sources,
         };
         state_file::write(Path::new(&self.config.state_file), &left)?;
