@@ -1,6 +1,8 @@
 //! The command line: every subcommand, flag and default in one place.
 //!
-//! What a flag does is not known here; values that can be checked alone (sizes, slot ranges) are.
+//! Those of backups are in `args/backup.rs`. What a flag does is not known here; values that can be checked alone (sizes, slot ranges) are.
+
+mod backup;
 
 use std::path::PathBuf;
 
@@ -12,6 +14,8 @@ use larder_runtime::size::parse_size;
 use larder_topology::EtcdAddress;
 use larder_wire::SlotSet;
 use larder_wire::replication::WriteMode;
+
+pub(crate) use backup::{Backup, BackupVerb, ListBackups, Of, Restore, TakeBackup, VerifyBackup};
 
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
@@ -68,6 +72,10 @@ pub(crate) enum Verb {
     Writes(WritesOrder),
     /// Copy the keys of a live Redis or Valkey, and hand its clients over
     Import(Import),
+    /// Take a backup of the whole cluster, now or every day; list and verify backups
+    Backup(Backup),
+    /// Restore a backup into a running cluster of any number of shards
+    Restore(Restore),
     /// List the commands that clients can use
     Commands(Commands),
 }
@@ -476,6 +484,13 @@ mod tests {
             "larder replicas --json",
             "larder writes --set safe",
             "larder up --replicas 1 --writes safe",
+            "larder backup",
+            "larder backup --to /backups --key-file k --verify --topology 127.0.0.1:7000 --json",
+            "larder backup --to s3://bucket/prefix --endpoint http://127.0.0.1:9000 --window 03:00-04:00 --keep 7 --http 127.0.0.1:7082",
+            "larder backup list /backups --json",
+            "larder backup verify s3://bucket/prefix --set larder-2026-11-21T03-00-00Z --key-file k",
+            "larder backup keygen k",
+            "larder restore --from /backups --only keys,functions --replace --topology 127.0.0.1:7000",
             "larder commands --missing --json",
             "larder import --from redis://:secret@old:6379 --topology 127.0.0.1:7000 --verify 1000 --clear --listen 127.0.0.1:7079",
             "larder import --from old --verify all --keep --state-file s --patience 5",
@@ -508,6 +523,17 @@ mod tests {
             ("larder import --from rediss://h", "TLS"),
             ("larder import --from h --verify some", "--verify"),
             ("larder import --from h --clear --keep", "--keep"),
+            ("larder backup --to x --window 3-4", "03:00-04:00"),
+            ("larder backup --to x --keep 7", "--window"),
+            (
+                "larder backup --to x --window 03:00-04:00 --keep 0",
+                "--keep",
+            ),
+            ("larder restore --from x --replace --flush", "--flush"),
+            (
+                "larder restore --from x --set yesterday",
+                "larder-2026-11-21T03-00-00Z",
+            ),
             ("larder dance", "dance"),
         ] {
             let error = parse(line).expect_err(line).to_string();

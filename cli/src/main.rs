@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod backup;
 mod commands;
 mod failover;
 mod import;
@@ -79,6 +80,8 @@ fn run(line: Line) -> Result<ExitCode, String> {
         }
         Verb::Reshard(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
         Verb::Move(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
+        Verb::Backup(ask) => block_on(backup::run(ask, secret_file))?,
+        Verb::Restore(ask) => block_on(backup::restore(ask, secret_file))?,
         Verb::Rebalance(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
     }
 }

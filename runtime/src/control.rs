@@ -252,6 +252,12 @@ impl ControlClient {
             .map_err(|error| unreachable_at(&self.addr, error.to_string()))
     }
 
+    /// [`ControlClient::send`] of requests that are RESP already.
+    pub async fn send_bytes(&mut self, requests: &[u8]) -> Result<(), ControlError> {
+        let written = self.stream.write_all(requests).await;
+        written.map_err(|error| unreachable_at(&self.addr, error.to_string()))
+    }
+
     /// The next reply, whenever it comes. May be dropped and called again without losing bytes.
     pub async fn read_reply(&mut self) -> Result<Reply, ControlError> {
         loop {

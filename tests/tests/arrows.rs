@@ -34,9 +34,20 @@ const ARROWS: &[(&str, &[&str], bool)] = &[
         false,
     ),
     (
+        "larder-backup",
+        &[
+            "larder-engine",
+            "larder-store",
+            "larder-runtime",
+            "larder-wire",
+        ],
+        false,
+    ),
+    (
         "larder",
         &[
             "larder-import",
+            "larder-backup",
             "larder-plan",
             "larder-proxy",
             "larder-runtime",

@@ -133,6 +133,8 @@ fn assert_data(prometheus: &Prometheus) {
     for name in expressions
         .iter()
         .flat_map(|expression| metric_names(expression))
+        // `larder up` takes no backups: their service shows these, and its own test sees them.
+        .filter(|name| !name.starts_with("larder_backup"))
     {
         wanted.entry(name).or_insert_with(|| "a rule".to_owned());
     }

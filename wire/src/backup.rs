@@ -5,7 +5,7 @@
 //! backup → node   SNAPSHOT <SnapshotAsk>   JSON of SnapshotBegun · -STALE <epoch> · -LETGO; then the connection is a stream
 //! ```
 //!
-//! The stream of a snapshot is RESP. Bulk strings are, one after the other, the bytes of an RDB file; `+ANEW`: what came so far is void, the file begins
+//! The stream of a snapshot is RESP. Bulk strings are, one after the other, the bytes of an RDB file; an integer: keys in it so far; `+ANEW`: what came so far is void, the file begins
 //! again; `-VOID <reason>`: so is all of it, and nothing follows; an array of `END` and the JSON of a [`SnapshotEnd`]: that was the file. A stream that ends
 //! otherwise was cut, and what came of it is no file.
 

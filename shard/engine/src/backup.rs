@@ -127,7 +127,7 @@ impl Node {
         self.check_backed_up(ask.epoch, &ask.slots)?;
         if self.backups.hold.is_some() {
             return Err(Refusal::fixed(
-                "ERR another backup is about to begin (try again in a second)",
+                "BUSY another backup is about to begin (try again in a second)",
             ));
         }
         let number = self.backups.number();
@@ -241,6 +241,7 @@ impl Node {
             stream.bytes += bytes.len() as u64;
         }
         if produced != Produced::Done {
+            out.extend_from_slice(format!(":{}\r\n", stream.snapshot.keys()).as_bytes());
             return Streamed::More;
         }
         let end = SnapshotEnd {

@@ -150,6 +150,7 @@ fn understand(mut frames: &[u8]) -> Result<(Vec<u8>, SnapshotEnd), String> {
                 file.extend_from_slice(&frames[start..start + len]);
                 frames = &frames[start + len + 2..];
             }
+            Some(b':') => frames = &frames[line.len() + 2..],
             Some(b'+') => {
                 assert_eq!(text, "+ANEW");
                 file.clear();

@@ -5,7 +5,7 @@
 
 mod attempts;
 pub mod frame;
-mod pieces;
+pub mod pieces;
 pub mod source;
 pub mod target;
 #[cfg(test)]

@@ -17,7 +17,7 @@ const WHOLE_ELEMENTS_MAX: usize = 256;
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
 
 /// True when `value` goes out at once; else it is captured and goes in pieces.
-pub(super) fn is_small(value: &ValueRef<'_>) -> bool {
+pub fn is_small(value: &ValueRef<'_>) -> bool {
     match value {
         ValueRef::String(_) => true,
         ValueRef::Collection(collection) => {
@@ -27,7 +27,7 @@ pub(super) fn is_small(value: &ValueRef<'_>) -> bool {
 }
 
 /// Writes all of a key.
-pub(super) fn write_whole(
+pub fn write_whole(
     key: &[u8],
     value: ValueRef<'_>,
     expires: Option<UnixMillis>,
@@ -46,7 +46,7 @@ pub(super) fn write_whole(
 }
 
 /// A large key on its way out.
-pub(super) struct Large {
+pub struct Large {
     key: Box<[u8]>,
     captured: Captured,
     /// The element to go on from.
@@ -54,7 +54,7 @@ pub(super) struct Large {
 }
 
 impl Large {
-    pub(super) fn new(key: &[u8], captured: Captured) -> Large {
+    pub fn new(key: &[u8], captured: Captured) -> Large {
         Large {
             key: key.into(),
             captured,
@@ -63,7 +63,7 @@ impl Large {
     }
 
     /// Writes the next piece; false when that was the last.
-    pub(super) fn write_next(&mut self, out: &mut Vec<u8>) -> bool {
+    pub fn write_next(&mut self, out: &mut Vec<u8>) -> bool {
         let (key, expires) = (&self.key, self.captured.expires);
         match &self.captured.value {
             Value::Int(int) => write_string(key, StringRef::Int(*int), expires, out),
