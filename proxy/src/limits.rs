@@ -26,6 +26,17 @@ pub(crate) const RETRY_MS_MAX: u64 = 100;
 /// Pause after a connection to a node failed: the first, and the longest.
 pub(crate) const RECONNECT_MS_MIN: u64 = 5;
 pub(crate) const RECONNECT_MS_MAX: u64 = 250;
+/// A node that is a primary no longer and answers nothing for so long has lost what it was sent, in milliseconds…
+pub(crate) const DEMOTED_SILENCE_MS_MAX: u64 = 250;
+/// … and at once, when it has owed an answer for longer than it may hold one on purpose.
+pub(crate) const DEMOTED_OWES_MS_MAX: u64 = larder_wire::control::HOLD_MS_MAX + 100;
+/// So often a node that is a primary no longer has to be pointed to before that is believed.
+pub(crate) const DEMOTED_BELIEVED_AFTER: u8 = 6;
+/// A connection whose other end acknowledges nothing is lost after so many milliseconds; a silent one is asked after the second, and
+/// given up after so many questions.
+pub(crate) const UNHEARD_MS_MAX: u64 = HOLD_MS_MAX;
+pub(crate) const KEEPALIVE_MS: u64 = 3000;
+pub(crate) const KEEPALIVE_PROBES_MAX: u32 = 3;
 /// Longest wait for a connection to a node to be made and opened, in milliseconds.
 pub(crate) const CONNECT_MS_MAX: u64 = 2000;
 /// Idle connections for transactions that are kept for one node, RESP2 and RESP3 together.

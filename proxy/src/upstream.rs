@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use larder_runtime::Secret;
-use larder_runtime::listen::tune;
+use larder_runtime::listen::{Unheard, limit_silence, tune};
 use larder_wire::control::{PROTOCOL_VERSION, Peer, Welcome};
 use larder_wire::resp::{OwnedRequest, Protocol, ReplyScanner, reply};
 use larder_wire::trust;
@@ -17,7 +17,10 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-use crate::limits::{BUFFER_KEEP_BYTES, CONNECT_MS_MAX, READ_BYTES};
+use crate::limits::{
+    BUFFER_KEEP_BYTES, CONNECT_MS_MAX, KEEPALIVE_MS, KEEPALIVE_PROBES_MAX, READ_BYTES,
+    UNHEARD_MS_MAX,
+};
 use crate::switch::{LinkKey, Switch};
 use crate::worker::Worker;
 
@@ -56,10 +59,17 @@ pub(crate) async fn run(worker: Rc<Worker>, key: LinkKey, addr: String, protocol
     worker.turn(|switch| switch.link_lost(key, &cause));
 }
 
+const UNHEARD: Unheard = Unheard {
+    unacknowledged: Duration::from_millis(UNHEARD_MS_MAX),
+    ask_every: Duration::from_millis(KEEPALIVE_MS),
+    asks_max: KEEPALIVE_PROBES_MAX,
+};
+
 async fn open(opening: &Opening, addr: &str, protocol: Protocol) -> Result<TcpStream, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(addr).await.map_err(text)?;
     tune(&stream).map_err(text)?;
+    limit_silence(&stream, &UNHEARD).map_err(text)?;
     if let Some(secret) = opening.secret.as_ref().filter(|_| opening.is_larder) {
         let version = PROTOCOL_VERSION.to_string();
         let hello: [&[u8]; 5] = [

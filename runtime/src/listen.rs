@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that wait to be accepted, as Redis' `tcp-backlog`; the kernel may keep fewer.
 pub const BACKLOG_CONNECTIONS_MAX: i32 = 511;
@@ -95,6 +96,29 @@ pub fn resolve(text: &str, flag: &str) -> Result<SocketAddr, ListenError> {
 /// What every accepted TCP connection gets: requests are small, so nothing waits to be coalesced by the kernel.
 pub fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)
+}
+
+/// How soon a connection to a host that has vanished is lost. The kernel alone would take a quarter of an hour.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard {
+    /// What was sent and is not acknowledged.
+    pub unacknowledged: Duration,
+    /// Between questions to an end that is silent.
+    pub ask_every: Duration,
+    /// Questions without an answer.
+    pub asks_max: u32,
+}
+
+/// For connections on which a vanished host must not be waited for.
+pub fn limit_silence(stream: &tokio::net::TcpStream, unheard: &Unheard) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(unheard.unacknowledged))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(unheard.ask_every)
+            .with_interval(unheard.ask_every)
+            .with_retries(unheard.asks_max),
+    )
 }
 
 /// A Unix socket whose file goes away with it.

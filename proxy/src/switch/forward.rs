@@ -237,9 +237,12 @@ impl Switch {
                 self.actions.push(Action::Refresh);
                 let addr = redirect::resolve(addr, &answered_by);
                 let owner = self.node_at(&addr);
-                self.set_node(slot, owner);
+                let outdated = self.is_outdated(owner, tag.bounces);
+                if !outdated {
+                    self.set_node(slot, owner);
+                }
                 // Two nodes that point to one another get a pause to agree.
-                let cause = if owner != node && tag.bounces <= 1 {
+                let cause = if owner != node && tag.bounces <= 1 && !outdated {
                     Cause::Moved(slot)
                 } else {
                     Cause::NotBefore(self.now_ms() + self.pause(tag.bounces))

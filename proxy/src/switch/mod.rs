@@ -12,6 +12,7 @@
 //! Opens no socket and reads no clock: the shell tells the time, and does what `actions` ask for.
 
 mod client;
+mod demoted;
 mod every;
 mod forward;
 mod gate;
@@ -32,6 +33,7 @@ use larder_wire::resp::{OwnedRequest, Protocol};
 use larder_wire::{ClusterMap, Epoch, SLOT_COUNT, Slot};
 
 pub(crate) use client::{Client, ReplyMode};
+use demoted::Demoted;
 use gate::{Barrier, Gates};
 pub(crate) use link::Kind;
 use link::{Link, Tag};
@@ -127,6 +129,7 @@ pub(crate) struct Switch {
     /// Slot to node, with the `GATED` bit.
     table: Box<[u16]>,
     primaries: Vec<u16>,
+    demoted: Demoted,
     epoch: Epoch,
     gates: Gates<LinkKey, Held>,
     held_bytes: usize,
@@ -165,6 +168,7 @@ impl Switch {
             by_addr: BTreeMap::new(),
             table: vec![NOBODY; SLOT_COUNT as usize].into_boxed_slice(),
             primaries: Vec::new(),
+            demoted: Demoted::default(),
             epoch: Epoch(0),
             gates: Gates::new(),
             held_bytes: 0,
@@ -289,6 +293,7 @@ impl Switch {
                 self.mark_gate(slot);
             }
         }
+        self.demote(map);
         self.gates.wake_all();
         self.wake_retries();
         self.retire_nodes();
@@ -431,7 +436,8 @@ impl Switch {
         } else {
             None
         };
-        [later, gates].into_iter().flatten().min()
+        let demoted = self.demoted.next_due();
+        [later, gates, demoted].into_iter().flatten().min()
     }
 
     /// Time has gone on.
@@ -447,6 +453,7 @@ impl Switch {
                 self.fail(held.tag, &held.error);
             }
         }
+        self.settle_demoted();
         let mut due = Vec::new();
         let mut index = 0;
         while index < self.later.len() {

@@ -363,7 +363,7 @@ impl Switch {
         {
             let answered_by = self.nodes[link.node as usize].addr.clone();
             let owner = self.node_at(&redirect::resolve(addr, &answered_by));
-            if self.node_of(*slot) != Some(owner) {
+            if self.node_of(*slot) != Some(owner) && !self.is_outdated(owner, tag.bounces) {
                 self.bounce_route(*slot, owner);
             }
         }
