@@ -407,7 +407,7 @@ macro_rules! command_table {
             Replconf               "replconf"                -1 [ADMIN NOSCRIPT LOADING STALE ALLOW_BUSY]      []                   []                  Refused          nobody;
             Replicaof              "replicaof"                3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          engine(save::replicaof);
             RestoreAsking          "restore-asking"          -4 [WRITE DENYOOM ASKING]                         [DANGEROUS KEYSPACE] [one(1, OW_UPDATE)] Refused          store(dump::restore_asking);
-            Role                   "role"                     1 [NOSCRIPT LOADING STALE FAST]                  [ADMIN DANGEROUS]    []                  Local            engine(server::role);
+            Role                   "role"                     1 [NOSCRIPT LOADING STALE FAST]                  [ADMIN DANGEROUS]    []                  Local            engine(replication::role);
             Save                   "save"                     1 [ADMIN NOSCRIPT NO_ASYNC_LOADING NO_MULTI]     []                   []                  Refused          engine(save::save);
             Shutdown               "shutdown"                -1 [ADMIN NOSCRIPT LOADING STALE NO_MULTI ALLOW_BUSY] []                   []                  Refused          engine(server::shutdown);
             Slaveof                "slaveof"                  3 [ADMIN NOSCRIPT STALE NO_ASYNC_LOADING]        []                   []                  Refused          engine(save::replicaof);

@@ -4,9 +4,12 @@
 
 use std::fmt::Write;
 
-use larder_wire::{NodeEntry, NodeId, Refusal, Role, SLOT_COUNT, ShardEntry, Slot, slot_of};
+use larder_wire::{
+    NodeEntry, NodeId, Offset, Refusal, Role, SLOT_COUNT, ShardEntry, Slot, slot_of,
+};
 
 use super::connection::cluster_only;
+use crate::node::Node;
 use crate::turn::{Outcome, Turn, help};
 
 pub fn slots(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -67,12 +70,25 @@ pub fn shards(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
                 turn.reply.bulk(value.as_bytes());
             }
             turn.reply.bulk(b"replication-offset");
-            turn.reply.int(0);
+            turn.reply.int(offset_of(turn.node, node.id));
             turn.reply.bulk(b"health");
             turn.reply.bulk(b"online");
         }
     }
     Ok(Outcome::Done)
+}
+
+/// As far as this node knows: of itself, and of those who follow it.
+fn offset_of(node: &Node, id: NodeId) -> i64 {
+    let mut followers = node.replication.followers.iter();
+    let offset = match id == node.ownership.me() {
+        true => node.journal.end(),
+        false => match followers.find(|it| it.node == id) {
+            Some(follower) => follower.acked,
+            None => Offset(0),
+        },
+    };
+    offset.0 as i64
 }
 
 pub fn nodes(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -333,7 +349,7 @@ fn primary_first(shard: &ShardEntry) -> impl Iterator<Item = &NodeEntry> {
 }
 
 /// `host:port` in two; brackets of an IPv6 address are no part of the host.
-fn host_and_port(addr: &str) -> (&str, u16) {
+pub(super) fn host_and_port(addr: &str) -> (&str, u16) {
     let (host, port) = addr.rsplit_once(':').unwrap_or((addr, "0"));
     let host = host
         .strip_prefix('[')

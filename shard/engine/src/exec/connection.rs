@@ -154,6 +154,10 @@ pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.session.set_protocol(protocol);
     let id = turn.session.client.id as i64;
     let cluster = !turn.node.ownership.is_standalone();
+    let role: &[u8] = match turn.node.is_replica() {
+        true => b"replica",
+        false => b"master",
+    };
     let reply = &mut turn.reply;
     reply.set_protocol(protocol);
     reply.map(7);
@@ -168,7 +172,7 @@ pub fn hello(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     reply.bulk(b"mode");
     reply.bulk(if cluster { b"cluster" } else { b"standalone" });
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(role);
     reply.bulk(b"modules");
     reply.array(0);
     Ok(Outcome::Done)

@@ -1,10 +1,10 @@
 //! INFO: one function a section, under the names that Redis and its exporters use. What does not exist
-//! here (persistence, replicas, scripts) is told as what it is: none.
+//! here is told as what it is: none.
 
 use std::fmt::Write;
 
+use larder_wire::Refusal;
 use larder_wire::command::{self, CommandId};
-use larder_wire::{NodeId, Refusal, Role};
 
 use super::connection::REDIS_VERSION;
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ const SECTIONS: &[(&str, bool, Write_)] = &[
     ("Memory", true, memory),
     ("Persistence", true, persistence),
     ("Stats", true, stats),
-    ("Replication", true, replication),
+    ("Replication", true, super::replication::section),
     ("CPU", true, cpu),
     ("Modules", true, |_, _, _| {}),
     ("Commandstats", false, command_stats),
@@ -124,7 +124,7 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
         "used_memory_peak": peak,
         "used_memory_peak_human": human(peak),
         "used_memory_peak_perc": format_args!("{:.2}%", used as f64 * 100.0 / peak.max(1) as f64),
-        "used_memory_overhead": 0,
+        "used_memory_overhead": node.journal.kept_bytes(),
         "used_memory_startup": 0,
         "used_memory_dataset": used,
         "used_memory_dataset_perc": "100.00%",
@@ -157,9 +157,9 @@ fn memory(node: &Node, _: Clock, text: &mut String) {
         "maxmemory_policy": node.config.get(Parameter::MaxmemoryPolicy),
         "mem_fragmentation_ratio": format_args!("{:.2}", rss as f64 / used.max(1) as f64),
         "mem_fragmentation_bytes": rss as i64 - used as i64,
-        "mem_not_counted_for_evict": 0,
-        "mem_replication_backlog": 0,
-        "mem_total_replication_buffers": 0,
+        "mem_not_counted_for_evict": node.journal.kept_bytes(),
+        "mem_replication_backlog": node.journal.kept_bytes(),
+        "mem_total_replication_buffers": node.journal.kept_bytes(),
         "mem_cluster_links": 0,
         "mem_clients_slaves": 0,
         "mem_clients_normal": node.clients.iter().map(|c| c.memory()).sum::<usize>(),
@@ -239,9 +239,9 @@ fn stats(node: &Node, _: Clock, text: &mut String) {
         "instantaneous_input_repl_kbps": "0.00",
         "instantaneous_output_repl_kbps": "0.00",
         "rejected_connections": stats.connections_rejected.get(),
-        "sync_full": 0,
-        "sync_partial_ok": 0,
-        "sync_partial_err": 0,
+        "sync_full": stats.full_syncs.get(),
+        "sync_partial_ok": stats.partial_syncs.get(),
+        "sync_partial_err": stats.refused_partial_syncs.get(),
         "expired_keys": store.expired,
         "expired_fields": store.expired_fields,
         "expired_subkeys": store.expired_fields,
@@ -275,32 +275,6 @@ fn stats(node: &Node, _: Clock, text: &mut String) {
         "total_reads_processed": stats.reads.get(),
         "total_writes_processed": stats.writes.get(),
         "larder_held_requests": stats.held_requests.get(),
-    }
-}
-
-fn replication(node: &Node, _: Clock, text: &mut String) {
-    let role = match node.ownership.role() {
-        Role::Primary => "master",
-        Role::Replica => "slave",
-    };
-    lines! { text;
-        "role": role,
-        "connected_slaves": node.replication.followers.iter().len(),
-    }
-    let wanted = node.config.int(Parameter::MinReplicasToWrite);
-    if wanted > 0 && node.config.int(Parameter::MinReplicasMaxLag) > 0 {
-        lines! { text; "min_slaves_good_slaves": node.good_replicas(), }
-    }
-    lines! { text;
-        "master_failover_state": "no-failover",
-        "master_replid": node.settings.run_id,
-        "master_replid2": NodeId::from_bytes([0; 20]),
-        "master_repl_offset": 0,
-        "second_repl_offset": -1,
-        "repl_backlog_active": 0,
-        "repl_backlog_size": 0,
-        "repl_backlog_first_byte_offset": 0,
-        "repl_backlog_histlen": 0,
     }
 }
 

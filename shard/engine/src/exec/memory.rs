@@ -98,6 +98,7 @@ fn collect(node: &Node) -> Vec<(&'static str, Stat)> {
         .iter()
         .map(|client| client.query_bytes.get() + client.output_bytes.get())
         .sum();
+    let journal = node.journal.kept_bytes() as u64;
     let keys = node.databases.len() as u64;
     let dataset = used.saturating_sub(tables);
     let of = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
@@ -106,14 +107,17 @@ fn collect(node: &Node) -> Vec<(&'static str, Stat)> {
         ("peak.allocated", Stat::Bytes(peak)),
         ("total.allocated", Stat::Bytes(used)),
         ("startup.allocated", Stat::Bytes(0)),
-        ("replication.backlog", Stat::Bytes(0)),
+        ("replication.backlog", Stat::Bytes(journal)),
         ("clients.slaves", Stat::Bytes(0)),
         ("clients.normal", Stat::Bytes(clients as u64)),
         ("cluster.links", Stat::Bytes(0)),
         ("aof.buffer", Stat::Bytes(0)),
         ("lua.caches", Stat::Bytes(0)),
         ("functions.caches", Stat::Bytes(0)),
-        ("overhead.total", Stat::Bytes(tables + clients as u64)),
+        (
+            "overhead.total",
+            Stat::Bytes(tables + clients as u64 + journal),
+        ),
         ("keys.count", Stat::Bytes(keys)),
         ("keys.bytes-per-key", Stat::Bytes(used / keys.max(1))),
         ("dataset.bytes", Stat::Bytes(dataset)),

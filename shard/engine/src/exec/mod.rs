@@ -14,6 +14,7 @@ pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod pubsub;
+pub mod replication;
 pub mod save;
 pub mod script;
 pub mod server;

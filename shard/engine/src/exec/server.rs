@@ -1,4 +1,4 @@
-//! TIME, ROLE, WAIT, COMMAND, SHUTDOWN, LOLWUT without persistence or replicas behind it: each says what is true here.
+//! TIME, WAIT, COMMAND, SHUTDOWN, LOLWUT without persistence or replicas behind it: each says what is true here.
 
 use larder_wire::Refusal;
 use larder_wire::command::describe;
@@ -13,14 +13,6 @@ pub fn time(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.reply.array(2);
     turn.reply.bulk_int(seconds);
     turn.reply.bulk_int(micros);
-    Ok(Outcome::Done)
-}
-
-pub fn role(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.reply.array(3);
-    turn.reply.bulk(b"master");
-    turn.reply.int(0);
-    turn.reply.array(0);
     Ok(Outcome::Done)
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Outgoing {
     whole: bool,
     /// The first word, while it is to be sent.
     opening: Option<LinkWord>,
-    pinged_ms: u64,
+    pinged_ms: Option<u64>,
     bell: Option<Waker>,
     /// The connection is to end.
     over: bool,
@@ -55,7 +55,8 @@ impl Outgoing {
     }
 
     fn ping_is_due(&self, clock: Clock) -> bool {
-        clock.mono_ms >= self.pinged_ms + RENEW_MS
+        self.pinged_ms
+            .is_none_or(|at| clock.mono_ms >= at + RENEW_MS)
     }
 }
 
@@ -139,7 +140,8 @@ impl Node {
             sent: within_reach.map(|place| place.offset),
             whole: true,
             opening: Some(opening),
-            pinged_ms: clock.mono_ms,
+            // The first ping leaves at once: the answer is a lease.
+            pinged_ms: None,
             bell: None,
             over: false,
         });
@@ -176,7 +178,7 @@ impl Node {
             opening.write(out);
         }
         if outgoing.whole && outgoing.ping_is_due(clock) {
-            outgoing.pinged_ms = clock.mono_ms;
+            outgoing.pinged_ms = Some(clock.mono_ms);
             let sent_ms = clock.mono_ms;
             LinkWord::Ping { sent_ms, end }.write(out);
         }
