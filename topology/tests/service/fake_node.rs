@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use larder_runtime::{ControlClient, Secret};
 use larder_wire::control::*;
+use larder_wire::replication::*;
 use larder_wire::resp::scan_request::Scanned;
 use larder_wire::resp::{OwnedRequest, RequestScanner};
-use larder_wire::{Attempt, Epoch, NodeId, Offset, Role, SlotSet};
+use larder_wire::{Attempt, ClusterMap, Epoch, History, NodeId, Offset, Role, SlotSet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 /// What nodes took, in the order in which they took it.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    pub(crate) node: NodeId,
     pub(crate) epoch: Epoch,
     pub(crate) handed_over: bool,
 }
@@ -28,7 +30,16 @@ struct Inside {
     number: u8,
     state: NodeState,
     let_go: u32,
+    /// What it has of its shard's journal.
+    offset: u64,
+    /// Numbers of the planned failovers that it holds its writes for.
+    yields: Vec<u64>,
+    /// Leases that it was refused.
+    refused: u32,
     imports: BTreeMap<Attempt, Import>,
+    map: Option<ClusterMap>,
+    /// Whose journal it has: its first primary's.
+    lead: Option<NodeId>,
     log: Log,
 }
 
@@ -37,6 +48,7 @@ pub(crate) struct FakeNode {
     addr: String,
     number: u8,
     held: watch::Sender<bool>,
+    frozen: watch::Sender<bool>,
     /// Changes when the node "restarts": every connection ends.
     life: watch::Sender<u8>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -85,18 +97,25 @@ impl FakeNode {
                 replication: None,
             },
             let_go: 0,
+            offset: 100 + u64::from(number),
+            yields: Vec::new(),
+            refused: 0,
             imports: BTreeMap::new(),
+            map: None,
+            lead: None,
             log,
         }));
         let (held, hold) = watch::channel(false);
         let (life, lives) = watch::channel(1);
-        let serving = serve(listener, inside.clone(), hold, lives.clone());
+        let (frozen, thaw) = watch::channel(false);
+        let serving = serve(listener, inside.clone(), (hold, thaw), lives.clone());
         let joining = join(topology, secret.clone(), addr.clone(), inside.clone());
         FakeNode {
             inside,
             addr,
             number,
             held,
+            frozen,
             life,
             tasks: vec![tokio::spawn(serving), tokio::spawn(joining)],
         }
@@ -126,6 +145,37 @@ impl FakeNode {
     /// While held, imports do not get ready.
     pub(crate) fn hold_imports(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    /// Its process ends: connections break, and the port is closed.
+    pub(crate) fn die(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        let life = *self.life.borrow() + 1;
+        self.life.send_replace(life);
+    }
+
+    /// From now on it answers nothing, as if its host had vanished; its connections stay.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.inside.lock().unwrap().state.id
+    }
+
+    pub(crate) fn leases_refused(&self) -> u32 {
+        self.inside.lock().unwrap().refused
+    }
+
+    pub(crate) fn fence(&self) -> Option<u64> {
+        let inside = self.inside.lock().unwrap();
+        inside
+            .state
+            .replication
+            .as_ref()
+            .and_then(|said| said.fence)
     }
 
     /// Loses its memory and all connections, and starts again.
@@ -164,12 +214,12 @@ async fn join(topology: SocketAddr, secret: Secret, addr: String, inside: Arc<Mu
                     }
                 };
                 let json = serde_json::to_string(&join).unwrap();
-                if client
-                    .request(["LARDER", "JOIN", json.as_str()])
-                    .await
-                    .is_err()
-                {
-                    break;
+                match client.request(["LARDER", "JOIN", json.as_str()]).await {
+                    Ok(_) => {}
+                    Err(error) if error.is_refusal("FENCED") => {
+                        inside.lock().unwrap().refused += 1;
+                    }
+                    Err(_) => break,
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -181,12 +231,12 @@ async fn join(topology: SocketAddr, secret: Secret, addr: String, inside: Arc<Mu
 async fn serve(
     listener: TcpListener,
     inside: Arc<Mutex<Inside>>,
-    hold: watch::Receiver<bool>,
+    waits: Waits,
     life: watch::Receiver<u8>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let session = session(stream, inside.clone(), hold.clone());
+        let session = session(stream, inside.clone(), waits.clone());
         let mut life = life.clone();
         life.mark_unchanged();
         tokio::spawn(async move {
@@ -198,14 +248,21 @@ async fn serve(
     }
 }
 
-async fn session(mut stream: TcpStream, inside: Arc<Mutex<Inside>>, hold: watch::Receiver<bool>) {
+/// Whether imports are held, and whether everything is.
+type Waits = (watch::Receiver<bool>, watch::Receiver<bool>);
+
+async fn session(mut stream: TcpStream, inside: Arc<Mutex<Inside>>, waits: Waits) {
     let (mut input, mut scanner) = (Vec::new(), RequestScanner::new());
     loop {
         while let Scanned::Request { consumed } = scanner.scan(&input).unwrap() {
             let request = OwnedRequest::from(scanner.request(&input));
             input.drain(..consumed);
             let words: Vec<&[u8]> = request.view().args_from(0).collect();
-            let reply = answer(&words, &inside, &hold).await;
+            let thawed = waits.1.clone().wait_for(|frozen| !frozen).await.is_ok();
+            if !thawed {
+                return;
+            }
+            let reply = answer(&words, &inside, &waits.0).await;
             if stream.write_all(reply.as_bytes()).await.is_err() {
                 return;
             }
@@ -232,12 +289,44 @@ async fn answer(
         b"STATE" => {
             let mut inside = inside.lock().unwrap();
             inside.state.uptime_ms += 500;
+            inside.say_replication();
             bulk(&inside.state)
         }
         b"MAP" => take_map(
             serde_json::from_slice(words[2]).unwrap(),
             &mut inside.lock().unwrap(),
         ),
+        b"FENCE" => {
+            let fence: Fence = serde_json::from_slice(words[2]).unwrap();
+            let mut inside = inside.lock().unwrap();
+            inside.say_replication();
+            let said = inside.state.replication.as_mut().unwrap();
+            said.fence = Some(fence.number);
+            let place = said.place;
+            bulk(&Fenced {
+                number: fence.number,
+                run_id: inside.state.run_id,
+                place,
+                answered_ms_ago: Some(10),
+            })
+        }
+        b"UNFENCE" => {
+            let mut inside = inside.lock().unwrap();
+            if let Some(said) = inside.state.replication.as_mut() {
+                said.fence = None;
+            }
+            "+OK\r\n".into()
+        }
+        b"YIELD" => {
+            let order: Yield = serde_json::from_slice(words[2]).unwrap();
+            let mut inside = inside.lock().unwrap();
+            inside.yields.push(order.number);
+            let place = inside.place();
+            bulk(&Yielded {
+                number: order.number,
+                place,
+            })
+        }
         b"IMPORT" => {
             let import: Import = serde_json::from_slice(words[2]).unwrap();
             let mut inside = inside.lock().unwrap();
@@ -271,6 +360,49 @@ async fn answer(
 }
 
 impl Inside {
+    fn place(&self) -> Place {
+        Place {
+            history: History(self.lead.unwrap_or(self.state.id)),
+            offset: Offset(self.offset),
+        }
+    }
+
+    /// As its map has it: everyone follows, nobody is behind by much.
+    fn say_replication(&mut self) {
+        let fence = self.state.replication.as_ref().and_then(|said| said.fence);
+        let me = self.state.id;
+        let shard = self.map.as_ref().and_then(|map| map.find_node(me));
+        let Some((shard, entry)) = shard else {
+            self.state.replication = None;
+            return;
+        };
+        self.state.role = entry.role;
+        let primary = shard.primary().unwrap().id;
+        self.lead.get_or_insert(primary);
+        let follows = (primary != me).then_some(Following {
+            primary,
+            phase: LinkPhase::Streaming,
+            lag_bytes: 0,
+            silent_ms: 1,
+        });
+        let followers = shard
+            .replicas()
+            .filter(|_| primary == me)
+            .map(|entry| Follower {
+                node: entry.id,
+                phase: LinkPhase::Streaming,
+                offset: Offset(self.offset),
+                silent_ms: 1,
+            });
+        self.state.replication = Some(ReplicationState {
+            place: Some(self.place()),
+            follows,
+            followers: followers.collect(),
+            fence,
+            lost_writes: 0,
+        });
+    }
+
     fn list_imports(&mut self) {
         let imports = self.imports.keys().map(|&attempt| ImportState {
             attempt,
@@ -293,7 +425,17 @@ fn take_map(push: MapPush, inside: &mut Inside) -> String {
             inside.let_go -= 1;
             return format!("-LETGO {attempt}\r\n");
         }
+        if push
+            .yields
+            .is_some_and(|number| !inside.yields.contains(&number))
+        {
+            return format!("-LETGO {}\r\n", push.yields.unwrap());
+        }
         inside.state.epoch = epoch;
+        if let Some(said) = inside.state.replication.as_mut() {
+            said.fence = None;
+        }
+        inside.map = Some(push.map.clone());
         inside.state.slots = push.map.slots_of(inside.state.id);
         let slots = inside.state.slots.clone();
         inside
@@ -302,7 +444,8 @@ fn take_map(push: MapPush, inside: &mut Inside) -> String {
         inside.list_imports();
         let entry = Entry {
             epoch,
-            handed_over: !push.handovers.is_empty(),
+            node: inside.state.id,
+            handed_over: !push.handovers.is_empty() || push.yields.is_some(),
         };
         inside.log.lock().unwrap().push(entry);
     }

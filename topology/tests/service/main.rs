@@ -1,5 +1,6 @@
 //! The topology as a process part: real sockets and a real record, nodes that are small responders.
 
+mod failover;
 mod fake_node;
 
 use std::collections::BTreeMap;
@@ -102,6 +103,39 @@ struct World {
 }
 
 impl World {
+    /// Of `shards` shards with a replica each, which are all in step.
+    async fn replicated(shards: u32) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path(), shards);
+        config.settings.replicas = 1;
+        let world = World::with_nodes(dir, config, shards * 2).await;
+        until(world.addr(), "all replicas are in step", |status| {
+            let mut shards = status.shards.iter();
+            status.formed
+                && shards.all(|shard| {
+                    shard.replicas.iter().any(|replica| replica.in_step)
+                        && shard.node.epoch == status.epoch
+                })
+        })
+        .await;
+        world
+    }
+
+    async fn with_nodes(dir: tempfile::TempDir, config: TopologyConfig, count: u32) -> World {
+        let topology = start(config).unwrap();
+        let log = Log::default();
+        let mut nodes = Vec::new();
+        for number in 1..=count as u8 {
+            nodes.push(FakeNode::start(number, topology.addr(), &secret(), log.clone()).await);
+        }
+        World {
+            topology: Some(topology),
+            nodes,
+            log,
+            dir,
+        }
+    }
+
     async fn formed(shards: u32, spares: u32) -> World {
         let dir = tempfile::tempdir().unwrap();
         let topology = start(config(dir.path(), shards)).unwrap();
