@@ -48,6 +48,12 @@ larder_runtime::metrics! {
     FEED_BYTES = gauge "larder_node_feed_bytes_sent" ["node"] "Bytes sent by the feeds that are under way.";
     IMPORT_KEYS = gauge "larder_node_import_keys" ["node"] "Keys taken by the imports that are under way.";
     IMPORT_BYTES = gauge "larder_node_import_bytes" ["node"] "Bytes taken by the imports that are under way.";
+    LEASED = gauge "larder_node_leased" ["node"] "1 while the node may serve as far as its lease goes.";
+    LEASES_LOST = counter "larder_node_leases_lost_total" ["node"] "Times that a primary had heard of nobody for the lease time and stopped serving.";
+    ANSWERS_WAITING = gauge "larder_node_answers_waiting" ["node"] "Batches of replies that wait for a replica or for the file.";
+    ANSWERS_CUT_OFF = counter "larder_node_answers_cut_off_total" ["node"] "Batches of replies that waited in vain: their connections were closed, and whether their writes last is unknown to the client.";
+    YIELDS = counter "larder_node_yields_total" ["node"] "Times that writes were held for a planned change of primary.";
+    YIELD_SECONDS = counter "larder_node_yield_hold_seconds_total" ["node"] "Time for which they were held, in seconds.";
     MOVES_OUT = counter "larder_node_moves_out_total" ["node"] "Moves of slots that this node gave away.";
     MOVES_IN = counter "larder_node_moves_in_total" ["node"] "Moves of slots that this node took over.";
 }
@@ -74,6 +80,8 @@ pub struct NodeMetrics {
     epoch: Count,
     slots: Count,
     holding: Count,
+    leased: Count,
+    answers_waiting: Count,
     feed_keys: Count,
     feed_sent: Count,
     feed_bytes: Count,
@@ -101,6 +109,8 @@ impl NodeMetrics {
             epoch: zero(),
             slots: zero(),
             holding: zero(),
+            leased: zero(),
+            answers_waiting: zero(),
             feed_keys: zero(),
             feed_sent: zero(),
             feed_bytes: zero(),
@@ -135,6 +145,8 @@ impl NodeMetrics {
         self.epoch.set(node.ownership.epoch().0);
         self.slots.set(node.ownership.slots().len() as u64);
         self.holding.set(node.ownership.held().len() as u64);
+        self.leased.set(u64::from(node.is_leased()));
+        self.answers_waiting.set(node.waiting_answers() as u64);
         let (mut keys, mut sent, mut bytes) = (0, 0, 0);
         for feed in node.feeds().iter().filter(|feed| !feed.is_over()) {
             let Some(state) = feed.state() else { continue };
@@ -193,6 +205,8 @@ impl Source for NodeMetrics {
             (&EPOCH, &self.epoch),
             (&SLOTS, &self.slots),
             (&HOLDING, &self.holding),
+            (&LEASED, &self.leased),
+            (&ANSWERS_WAITING, &self.answers_waiting),
             (&FEED_KEYS, &self.feed_keys),
             (&FEED_SENT, &self.feed_sent),
             (&FEED_BYTES, &self.feed_bytes),
@@ -229,11 +243,16 @@ impl Source for NodeMetrics {
             (&INPUT, &stats.net_input_bytes),
             (&OUTPUT, &stats.net_output_bytes),
             (&HELD, &stats.held_requests),
+            (&LEASES_LOST, &stats.leases_lost),
+            (&ANSWERS_CUT_OFF, &stats.answers_cut_off),
+            (&YIELDS, &stats.yields),
             (&MOVES_OUT, &stats.moves_out),
             (&MOVES_IN, &stats.moves_in),
         ] {
             page.value(metric, &node, count.get());
         }
+        let held_seconds = stats.yield_hold_ms.get() as f64 / 1e3;
+        page.value(&YIELD_SECONDS, &node, held_seconds);
         self.commands(stats, page);
         let hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, rate) in hot.iter() {

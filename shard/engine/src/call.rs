@@ -76,7 +76,7 @@ impl Node {
         let mark = out.len();
         let outcome = match admitted {
             Ok(Admitted::Run(id, first_key)) => {
-                if self.answers_may_wait() && tells_of_data(id) {
+                if self.answers_may_wait() && self.waits_for_answer(id) {
                     self.guard.answers.touched = true;
                 }
                 self.run(session, id, request, first_key, clock, out)
@@ -671,11 +671,6 @@ fn touches_data(session: &Session, id: CommandId) -> bool {
     }
 }
 
-/// Whether the reply may tell of data.
-fn tells_of_data(id: CommandId) -> bool {
-    touches_keys(id) || id == CommandId::Exec
-}
-
 /// Whether a command asks for memory, or one of a transaction that is about to run.
 fn needs_memory(session: &Session, id: CommandId) -> bool {
     let asks = |id| command::spec(id).flags.has(Flags::DENYOOM);
@@ -686,7 +681,7 @@ fn needs_memory(session: &Session, id: CommandId) -> bool {
 }
 
 /// What a client that is shown every command may not do.
-fn touches_keys(id: CommandId) -> bool {
+pub(crate) fn touches_keys(id: CommandId) -> bool {
     command::spec(id).flags.has(Flags::READONLY) || may_replicate(id)
 }
 

@@ -3,7 +3,7 @@
 //! Numbers only grow, so that a fence that comes late, or after it was called off, changes nothing. What a fenced replica has is what it may be
 //! promoted with: from the moment of the answer on it takes nothing of that primary and acknowledges nothing.
 
-use larder_wire::replication::{Fence, Fenced, Place};
+use larder_wire::replication::{Fence, Fenced};
 use larder_wire::{Epoch, NodeId, Refusal, Role};
 
 use crate::clock::Clock;
@@ -61,11 +61,13 @@ impl Fences {
         ends
     }
 
-    /// A map decides.
-    pub(crate) fn settle(&mut self, epoch: Epoch) {
-        if self.holds.as_ref().is_some_and(|fence| epoch > fence.epoch) {
+    /// A map decides; true when it ends a fence.
+    pub(crate) fn settle(&mut self, epoch: Epoch) -> bool {
+        let ends = self.holds.as_ref().is_some_and(|fence| epoch > fence.epoch);
+        if ends {
             self.holds = None;
         }
+        ends
     }
 }
 
@@ -116,37 +118,41 @@ pub(crate) fn unfence(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         .and_then(|number| u64::try_from(number).ok())
         .ok_or(Refusal::fixed("ERR a fence is a number"))?;
     if turn.node.guard.fences.call_off(number) {
-        turn.node.release();
+        turn.node.cut_upstream();
     }
     turn.ok()
 }
 
 impl Node {
     fn raise_fence(&mut self, fence: Fence, clock: Clock) -> Result<Fenced, Refusal> {
-        let number = fence.number;
+        let Fence {
+            number, primary, ..
+        } = fence;
         self.guard.fences.raise(fence, &self.ownership)?;
-        self.release();
+        if self.is_fenced_from(primary) {
+            self.cut_upstream();
+        }
         let answered = self.guard.answered_primary_ms;
         Ok(Fenced {
             number,
             run_id: self.settings.run_id,
-            place: self.place_to_serve_from(),
+            // A replica that lacks something keeps no journal.
+            place: self.journal.place(),
             answered_ms_ago: answered.map(|at| clock.mono_ms.saturating_sub(at)),
         })
     }
 
-    /// What a replica could be promoted with.
-    fn place_to_serve_from(&self) -> Option<Place> {
-        self.journal.place()
-    }
-
     /// This replica has said something to its primary.
-    pub fn answered_primary(&mut self, clock: Clock) {
+    pub(crate) fn answered_primary(&mut self, clock: Clock) {
         self.guard.answered_primary_ms = Some(clock.mono_ms);
     }
 
     /// Nothing of this primary may be taken, and nothing acknowledged to it.
     pub fn is_fenced_from(&self, primary: NodeId) -> bool {
+        #[cfg(test)]
+        if self.guard.planted == Some(crate::guard::Planted::FenceForgotten) {
+            return false;
+        }
         self.guard.fences.is_against(primary)
     }
 }
@@ -215,9 +221,9 @@ mod tests {
     fn only_a_map_of_a_higher_epoch_ends_it() {
         let mut fences = Fences::default();
         fences.raise(fence(1), &ownership(REPLICA, 4)).unwrap();
-        fences.settle(Epoch(5));
+        assert!(!fences.settle(Epoch(5)));
         assert!(fences.is_against(PRIMARY));
-        fences.settle(Epoch(6));
+        assert!(fences.settle(Epoch(6)));
         assert!(!fences.is_against(PRIMARY));
         let late = fences.raise(fence(2), &ownership(REPLICA, 6));
         assert_eq!(late.unwrap_err().text(), "STALE 6");

@@ -13,11 +13,16 @@
 pub(crate) mod answers;
 pub(crate) mod fence;
 pub(crate) mod lease;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tests;
 pub(crate) mod waits;
 pub(crate) mod yielding;
 
 use std::rc::Rc;
 
+use larder_wire::command::{self, CommandId};
 use larder_wire::replication::{LinkPhase, WriteMode};
 use larder_wire::{Offset, Refusal, Role};
 
@@ -27,6 +32,7 @@ use fence::Fences;
 use lease::{Serves, Signs};
 use yielding::Yields;
 
+use crate::call::touches_keys;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::node::Node;
@@ -45,6 +51,40 @@ pub(crate) struct Guard {
     pub(crate) yields: Yields,
     /// When this replica last said something to its primary.
     answered_primary_ms: Option<u64>,
+    #[cfg(test)]
+    pub(crate) planted: Option<Planted>,
+}
+
+/// Mistakes that the random test must find.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// The acknowledgement of a replica that is not in step counts.
+    AckOfAnyone,
+    /// Reads do not wait.
+    ReadsAtOnce,
+    LeaseForEver,
+    /// A lease counts from when it was answered.
+    LeaseFromAnswer,
+    /// The lease is looked at now and then, not before each batch.
+    StoodStill,
+    /// A fenced replica goes on.
+    FenceForgotten,
+    /// Who waits when a primary becomes a replica is answered.
+    FreedByDemotion,
+}
+
+#[cfg(test)]
+impl Planted {
+    pub(crate) const ALL: [Planted; 7] = [
+        Planted::AckOfAnyone,
+        Planted::ReadsAtOnce,
+        Planted::LeaseForEver,
+        Planted::LeaseFromAnswer,
+        Planted::StoodStill,
+        Planted::FenceForgotten,
+        Planted::FreedByDemotion,
+    ];
 }
 
 impl Guard {
@@ -60,6 +100,11 @@ impl Guard {
 impl Node {
     /// A JOIN was answered with a lease; `sent_ms` is when it was sent, in the node's monotonic milliseconds.
     pub fn joined(&mut self, sent_ms: u64, clock: Clock) {
+        #[cfg(test)]
+        let sent_ms = match self.guard.planted {
+            Some(Planted::LeaseFromAnswer) => clock.mono_ms,
+            _ => sent_ms,
+        };
         let latest = self.guard.joined_ms.max(Some(sent_ms));
         self.guard.joined_ms = latest;
         self.settle_lease(clock);
@@ -84,7 +129,7 @@ impl Node {
     #[inline]
     pub fn begin_batch(&mut self, clock: Clock) {
         if self.guard.needs_lease {
-            self.settle_lease(clock);
+            self.look_at_lease(clock);
         }
         self.guard.answers.touched = false;
     }
@@ -110,7 +155,7 @@ impl Node {
             return Answer::AtOnce;
         }
         if self.guard.needs_lease {
-            self.settle_lease(clock);
+            self.look_at_lease(clock);
             if self.guard.serves.refuses_reads().is_some() {
                 self.stats.answers_cut_off.add(1);
                 return Answer::Never;
@@ -126,10 +171,19 @@ impl Node {
         Answer::At(place)
     }
 
+    /// Whether the reply may tell of data.
+    pub(crate) fn waits_for_answer(&self, id: CommandId) -> bool {
+        #[cfg(test)]
+        if self.guard.planted == Some(Planted::ReadsAtOnce) {
+            return command::spec(id).is_write();
+        }
+        touches_keys(id) || id == CommandId::Exec
+    }
+
     /// Replies that wait for no more than this may leave. To be asked with a clock of that moment; `None`: none may.
     pub fn answered_up_to(&mut self, clock: Clock) -> Option<Offset> {
         if self.guard.needs_lease {
-            self.settle_lease(clock);
+            self.look_at_lease(clock);
             if self.guard.serves.refuses_reads().is_some() {
                 return None;
             }
@@ -155,6 +209,14 @@ impl Node {
         self.settle_good_replicas();
     }
 
+    fn look_at_lease(&mut self, clock: Clock) {
+        #[cfg(test)]
+        if self.guard.planted == Some(Planted::StoodStill) {
+            return;
+        }
+        self.settle_lease(clock);
+    }
+
     fn settle_lease(&mut self, clock: Clock) {
         let serves = match self.guard.needs_lease {
             false => Serves::All,
@@ -170,6 +232,8 @@ impl Node {
                     takes_writes |= follower.phase == LinkPhase::Streaming;
                 }
                 let leased = signs.are_fresh(clock.mono_ms);
+                #[cfg(test)]
+                let leased = leased || self.guard.planted == Some(Planted::LeaseForEver);
                 Serves::decide(self.ownership.map().writes, leased, takes_writes)
             }
         };
@@ -196,9 +260,19 @@ impl Node {
     /// A replica has more than before, or one came or went.
     pub(crate) fn settle_acked(&mut self) {
         if self.guard.answers.waits_for_replicas() {
-            let acked = self.replication.followers.acked_by_in_step(1);
+            let acked = self.acked();
             self.guard.answers.set_acked(Some(acked));
         }
+    }
+
+    /// What a replica in step has.
+    fn acked(&self) -> Offset {
+        #[cfg(test)]
+        if self.guard.planted == Some(Planted::AckOfAnyone) {
+            let followers = self.replication.followers.iter();
+            return followers.map(|it| it.acked).max().unwrap_or_default();
+        }
+        self.replication.followers.acked_by_in_step(1)
     }
 
     /// After a map was taken; `was` is the role before it.
@@ -209,13 +283,18 @@ impl Node {
         let safe = map.writes == WriteMode::Safe;
         let has_replicas = own.is_some_and(|(shard, _)| shard.replicas().next().is_some());
         let serves = own.is_some() && is_primary;
-        self.guard.fences.settle(self.ownership.epoch());
+        if self.guard.fences.settle(self.ownership.epoch()) {
+            self.cut_upstream();
+        }
         self.settle_yields(clock);
-        if was == Role::Primary && !is_primary {
+        let ends = was == Role::Primary && !is_primary;
+        #[cfg(test)]
+        let ends = ends && self.guard.planted != Some(Planted::FreedByDemotion);
+        if ends {
             self.cut_off_answers();
         }
         self.guard.needs_lease = serves && (has_replicas || safe);
-        let acked = (serves && safe).then(|| self.replication.followers.acked_by_in_step(1));
+        let acked = (serves && safe).then(|| self.acked());
         self.guard.answers.set_acked(acked);
         self.settle_passive();
         self.settle_lease(clock);
