@@ -139,9 +139,23 @@ pub(crate) struct Up {
     /// The port of console, metrics and service discovery
     #[arg(long, default_value_t = 7080)]
     pub(crate) http_port: u16,
-    /// Where the cluster's map is kept [default: up/ in this user's state directory]
+    /// Where the cluster's map is kept, and what nodes save [default: up/ in this user's state directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// When a node saves its data by itself, as Redis' `save`: seconds and changes [default: on command only]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "\"S N …\""
+    )]
+    pub(crate) save: String,
+    /// Keep every write in files, too (`appendonly`): what was written is there again after a crash
+    #[arg(long, value_enum, default_value = "no", value_name = "YES|NO")]
+    pub(crate) appendonly: YesNo,
+    /// When those files are synced to the disk
+    #[arg(long, default_value = "everysec", value_name = "WHEN", value_parser = ["always", "everysec", "no"])]
+    pub(crate) appendfsync: String,
     /// The address that all ports are bound to
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(crate) bind: String,
@@ -230,9 +244,23 @@ pub(crate) struct Shard {
     /// The failure zone that these nodes are in
     #[arg(long, value_name = "Z")]
     pub(crate) zone: Option<String>,
-    /// Where the nodes keep their ids, so that they come back as the same nodes [default: ids are made anew]
+    /// Where the nodes keep their ids and what they save, so that they come back as the same nodes [default: ids are made anew]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// When a node saves its data by itself, as Redis' `save`: seconds and changes [default: on command only]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "\"S N …\""
+    )]
+    pub(crate) save: String,
+    /// Keep every write in files, too (`appendonly`): what was written is there again after a crash
+    #[arg(long, value_enum, default_value = "no", value_name = "YES|NO")]
+    pub(crate) appendonly: YesNo,
+    /// When those files are synced to the disk
+    #[arg(long, default_value = "everysec", value_name = "WHEN", value_parser = ["always", "everysec", "no"])]
+    pub(crate) appendfsync: String,
     /// Where metrics are served [default: not at all]
     #[arg(long, value_name = "A:P")]
     pub(crate) http: Option<String>,
@@ -471,6 +499,7 @@ mod tests {
             "larder topology --listen 0.0.0.0:7000 --announce cache-1 --store etcd://etcd-1:2379,etcd-2:2379/caches",
             "larder shard --topology 127.0.0.1:7000 --listen 127.0.0.1:7001 --nodes 4 --maxmemory 512mb --zone a --data-dir d",
             "larder shard --standalone --listen 127.0.0.1:6379",
+            "larder shard --data-dir d --save 3600 --appendonly yes --appendfsync always",
             "larder proxy --topology 127.0.0.1:7000 --listen 127.0.0.1:6379 --threads 2 --unix /tmp/l.sock --http 127.0.0.1:7081",
             "larder status --topology 127.0.0.1:7000 --json",
             "larder status --topology 10.0.0.1:7000,10.0.0.2:7000",

@@ -105,6 +105,9 @@ pub(crate) async fn shard(
         aclfile: args.aclfile,
         zone: args.zone,
         data_dir: args.data_dir,
+        save: args.save,
+        appendonly: args.appendonly == YesNo::Yes,
+        appendfsync: args.appendfsync,
         http: http.addr(),
         protected_mode: args.protected_mode == YesNo::Yes,
         ..ShardConfig::default()

@@ -202,6 +202,9 @@ fn node_template(
         maxmemory: args.maxmemory,
         maxmemory_policy: policy(args),
         data_dir: Some(data_dir.join("nodes")),
+        save: args.save.clone(),
+        appendonly: args.appendonly == YesNo::Yes,
+        appendfsync: args.appendfsync.clone(),
         // The topology's own port is this process's: it names that itself.
         http: None,
         protected_mode: args.protected_mode == YesNo::Yes,

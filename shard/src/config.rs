@@ -28,8 +28,15 @@ pub struct ShardConfig {
     /// Where users are kept (`aclfile`); `None` keeps them in memory alone.
     pub aclfile: Option<PathBuf>,
     pub zone: Option<String>,
-    /// Keeps the nodes' ids, so that a node that restarts is the same one.
+    /// Keeps the nodes' ids and what they save, so that a node that restarts is the same one: a standalone node's files in the folder itself,
+    /// those of a cluster's node in `node-PORT/`.
     pub data_dir: Option<PathBuf>,
+    /// When a node saves by itself (`save`): seconds and changes, `3600 1 300 100`; empty is never.
+    pub save: String,
+    /// `appendonly`.
+    pub appendonly: bool,
+    /// `appendfsync`.
+    pub appendfsync: String,
     /// `host:port` of this process's HTTP port, told to the topology.
     pub http: Option<String>,
     /// Refuses strangers beyond loopback where no password is set.
@@ -52,6 +59,9 @@ impl Default for ShardConfig {
             aclfile: None,
             zone: None,
             data_dir: None,
+            save: String::new(),
+            appendonly: false,
+            appendfsync: "everysec".to_string(),
             http: None,
             protected_mode: true,
             listen_flag: "--listen".to_string(),

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod acl_host;
+mod append;
 mod backup_stream;
 mod clocks;
 mod config;

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::shared::{EndOnPanic, Shared};
 
 /// Bytes of a snapshot made between two turns of the clients: a fraction of a millisecond of work.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that wait for the disk.
 const CHUNKS_AHEAD_MAX: usize = 16;
 
@@ -187,7 +187,7 @@ async fn write_chunks(shared: &Shared, path: &Path) -> Result<u64, String> {
 }
 
 /// What goes to the writer's thread.
-enum Piece {
+pub(crate) enum Piece {
     Bytes(Vec<u8>),
     /// What was written so far is void.
     Anew,
@@ -195,14 +195,14 @@ enum Piece {
 }
 
 /// A thread that writes a file.
-struct Writer {
+pub(crate) struct Writer {
     pieces: mpsc::Sender<Piece>,
     /// What became of the file.
     end: oneshot::Receiver<Result<(), String>>,
 }
 
 impl Writer {
-    fn start(path: PathBuf) -> Result<Writer, String> {
+    pub(crate) fn start(path: PathBuf) -> Result<Writer, String> {
         let (pieces, arriving) = mpsc::channel(CHUNKS_AHEAD_MAX);
         let (ended, end) = oneshot::channel();
         std::thread::Builder::new()
@@ -216,14 +216,14 @@ impl Writer {
     }
 
     /// The error is the thread's, which has ended before its time.
-    async fn send(&mut self, piece: Piece) -> Result<(), String> {
+    pub(crate) async fn send(&mut self, piece: Piece) -> Result<(), String> {
         match self.pieces.send(piece).await {
             Ok(()) => Ok(()),
             Err(_) => self.ended().await,
         }
     }
 
-    async fn ended(&mut self) -> Result<(), String> {
+    pub(crate) async fn ended(&mut self) -> Result<(), String> {
         let ended = (&mut self.end).await;
         ended.unwrap_or_else(|_| Err("the thread that saves died".to_string()))
     }

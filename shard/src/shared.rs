@@ -7,6 +7,7 @@ use std::sync::Arc;
 use larder_engine::Node;
 use tokio::sync::Notify;
 
+use crate::append::Stream;
 use crate::clocks::Clocks;
 use crate::config::ShardConfig;
 use crate::metrics::NodeMetrics;
@@ -37,6 +38,10 @@ pub(crate) struct Shared {
     /// Rung when the node has come to its end.
     pub(crate) ended: Notify,
     end: RefCell<Option<NodeEnd>>,
+    /// The append-only file, while it is written.
+    pub(crate) append: RefCell<Option<Stream>>,
+    /// Rung when it has something to do.
+    pub(crate) append_bell: Arc<Notify>,
 }
 
 impl Shared {
@@ -56,6 +61,8 @@ impl Shared {
             deadline_set: Notify::new(),
             ended: Notify::new(),
             end: RefCell::new(None),
+            append: RefCell::new(None),
+            append_bell: Arc::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use crate::acl_host::Host;
 use crate::config::{ShardConfig, StartError};
 use crate::metrics::NodeMetrics;
 use crate::shared::{EndOnPanic, Shared};
-use crate::{clocks, connection, identity, join, load, replicate_target, save, timers};
+use crate::{append, clocks, connection, identity, join, load, replicate_target, save, timers};
 
 /// Orders the tables of all nodes of all clusters alike. No secret: the hash is keyed so that one release can change the order.
 const HASH_SEED: u64 = 0x6C61_7264_6572_0001;
@@ -177,15 +177,19 @@ fn settings_check(config: &ShardConfig) -> Result<(), larder_wire::Refusal> {
     probe.set(&settings_pairs(config))
 }
 
-fn settings_pairs(config: &ShardConfig) -> [(&[u8], &[u8]); 3] {
+fn settings_pairs(config: &ShardConfig) -> [(&[u8], &[u8]); 6] {
     [
+        (b"save", config.save.as_bytes()),
+        (b"appendonly", yes_no(config.appendonly)),
+        (b"appendfsync", config.appendfsync.as_bytes()),
         (b"maxmemory-policy", config.maxmemory_policy.as_bytes()),
         (b"requirepass", config.password.as_bytes()),
-        (
-            b"protected-mode",
-            if config.protected_mode { b"yes" } else { b"no" },
-        ),
+        (b"protected-mode", yes_no(config.protected_mode)),
     ]
+}
+
+fn yes_no(yes: bool) -> &'static [u8] {
+    if yes { b"yes" } else { b"no" }
 }
 
 fn bind(config: &ShardConfig) -> Result<Vec<TcpListener>, StartError> {
@@ -261,36 +265,53 @@ async fn node_main(plan: Plan) -> NodeEnd {
     };
     tokio::task::spawn_local(timers::run(Rc::clone(&shared)));
     tokio::task::spawn_local(timers::give_up(Rc::clone(&shared)));
-    if plan.config.topology.is_none() {
-        tokio::task::spawn_local(load(Rc::clone(&shared)));
-    }
-    if let Some(topology) = plan.config.topology.clone() {
-        let join = NodeJoin {
-            id: plan.info.id,
-            run_id,
-            addr: plan.info.addr.clone(),
-            http: plan.config.http.clone(),
-            zone: plan.config.zone.clone(),
-            maxmemory: plan.config.maxmemory,
-            data: None,
-            release: env!("CARGO_PKG_VERSION").to_string(),
-        };
-        tokio::task::spawn_local(join::run(Rc::clone(&shared), topology, join));
+    let join = NodeJoin {
+        id: plan.info.id,
+        run_id,
+        addr: plan.info.addr.clone(),
+        http: plan.config.http.clone(),
+        zone: plan.config.zone.clone(),
+        maxmemory: plan.config.maxmemory,
+        data: None,
+        release: env!("CARGO_PKG_VERSION").to_string(),
+    };
+    tokio::task::spawn_local(begin(Rc::clone(&shared), join));
+    if plan.config.topology.is_some() {
         tokio::task::spawn_local(replicate_target::run(Rc::clone(&shared)));
     }
-    tokio::select! {
+    let end = tokio::select! {
         () = plan.shutdown.wait() => stop(&shared),
         () = shared.ended.notified() => shared.take_end().unwrap_or(NodeEnd::Panicked),
         () = accept(&shared, listener) => NodeEnd::Panicked,
+    };
+    if end != NodeEnd::Panicked {
+        append::finish(&shared);
     }
+    end
 }
 
-/// A standalone node begins with what it has saved; those of a cluster get their keys from their neighbours.
-async fn load(shared: Rc<Shared>) {
+/// A node begins with what it has saved. One of a cluster joins when it has that, and says how far it goes; one that does not keep its id is another node each
+/// time, and has saved nothing.
+async fn begin(shared: Rc<Shared>, mut join: NodeJoin) {
     let _guard = EndOnPanic(Rc::clone(&shared));
-    let path = shared.node.borrow().save_path();
-    if let Err(reason) = load::load(&shared, Path::new(&path)).await {
-        shared.end_with(NodeEnd::Refused(reason));
+    let config = Rc::clone(&shared.config);
+    if config.topology.is_none() || config.data_dir.is_some() {
+        let path = shared.node.borrow().save_path();
+        let saved = async || load::load(&shared, Path::new(&path)).await;
+        let appends = shared.node.borrow().wants_append();
+        let begun = match appends {
+            true => append::begin(&shared, saved).await,
+            false => saved().await,
+        };
+        if let Err(reason) = begun {
+            shared.end_with(NodeEnd::Refused(reason));
+            return;
+        }
+    }
+    tokio::task::spawn_local(append::run(Rc::clone(&shared)));
+    if let Some(topology) = config.topology.clone() {
+        join.data = shared.node.borrow().restored_place();
+        join::run(shared, topology, join).await;
     }
 }
 
@@ -304,6 +325,22 @@ fn stop(shared: &Shared) -> NodeEnd {
         error!("{}", refusal.text());
     }
     NodeEnd::Stopped
+}
+
+/// Where the node's files are; the folder of one of a cluster is made. Nothing is kept where no folder was named, but a client may save.
+fn folder(plan: &Plan) -> Result<PathBuf, String> {
+    let Some(dir) = &plan.config.data_dir else {
+        return Ok(std::env::current_dir().unwrap_or_default());
+    };
+    if plan.config.topology.is_none() {
+        return Ok(dir.clone());
+    }
+    let own = dir.join(format!("node-{}", plan.info.listen.port()));
+    std::fs::create_dir_all(&own).map_err(|error| {
+        let own = own.display();
+        format!("cannot make {own}: {error} (choose another folder with --data-dir)")
+    })?;
+    Ok(own)
 }
 
 fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
@@ -322,18 +359,15 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
     node.set_stopwatch(clocks::stopwatch);
     node.config
         .fix(Parameter::Bind, plan.info.listen.ip().to_string());
-    let folder = config
-        .data_dir
-        .clone()
-        .map_or_else(std::env::current_dir, Ok);
-    node.set_save_host(
-        folder.map_or(String::new(), |folder| folder.display().to_string()),
-        Box::new(save::Folder),
-    );
-    if config.nodes > 1 {
+    let folder = folder(plan)?;
+    node.set_save_host(folder.display().to_string(), Box::new(save::Folder));
+    if config.data_dir.is_none() && config.nodes > 1 {
         // Nodes of one process share a folder.
-        let name = format!("dump-{}.rdb", plan.info.listen.port());
-        node.config.fix(Parameter::Dbfilename, name);
+        let port = plan.info.listen.port();
+        node.config
+            .fix(Parameter::Dbfilename, format!("dump-{port}.rdb"));
+        node.config
+            .fix(Parameter::Appenddirname, format!("appendonlydir-{port}"));
     }
     if let Err(refusal) = node.set_config(&settings_pairs(config)) {
         unreachable!("checked before the start: {}", refusal.text());

@@ -31,13 +31,26 @@ pub struct Cluster {
     node_addrs: Vec<SocketAddr>,
     proxy_addr: SocketAddr,
     shards: usize,
+    /// Further flags of all nodes.
+    node_flags: Vec<String>,
     folder: TempDir,
 }
 
 impl Cluster {
     /// A cluster of `shards` shards behind a proxy, with `spares` nodes beside, all slots served.
     pub fn start(shards: usize, spares: usize) -> Cluster {
+        Cluster::start_with(shards, spares, &[])
+    }
+
+    /// With nodes that keep their data in the cluster's folder and come back as the same ones; with further flags, `["--appendonly", "yes"]`.
+    pub fn start_keeping(shards: usize, spares: usize, node_flags: &[&str]) -> Cluster {
+        let flags = [&["--data-dir", "data"], node_flags].concat();
+        Cluster::start_with(shards, spares, &flags)
+    }
+
+    fn start_with(shards: usize, spares: usize, node_flags: &[&str]) -> Cluster {
         let mut cluster = Cluster::prepare(shards, spares);
+        cluster.node_flags = node_flags.iter().map(|flag| (*flag).to_owned()).collect();
         cluster.start_topology();
         cluster.start_members();
         cluster
@@ -63,6 +76,7 @@ impl Cluster {
             node_addrs: (0..nodes).map(|_| local(free_port())).collect(),
             proxy_addr: local(free_port()),
             shards,
+            node_flags: Vec::new(),
             folder: tempfile::tempdir().expect("a folder for the cluster"),
         }
     }
@@ -107,7 +121,8 @@ impl Cluster {
 
     pub fn start_node(&mut self, index: usize) {
         let listen = self.node_addrs[index].to_string();
-        let args = ["shard", "--topology", &self.topologies, "--listen", &listen];
+        let mut args = vec!["shard", "--topology", &self.topologies, "--listen", &listen];
+        args.extend(self.node_flags.iter().map(String::as_str));
         self.nodes[index] =
             Some(self.start_larder(&format!("node-{index}"), &args, self.node_addrs[index]));
     }

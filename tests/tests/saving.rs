@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use larder_tests::standalone::Standalone;
-use larder_tests::{Client, RedisServer, Reply};
+use larder_tests::{Client, Cluster, RedisServer, Reply};
 
 /// Values of every type and form, small and large; with times that outlast the test.
 fn fill(client: &mut Client) {
@@ -230,4 +230,35 @@ fn a_disk_that_takes_nothing_stops_writes_until_it_does() {
     client.run("BGSAVE");
     wait_saved(&mut node);
     assert_eq!(client.run("SET after value"), Reply::ok());
+}
+
+#[test]
+fn a_node_of_a_cluster_comes_back_with_what_it_saved_of_its_slots() {
+    let mut cluster = Cluster::start_keeping(2, 0, &[]);
+    let mut client = cluster.client();
+    for n in 0..500 {
+        assert_eq!(client.run(&format!("SET key:{n} value:{n}")), Reply::ok());
+    }
+    for index in 0..2 {
+        let mut node = Client::to(cluster.node_addr(index));
+        assert_eq!(node.run("SAVE"), Reply::ok());
+    }
+    client.run("SET later change");
+    for index in 0..2 {
+        cluster.nodes[index].take().expect("it runs").kill();
+        cluster.start_node(index);
+    }
+    cluster.wait_until("both nodes are back", |status| {
+        let shards = larder_tests::cluster::array(status, "shards");
+        shards.iter().all(|shard| {
+            shard["node"]["reachable"] == true && shard["node"]["epoch"] == status["epoch"]
+        })
+    });
+    let mut client = cluster.client();
+    for n in 0..500 {
+        let value = format!("value:{n}").into_bytes();
+        assert_eq!(client.run(&format!("GET key:{n}")), Reply::Bulk(value));
+    }
+    assert_eq!(client.run("GET later"), Reply::Null);
+    assert_eq!(client.run("DBSIZE"), Reply::Int(500));
 }

@@ -326,6 +326,16 @@ impl Node {
         }
     }
 
+    /// What a client's `command` waits for has come; nothing happens when it does not wait any more.
+    pub(crate) fn end_waiting(&mut self, client: u64, command: CommandId, reply: GiveUp) {
+        let waiter = self.blocked.by_client.get(&client);
+        if waiter.is_some_and(|waiter| waiter.command == command)
+            && let Some(waiter) = self.blocked.remove(client)
+        {
+            answer(&waiter, reply);
+        }
+    }
+
     fn refuse_waiting(&mut self, client: u64, refusal: &Refusal) {
         let Some(waiter) = self.blocked.remove(client) else {
             return;

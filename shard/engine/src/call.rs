@@ -277,9 +277,13 @@ impl Node {
         if let Some(refusal) = &self.refuses_writes
             && (writes(session, id)
                 || (self.guard.refuses_writes().is_some() && self.script_may_write(id, request))
-                || (id == CommandId::Ping && *refusal == Refusal::CANNOT_SAVE))
+                || (id == CommandId::Ping && self.cannot_persist()))
         {
             return Err(refusal.clone());
+        }
+        // The disk is slower than the writes.
+        if self.append.is_behind() && writes(session, id) && !session.trust.has_control() {
+            return Ok(Admitted::Hold);
         }
         if self.paused(session, id, request, clock) {
             session.client.postponed.set(true);

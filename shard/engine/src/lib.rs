@@ -13,6 +13,7 @@
 pub mod access;
 pub mod acl;
 pub mod ahead;
+pub mod append;
 pub mod backup;
 mod blocked;
 pub mod call;
@@ -34,6 +35,7 @@ mod observe;
 pub mod ownership;
 pub mod pubsub;
 pub mod replication;
+mod restored;
 pub mod saving;
 mod script;
 pub mod session;

@@ -42,6 +42,7 @@ impl Node {
             loaded_bytes: 0,
         });
         self.loaded = Loaded::default();
+        self.begin_restoring();
     }
 
     pub fn loading(&self) -> Option<Loading> {
@@ -95,6 +96,7 @@ impl Node {
                 self.loaded.keys += 1;
                 self.databases.at(db).insert(&*key, value, expires, now);
             }
+            Record::Aux { name, value } => self.loaded_from.hear(&name, &value),
             Record::Library(source) => {
                 let restored = self.scripts.restore_libraries(&[source], Policy::Replace);
                 restored.map_err(|refusal| LoadError {
@@ -109,6 +111,7 @@ impl Node {
     /// The file is in memory, all of it.
     pub fn end_loading(&mut self) {
         self.loading = None;
+        self.settle_restored();
     }
 
     /// The file is damaged: nothing of it is kept.
@@ -117,6 +120,7 @@ impl Node {
         self.scripts.flush_functions();
         self.loaded = Loaded::default();
         self.loading = None;
+        self.forget_restored();
     }
 
     /// While a file is loaded, to a command that needs the data.

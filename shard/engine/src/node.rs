@@ -15,6 +15,7 @@ use larder_wire::{NodeId, Refusal, SlotSet};
 
 use crate::acl::Acl;
 use crate::ahead::Ahead;
+use crate::append::Append;
 use crate::backup::Backups;
 use crate::blocked::Blocked;
 use crate::client::{Client, Clients};
@@ -31,6 +32,7 @@ use crate::notify::Notify;
 use crate::ownership::Ownership;
 use crate::pubsub::PubSub;
 use crate::replication::Replication;
+use crate::restored::LoadedFrom;
 use crate::saving::Saving;
 use crate::script::Scripts;
 use crate::session::Session;
@@ -122,9 +124,11 @@ pub struct Node {
     pub(crate) followers: Followers,
     pub replication: Replication,
     pub saving: Saving,
+    pub append: Append,
     pub(crate) backups: Backups,
     pub(crate) loading: Option<Loading>,
     pub(crate) loaded: Loaded,
+    pub(crate) loaded_from: LoadedFrom,
     /// Why no write is taken, if none is, and why no read.
     pub(crate) refuses_writes: Option<Refusal>,
     pub(crate) refuses_reads: Option<Refusal>,
@@ -192,9 +196,11 @@ impl Node {
             followers: Followers::default(),
             replication: Replication::default(),
             saving: Saving::default(),
+            append: Append::default(),
             backups: Backups::default(),
             loading: None,
             loaded: Loaded::default(),
+            loaded_from: LoadedFrom::default(),
             refuses_writes: None,
             refuses_reads: None,
             lacks_replicas: false,
@@ -270,19 +276,30 @@ impl Node {
     /// After a change of what decides whether writes are taken, and reads.
     pub(crate) fn settle_write_refusal(&mut self) {
         self.refuses_reads = self.guard.refuses_reads();
-        let cannot_save = self.saving.last_failed()
-            && self.has_save_points()
-            && self.config.flag(Parameter::StopWritesOnBgsaveError);
+        let cannot_save = self.cannot_save();
         let guarded = self.guard.refuses_writes();
         self.refuses_writes = if guarded.is_some() {
             guarded
         } else if cannot_save {
             Some(Refusal::CANNOT_SAVE)
+        } else if let Some(refusal) = self.append_refusal() {
+            Some(refusal)
         } else if self.lacks_replicas {
             Some(Refusal::TOO_FEW_REPLICAS)
         } else {
             None
         };
+    }
+
+    fn cannot_save(&self) -> bool {
+        self.saving.last_failed()
+            && self.has_save_points()
+            && self.config.flag(Parameter::StopWritesOnBgsaveError)
+    }
+
+    /// The disk takes nothing: PING tells it, too.
+    pub(crate) fn cannot_persist(&self) -> bool {
+        self.cannot_save() || self.append.fault().is_some()
     }
 
     pub(crate) fn count_error(&mut self, refusal: &Refusal) {

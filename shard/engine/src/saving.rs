@@ -32,7 +32,10 @@ pub trait SaveFile {
 
 /// A snapshot under way.
 struct Running {
+    purpose: SnapshotFor,
     snapshot: Snapshot,
+    /// Keys changed place in bulk under a base, which has to be made anew between two commands.
+    void: bool,
     /// Changes that it has.
     changes: u64,
     begun_ms: u64,
@@ -53,6 +56,14 @@ pub struct Saving {
     last_took_ms: Option<u64>,
     /// Why the last save in the background failed, and when, in seconds of the Unix clock.
     failed: Option<(String, i64)>,
+}
+
+/// What a snapshot is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotFor {
+    Itself,
+    /// What the append-only file begins with.
+    Base,
 }
 
 /// Where a snapshot goes.
@@ -86,7 +97,16 @@ impl Saving {
 
     /// For how long a snapshot has been made, in milliseconds, and its keys so far.
     pub fn progress(&self, clock: Clock) -> Option<(u64, u64)> {
-        let running = self.running.as_ref()?;
+        self.progress_of(SnapshotFor::Itself, clock)
+    }
+
+    /// The same of a rewrite of the append-only file.
+    pub fn rewrite_progress(&self, clock: Clock) -> Option<(u64, u64)> {
+        self.progress_of(SnapshotFor::Base, clock)
+    }
+
+    fn progress_of(&self, purpose: SnapshotFor, clock: Clock) -> Option<(u64, u64)> {
+        let running = self.running.as_ref().filter(|it| it.purpose == purpose)?;
         let ms = clock.mono_ms.saturating_sub(running.begun_ms);
         Some((ms, running.snapshot.keys()))
     }
@@ -94,7 +114,23 @@ impl Saving {
     /// The snapshot that has to know of each change, while there is one.
     #[inline]
     pub(crate) fn snapshot(&mut self) -> Option<&mut Snapshot> {
-        self.running.as_mut().map(|running| &mut running.snapshot)
+        let running = self.running.as_mut().filter(|running| !running.void);
+        running.map(|running| &mut running.snapshot)
+    }
+
+    /// What is made is what the append-only file begins with.
+    pub(crate) fn is_rewriting(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.purpose == SnapshotFor::Base)
+    }
+
+    pub(crate) fn is_void(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.void)
+    }
+
+    /// What is here is what the files have.
+    pub(crate) fn forget_changes(&mut self) {
+        self.changes = 0;
     }
 
     #[inline]
@@ -128,30 +164,42 @@ impl Node {
     }
 
     pub(crate) fn refuse_second_save(&self) -> Result<(), Refusal> {
-        match self.saving.running {
-            Some(_) => Err(Refusal::fixed("ERR Background save already in progress")),
+        match self.saving.running.as_ref().map(|running| running.purpose) {
+            Some(SnapshotFor::Itself) => {
+                Err(Refusal::fixed("ERR Background save already in progress"))
+            }
+            Some(SnapshotFor::Base) => Err(Refusal::fixed(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+            )),
             None => Ok(()),
         }
     }
 
     /// A snapshot of what clients see at this moment.
     pub(crate) fn snapshot(&self, clock: Clock) -> Snapshot {
+        self.snapshot_for(SnapshotFor::Itself, clock)
+    }
+
+    pub(crate) fn snapshot_for(&self, purpose: SnapshotFor, clock: Clock) -> Snapshot {
         let owned = match self.ownership.is_standalone() {
             true => SlotSet::full(),
             false => self.ownership.slots().clone(),
         };
         let libraries = self.scripts.libraries.iter();
+        let is_base = matches!(purpose, SnapshotFor::Base);
+        let mut aux = vec![
+            (
+                "redis-ver",
+                super::exec::connection::REDIS_VERSION.to_string(),
+            ),
+            ("redis-bits", "64".to_string()),
+            ("ctime", clock.unix_seconds().to_string()),
+            ("used-mem", self.databases.used_memory().to_string()),
+        ];
+        aux.extend(self.place_aux());
+        aux.push(("aof-base", u8::from(is_base).to_string()));
         let preface = Preface {
-            aux: vec![
-                (
-                    "redis-ver",
-                    super::exec::connection::REDIS_VERSION.to_string(),
-                ),
-                ("redis-bits", "64".to_string()),
-                ("ctime", clock.unix_seconds().to_string()),
-                ("used-mem", self.databases.used_memory().to_string()),
-                ("aof-base", "0".to_string()),
-            ],
+            aux,
             libraries: libraries.map(|library| library.source.to_vec()).collect(),
         };
         let compresses = self.config.flag(Parameter::Rdbcompression);
@@ -191,13 +239,52 @@ impl Node {
         if self.saving.host.is_none() {
             return Err(no_folder());
         }
-        self.saving.running = Some(self.run_now(clock, false));
+        self.saving.running = Some(self.run_now(SnapshotFor::Itself, clock, false));
         Ok(())
     }
 
-    fn run_now(&self, clock: Clock, taken: bool) -> Running {
+    /// Makes and writes what the append-only file begins with, while the node stands still.
+    pub fn write_base(&mut self, folder: &str, name: &str, clock: Clock) -> Result<(), String> {
+        let snapshot = self.snapshot_for(SnapshotFor::Base, clock);
+        let host = self.saving.host.as_ref();
+        let host = host.ok_or_else(|| no_folder().text().to_string())?;
+        let file = host.create(folder, name)?;
+        write_all(snapshot, &self.databases, file)
+    }
+
+    /// Begins what the append-only file is to begin with, or begins it anew.
+    pub(crate) fn begin_base(&mut self, clock: Clock) {
+        let begun_ms = self.saving.running.as_ref().map(|running| running.begun_ms);
+        let mut running = self.run_now(SnapshotFor::Base, clock, true);
+        running.begun_ms = begun_ms.unwrap_or(running.begun_ms);
+        self.saving.running = Some(running);
+    }
+
+    pub(crate) fn produce_base(&mut self, limit: usize, out: &mut Vec<u8>) -> Option<Produced> {
+        let running = self.saving.running.as_mut()?;
+        Some(running.snapshot.produce(limit, &self.databases, out))
+    }
+
+    /// How long it took, in milliseconds.
+    pub(crate) fn end_base(&mut self, clock: Clock) -> Option<u64> {
+        if !self.saving.is_rewriting() {
+            return None;
+        }
+        let running = self.saving.running.take()?;
+        Some(clock.mono_ms.saturating_sub(running.begun_ms))
+    }
+
+    pub(crate) fn give_up_rewrite(&mut self) {
+        if self.saving.is_rewriting() {
+            self.saving.running = None;
+        }
+    }
+
+    fn run_now(&self, purpose: SnapshotFor, clock: Clock, taken: bool) -> Running {
         Running {
-            snapshot: self.snapshot(clock),
+            purpose,
+            void: false,
+            snapshot: self.snapshot_for(purpose, clock),
             changes: self.saving.changes,
             begun_ms: clock.mono_ms,
             taken,
@@ -206,7 +293,7 @@ impl Node {
 
     #[cfg(test)]
     pub(crate) fn begin_save_to_nowhere(&mut self, clock: Clock) {
-        self.saving.running = Some(self.run_now(clock, true));
+        self.saving.running = Some(self.run_now(SnapshotFor::Itself, clock, true));
     }
 
     /// A snapshot that nobody writes yet: whoever asks does.
@@ -218,7 +305,8 @@ impl Node {
 
     /// Appends about `limit` bytes of the snapshot under way; `None` when there is none any more.
     pub fn produce_save(&mut self, limit: usize, out: &mut Vec<u8>) -> Option<Produced> {
-        let running = self.saving.running.as_mut()?;
+        let running = self.saving.running.as_mut();
+        let running = running.filter(|it| it.purpose == SnapshotFor::Itself)?;
         Some(running.snapshot.produce(limit, &self.databases, out))
     }
 
@@ -277,8 +365,10 @@ impl Node {
 
     /// Keys are about to change place in bulk, or have.
     pub(crate) fn snapshot_anew(&mut self, clock: Clock) {
-        if let Some(snapshot) = self.saving.snapshot() {
-            snapshot.begin_anew(clock.now());
+        match &mut self.saving.running {
+            Some(running) if running.purpose == SnapshotFor::Base => running.void = true,
+            Some(running) => running.snapshot.begin_anew(clock.now()),
+            None => {}
         }
         self.backups.begin_anew(clock);
     }

@@ -35,9 +35,10 @@ impl Node {
         self.replication.followers.settle_in_step(map, me);
         self.settle_guard(was, clock);
         self.void_streams();
+        let kept = self.keep_restored();
         // A replica's keys come and go when its primary says so.
         if was == Role::Primary && self.ownership.role() == Role::Primary {
-            self.settle_moves(&taken.gained, &taken.lost, &push.handovers);
+            self.settle_moves(&taken.gained, &taken.lost, &push.handovers, &kept);
         }
         self.settle_role(was, clock);
         self.pubsub.drop_slots(&taken.lost);

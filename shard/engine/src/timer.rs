@@ -80,6 +80,7 @@ impl Node {
         self.let_go_of_backups(clock);
         self.tick_guard(clock);
         self.save_when_due(clock);
+        self.rewrite_when_due(clock);
         self.limit_clients(clock);
         let keys_max = self.config.size(Parameter::TrackingTableMaxKeys) as usize;
         self.tracking

@@ -92,6 +92,7 @@ impl Node {
         let reach = self.config.size(Parameter::ReplBacklogSize);
         self.journal
             .set_reach(usize::try_from(reach).unwrap_or(usize::MAX));
+        self.settle_append();
         self.settle_write_refusal();
         self.apply_notify();
         self.apply_limits();

@@ -175,6 +175,7 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
     let saving = &node.saving;
     let progress = saving.progress(clock);
     let loaded = node.loaded();
+    let (append, rewrite) = (&node.append, saving.rewrite_progress(clock));
     lines! { text;
         "loading": u8::from(node.loading().is_some()),
         "async_loading": 0,
@@ -194,18 +195,29 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
         "current_cow_size": 0,
         "current_cow_size_age": 0,
         "current_fork_perc": "0.00",
-        "aof_enabled": 0,
-        "aof_rewrite_in_progress": 0,
-        "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1,
-        "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok",
-        "aof_last_write_status": "ok",
+        "aof_enabled": u8::from(node.wants_append()),
+        "aof_rewrite_in_progress": u8::from(rewrite.is_some() || (append.is_scheduled() && progress.is_none())),
+        "aof_rewrite_scheduled": u8::from(append.is_scheduled() && progress.is_some()),
+        "aof_last_rewrite_time_sec": append.last_took_ms().map_or(-1, |ms| (ms / 1000) as i64),
+        "aof_current_rewrite_time_sec": rewrite.map_or(-1, |(ms, _)| (ms / 1000) as i64),
+        "aof_last_bgrewrite_status": if append.failures() > 0 { "err" } else { "ok" },
+        "aof_last_write_status": if append.fault().is_some() { "err" } else { "ok" },
         "aof_last_cow_size": 0,
-        "aof_rewrites": 0,
-        "aof_rewrites_consecutive_failures": 0,
+        "aof_rewrites": append.rewrites(),
+        "aof_rewrites_consecutive_failures": append.failures(),
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
+    }
+    if append.is_on() {
+        let at = append.written();
+        lines! { text;
+            "aof_current_size": at.file_bytes,
+            "aof_base_size": append.base_bytes(),
+            "aof_pending_rewrite": u8::from(append.is_scheduled()),
+            "aof_buffer_length": node.journal.end().0 - at.written.0.min(node.journal.end().0),
+            "aof_pending_bio_fsync": u8::from(at.synced < at.written),
+            "aof_delayed_fsync": u8::from(append.is_behind()),
+        }
     }
     let Some(loading) = node.loading() else {
         return;

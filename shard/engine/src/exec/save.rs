@@ -5,7 +5,9 @@ use larder_wire::Refusal;
 use crate::turn::{Outcome, Turn};
 
 pub fn save(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    turn.node.refuse_second_save()?;
+    if !turn.node.saving.is_rewriting() {
+        turn.node.refuse_second_save()?;
+    }
     turn.node.save_at_once(turn.clock)?;
     turn.ok()
 }
@@ -20,10 +22,14 @@ pub fn bgsave(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-/// There is no append-only file: to rewrite it is nothing to do.
+/// Without an append-only file there is nothing to rewrite.
 pub fn bgrewriteaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let word = match turn.node.schedule_rewrite()? {
+        true => "started",
+        false => "scheduled",
+    };
     turn.reply
-        .simple("Background append only file rewriting started");
+        .simple(&format!("Background append only file rewriting {word}"));
     Ok(Outcome::Done)
 }
 

@@ -546,7 +546,14 @@ impl Node {
     }
 
     /// After a map was taken: feeds of slots that are gone end, imports of slots that came are over.
-    pub(crate) fn settle_moves(&mut self, gained: &SlotSet, lost: &SlotSet, handovers: &[Attempt]) {
+    /// The keys of slots `kept` are this node's own, from its files.
+    pub(crate) fn settle_moves(
+        &mut self,
+        gained: &SlotSet,
+        lost: &SlotSet,
+        handovers: &[Attempt],
+        kept: &SlotSet,
+    ) {
         for feed in &mut self.feeds {
             if let Some(attempt) = feed.attempt()
                 && !feed.slots().is_disjoint(lost)
@@ -572,7 +579,7 @@ impl Node {
             incoming.ring();
         }
         // Half of a slot's keys is worse than none: what came without its cut is dropped.
-        let half: SlotSet = gained.difference(&arrived);
+        let half: SlotSet = gained.difference(&arrived).difference(kept);
         self.drop_slots(&half, None);
         self.imports.retain(|it| it.slots().is_disjoint(gained));
         self.settle_arriving();

@@ -163,7 +163,7 @@ impl Node {
         }
         // A unit that is not closed yet ends somewhere behind the end.
         let place = Offset(self.journal.end().0 + u64::from(self.journal.has_unit()));
-        if place <= self.guard.answers.reached() {
+        if place <= self.guard.answers.reached() || self.reads_go_on(client) {
             return Answer::AtOnce;
         }
         let answers = &mut self.guard.answers;

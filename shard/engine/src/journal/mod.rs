@@ -37,6 +37,14 @@ pub(crate) enum Unit {
     Single,
 }
 
+/// Who needs what is kept beyond the reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// The append-only file.
+    File,
+    Replicas,
+}
+
 struct Chunk {
     start: u64,
     bytes: Vec<u8>,
@@ -61,7 +69,8 @@ pub struct Journal {
     end: u64,
     kept_bytes: usize,
     reach_bytes: Option<usize>,
-    floor: Option<u64>,
+    /// By who needs it.
+    floors: [Option<u64>; 2],
     /// The database by the end of the stream; `None`: the next unit says it.
     db: Option<Db>,
     /// The unit at hand: what says its database first, its effects, how many.
@@ -184,8 +193,8 @@ impl Journal {
     }
 
     /// What comes from `floor` on is kept however much it is; `None`: the reach alone decides.
-    pub fn set_floor(&mut self, floor: Option<Offset>) {
-        self.floor = floor.map(|offset| offset.0);
+    pub fn set_floor(&mut self, keeper: Keeper, floor: Option<Offset>) {
+        self.floors[keeper as usize] = floor.map(|offset| offset.0);
         self.forget_old();
     }
 
@@ -326,7 +335,11 @@ impl Journal {
         let reach = self.reach_bytes();
         while let Some(oldest) = self.chunks.front() {
             let beyond_reach = self.kept_bytes - oldest.bytes.len() >= reach;
-            let needed = self.floor.is_some_and(|floor| oldest.end() > floor);
+            let needed = self
+                .floors
+                .iter()
+                .flatten()
+                .any(|floor| oldest.end() > *floor);
             if !beyond_reach || needed || self.chunks.len() == 1 {
                 return;
             }
@@ -450,13 +463,13 @@ mod tests {
         let mut journal = Journal::default();
         journal.turn_on(history(1));
         journal.set_reach(CHUNK_BYTES);
-        journal.set_floor(Some(Offset(10)));
+        journal.set_floor(Keeper::File, Some(Offset(10)));
         let value = "v".repeat(1000);
         for _ in 0..1000 {
             write(&mut journal, Db::ZERO, &["SET", "k", &value]);
         }
         assert_eq!(journal.start(), Offset(0));
-        journal.set_floor(None);
+        journal.set_floor(Keeper::File, None);
         assert!(journal.kept_bytes() <= 2 * CHUNK_BYTES);
     }
 

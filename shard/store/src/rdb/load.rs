@@ -40,6 +40,8 @@ pub enum Record {
     },
     /// The source of a library of functions.
     Library(Vec<u8>),
+    /// What the file says of its making.
+    Aux { name: Vec<u8>, value: Vec<u8> },
 }
 
 /// A file under way. `more` appends the next bytes to what it is given, at its end none; its error is told as it is.
@@ -84,6 +86,12 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
         self.reader.source.offset()
     }
 
+    /// What was got of the bytes and not used: what follows the last record.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let source = &mut self.reader.source;
+        source.buffer.split_off(source.at)
+    }
+
     /// The next record; `None` after the last, once the checksum was found right.
     pub fn next_record(
         &mut self,
@@ -122,8 +130,9 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
                     expires = Some(UnixMillis(i64::from(i32::from_le_bytes(at)) * 1000));
                 }
                 AUX => {
-                    self.some(Reader::string)?;
-                    self.some(Reader::string)?;
+                    let name = self.some(Reader::string)?.into_owned();
+                    let value = self.some(Reader::string)?.into_owned();
+                    return Ok(Some(Record::Aux { name, value }));
                 }
                 RESIZE_DB => self.skip_lengths(2)?,
                 SLOT_INFO => self.skip_lengths(3)?,
