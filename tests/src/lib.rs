@@ -13,6 +13,7 @@ pub mod etcd;
 pub mod faults;
 pub mod http;
 pub mod importer;
+pub mod kept;
 pub mod linear;
 pub mod process;
 pub mod prometheus;

@@ -142,6 +142,11 @@ impl Suite {
         Suite { folder }
     }
 
+    /// A file of data that the suite brings: of servers that nobody runs any more.
+    pub fn asset(&self, name: &str) -> PathBuf {
+        self.folder.join("tests/assets").join(name)
+    }
+
     /// Runs one file to its end, with options of the suite besides.
     pub fn run(&self, file: &str, mode: Mode, server: &mut Server, more: &[&str]) -> Run {
         let work = self.work_folder();

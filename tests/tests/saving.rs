@@ -4,61 +4,10 @@
 use std::fs;
 use std::path::Path;
 
+use larder_tests::kept::{digest, fill, info};
+use larder_tests::redis_suite::Suite;
 use larder_tests::standalone::Standalone;
 use larder_tests::{Client, Cluster, RedisServer, Reply};
-
-/// Values of every type and form, small and large; with times that outlast the test.
-fn fill(client: &mut Client) {
-    client.run("DEBUG POPULATE 5000 key 100");
-    let mut lines: Vec<String> = Vec::new();
-    for n in 0..1200 {
-        lines.push(format!("HSET hash:large field:{n} value:{n}"));
-        lines.push(format!("ZADD zset:large {n}.25 member:{n}"));
-        lines.push(format!("SADD set:large member:{n}"));
-        lines.push(format!("RPUSH list:large element:{n} {n}"));
-        lines.push(format!("XADD stream:large {}-1 field value:{n}", n + 1));
-        if n < 20 {
-            lines.push(format!("HSET hash:small field:{n} {n}"));
-            lines.push(format!("ZADD zset:small {n} member:{n}"));
-            lines.push(format!("SADD set:small member:{n}"));
-            lines.push(format!("SADD set:ints {}", n * 70_000));
-            lines.push(format!("RPUSH list:small element:{n}"));
-            lines.push(format!("PFADD hll:{} visitor:{n}", n % 3));
-            lines.push(format!("SET int:{n} {}", 1_i64 << (n * 3)));
-            lines.push(format!("SET timed:{n} value EX {}", 10_000 + n));
-        }
-    }
-    lines.push(format!("SET string:large {}", "some-text-".repeat(20_000)));
-    lines.push("XGROUP CREATE stream:large readers 0".to_owned());
-    lines.push("XREADGROUP GROUP readers me COUNT 300 STREAMS stream:large >".to_owned());
-    lines.push("XDEL stream:large 7-1".to_owned());
-    lines.push("SELECT 5".to_owned());
-    lines.push("SET other database".to_owned());
-    for line in lines {
-        let reply = client.run(&line);
-        assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
-    }
-}
-
-fn digest(client: &mut Client) -> Reply {
-    let digest = client.run("DEBUG DIGEST");
-    assert!(
-        matches!(&digest, Reply::Simple(hex) if hex.len() == 40),
-        "{digest:?}"
-    );
-    digest
-}
-
-fn info(client: &mut Client, field: &str) -> String {
-    let Reply::Bulk(text) = client.run("INFO persistence") else {
-        panic!("INFO is a bulk string")
-    };
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let start = format!("{field}:");
-    let line = text.lines().find_map(|line| line.strip_prefix(&start));
-    line.unwrap_or_else(|| panic!("INFO persistence has {field}"))
-        .to_owned()
-}
 
 /// A node that keeps its data in `folder`, once it has loaded them.
 fn node_in(folder: &Path) -> Standalone {
@@ -261,4 +210,34 @@ fn a_node_of_a_cluster_comes_back_with_what_it_saved_of_its_slots() {
     }
     assert_eq!(client.run("GET later"), Reply::Null);
     assert_eq!(client.run("DBSIZE"), Reply::Int(500));
+}
+
+#[test]
+fn files_of_older_servers_are_loaded_as_redis_loads_them() {
+    let suite = Suite::unpacked();
+    // Ziplists, zipmaps, intsets, lists of ziplists, plain and compressed, of Redis 2.4 to 5.
+    let files = [
+        "encodings.rdb",
+        "hash-ziplist.rdb",
+        "hash-zipmap.rdb",
+        "list-quicklist.rdb",
+        "zset-ziplist.rdb",
+    ];
+    for file in files {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::copy(suite.asset(file), folder.path().join("dump.rdb")).expect("the suite's file");
+        let redis = RedisServer::start_with(&[
+            "--enable-debug-command",
+            "local",
+            "--dir",
+            folder.path().to_str().expect("a path of text"),
+        ]);
+        let node = node_in(folder.path());
+        assert_ne!(redis.client().run("DBSIZE"), Reply::Int(0), "{file}");
+        assert_eq!(
+            digest(&mut node.client()),
+            digest(&mut redis.client()),
+            "{file}"
+        );
+    }
 }

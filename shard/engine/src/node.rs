@@ -255,6 +255,8 @@ impl Node {
     fn wants_journal(&self) -> bool {
         let shard = self.ownership.map().find_node(self.settings.id);
         self.followers.any()
+            || self.append.is_on()
+            || self.is_restoring()
             || shard.is_some_and(|(shard, _)| shard.nodes.len() > 1)
             || (shard.is_some() && self.journal.previous().is_some())
     }

@@ -1,14 +1,13 @@
 //! What a node of a cluster loaded from files of its own: where it was in the journal, and which of it stays when the first map says what is its.
 //!
 //! ```text
-//! loading ──▶ loaded, waits for a map ──first map──▶ its slots' keys stay, the others go ──▶ nothing is restored any more
-//!      └──────first map──▶ loading, with a map ──loaded──┘
+//! loading (no map is taken) ──▶ loaded, waits for a map ──first map──▶ its slots' keys stay, the others go
 //! ```
 //! A standalone node has no map and keeps all. Where it was is written into every file (`repl-id`, `repl-offset`, `repl-stream-db`, as Redis names them): a node that comes back
 //! says it to the topology, and a replica goes on from there. Reads no files.
 
 use larder_wire::replication::Place;
-use larder_wire::{Epoch, History, NodeId, Offset, Role, SlotSet};
+use larder_wire::{History, Offset, Role, SlotSet};
 
 use crate::node::Node;
 
@@ -76,10 +75,6 @@ impl Node {
             return;
         }
         self.journal.begin_at(place);
-        if self.ownership.epoch() != Epoch(0) {
-            // The map came while the files were read.
-            self.settle_restored_slots();
-        }
     }
 
     /// The map that was just taken says which keys are this node's: the slots whose keys are here.
@@ -87,13 +82,6 @@ impl Node {
         if !self.loaded_from.unsettled {
             return SlotSet::new();
         }
-        if self.loading.is_none() {
-            self.settle_restored_slots();
-        }
-        self.ownership.slots().clone()
-    }
-
-    fn settle_restored_slots(&mut self) {
         self.loaded_from.unsettled = false;
         let mut others = SlotSet::full().difference(self.ownership.slots());
         for import in &self.imports {
@@ -106,17 +94,12 @@ impl Node {
             self.journal.begin_history(history);
         }
         self.settle_journal();
+        self.ownership.slots().clone()
     }
 
     /// True while a map is still to say what of the files stays: until then the journal keeps the place.
     pub(crate) fn is_restoring(&self) -> bool {
         self.loaded_from.unsettled
-    }
-
-    pub(crate) fn new_history(&mut self) -> History {
-        History(NodeId::from_bytes(std::array::from_fn(|_| {
-            self.random.below(256) as u8
-        })))
     }
 
     /// What a file says of the place of its data.

@@ -181,7 +181,7 @@ impl Node {
     }
 
     pub(crate) fn snapshot_for(&self, purpose: SnapshotFor, clock: Clock) -> Snapshot {
-        let owned = match self.ownership.is_standalone() {
+        let owned = match self.ownership.is_standalone() || self.is_restoring() {
             true => SlotSet::full(),
             false => self.ownership.slots().clone(),
         };

@@ -24,6 +24,10 @@ impl From<MapRefused> for Refusal {
 impl Node {
     /// Takes a map, all of it or nothing.
     pub fn take_map(&mut self, push: MapPush, clock: Clock) -> Result<(), Refusal> {
+        if let Some(refusal) = self.loading_refusal() {
+            // What the map says is for the keys that are still coming in; it is pushed again.
+            return Err(refusal);
+        }
         let Some(taken) = self.ownership.check(&push.map)? else {
             return Ok(());
         };

@@ -33,13 +33,14 @@ impl Node {
             && !self.debug.cron_paused
             && !self.is_replica()
             && self.pause.is_none()
+            && self.loading.is_none()
         {
             more |= self.timed_step(Event::ExpireCycle, clock, |node| node.expire_step(clock));
         }
         more |= self.databases.free_some(FREED_PER_STEP);
         more |= self.databases.tidy(BUCKETS_PER_STEP);
         more |= self.databases.defragment(MOVED_BYTES_PER_STEP);
-        if self.databases.is_over_limit() && !self.is_replica() {
+        if self.databases.is_over_limit() && !self.is_replica() && self.loading.is_none() {
             more |= self.timed_step(Event::EvictionCycle, clock, |node| {
                 node.databases.make_room(clock.now(), EVICTIONS_PER_STEP) == Room::More
             });

@@ -84,7 +84,10 @@ impl Files {
         self.make_folder()
             .and_then(|()| self.write_manifest(&manifest))
             .map_err(|error| format!("cannot write to {}: {error}", self.folder.display()))?;
-        manifest.base.iter().try_for_each(|base| self.move_in(base))?;
+        manifest
+            .base
+            .iter()
+            .try_for_each(|base| self.move_in(base))?;
         Ok(Some(manifest))
     }
 

@@ -32,7 +32,11 @@ enum Fault {
         "{path} ends in the middle of a command at byte {whole} of {total} (`aof-load-truncated no`: cut it off there to go on)",
         path = path.display()
     )]
-    Torn { path: PathBuf, whole: u64, total: u64 },
+    Torn {
+        path: PathBuf,
+        whole: u64,
+        total: u64,
+    },
     #[error("{path} ends in the middle at byte {whole}, and it is not the last file", path = path.display())]
     TornBefore { path: PathBuf, whole: u64 },
 }

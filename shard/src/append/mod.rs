@@ -64,6 +64,8 @@ pub(crate) struct Stream {
     from: Place,
     fsync: Fsync,
     next_base: u64,
+    /// Wakes the task when the journal grows.
+    bell: Waker,
     /// Where the journal ended at that time, and all of it was not written by then.
     mark: Option<(Offset, Instant)>,
 }
@@ -72,16 +74,26 @@ pub(crate) struct Stream {
 struct Lost;
 
 impl Stream {
-    fn start(node: &mut Node, bell: &Arc<Notify>, found: Option<Manifest>) -> Result<Stream, String> {
+    fn start(
+        node: &mut Node,
+        bell: &Arc<Notify>,
+        found: Option<Manifest>,
+    ) -> Result<Stream, String> {
+        if !node.may_append() {
+            return Err("this replica has no data yet: the append-only file begins with them".to_string());
+        }
         let files = Files::of(node);
         let whole = found.is_some();
         let manifest = match found {
             Some(manifest) => manifest,
             // What is there is of before: its names are not used again.
-            None => files.read_manifest().unwrap_or_else(|why| {
-                warn!("{why}: the files are made anew");
-                None
-            }).unwrap_or_default(),
+            None => files
+                .read_manifest()
+                .unwrap_or_else(|why| {
+                    warn!("{why}: the files are made anew");
+                    None
+                })
+                .unwrap_or_default(),
         };
         files
             .make_folder()
@@ -101,7 +113,15 @@ impl Stream {
         let fsync = node.append_fsync();
         let next_base = manifest.next_base();
         let has_file = file.is_some();
-        let writer = Writer::new(files.clone(), manifest, file, whole, fsync, offset, Arc::clone(bell));
+        let writer = Writer::new(
+            files.clone(),
+            manifest,
+            file,
+            whole,
+            fsync,
+            offset,
+            Arc::clone(bell),
+        );
         let progress = writer.progress();
         let (messages, arriving) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -119,6 +139,7 @@ impl Stream {
             from,
             fsync,
             next_base,
+            bell: Waker::from(Arc::new(Bell(Arc::clone(bell)))),
             mark: None,
         };
         match (whole, has_file) {
@@ -138,7 +159,7 @@ impl Stream {
     }
 
     /// Gives the thread what the journal has, `all` of it or as much as may be under way, and the node what the thread has done.
-    fn pump(&mut self, node: &mut Node, bell: &Waker, all: bool) -> Result<(), Lost> {
+    fn pump(&mut self, node: &mut Node, all: bool) -> Result<(), Lost> {
         let fsync = node.append_fsync();
         if fsync != self.fsync {
             self.fsync = fsync;
@@ -151,7 +172,7 @@ impl Stream {
             }
         }
         node.journal.set_floor(Keeper::File, Some(self.from.offset));
-        node.journal.set_bell(bell);
+        node.journal.set_bell(&self.bell);
         let (at, fault) = (self.progress.at(), self.progress.fault());
         let behind = fault.is_none() && self.is_behind(node.journal.end(), at.written);
         node.append_progress(at, fault, behind);
@@ -199,7 +220,8 @@ impl Stream {
         if written < end && self.mark.is_none() {
             self.mark = Some((end, Instant::now()));
         }
-        let late = |(_, since): (Offset, Instant)| since.elapsed().as_millis() as u64 > BACKLOG_MS_MAX;
+        let late =
+            |(_, since): (Offset, Instant)| since.elapsed().as_millis() as u64 > BACKLOG_MS_MAX;
         end.0 - written.0.min(end.0) > BACKLOG_BYTES_MAX || self.mark.is_some_and(late)
     }
 
@@ -239,12 +261,16 @@ pub(crate) async fn begin(
 
 /// What is in memory becomes the base, at once.
 fn first_base(shared: &Shared, files: &Files) -> Result<Manifest, String> {
-    let fault = |error: std::io::Error| format!("cannot write to {}: {error}", files.folder().display());
+    let fault =
+        |error: std::io::Error| format!("cannot write to {}: {error}", files.folder().display());
     files.make_folder().map_err(fault)?;
     let base = files.base(1);
     let folder = files.folder().display().to_string();
     let clock = shared.clocks.clock();
-    shared.node.borrow_mut().write_base(&folder, &base.name, clock)?;
+    shared
+        .node
+        .borrow_mut()
+        .write_base(&folder, &base.name, clock)?;
     let manifest = Manifest {
         base: Some(base),
         ..Manifest::default()
@@ -260,7 +286,10 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     loop {
         let (wants, runs) = {
             let node = shared.node.borrow();
-            (node.wants_append() && node.loading().is_none(), shared.append.borrow().is_some())
+            (
+                node.wants_append() && node.may_append() && node.loading().is_none(),
+                shared.append.borrow().is_some(),
+            )
         };
         match (wants, runs) {
             (true, false) if Instant::now() >= not_before => {
@@ -274,10 +303,9 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             (true, true) | (false, false) | (true, false) => {}
         }
         if !pump(&shared, false) {
-            warn!("the data were replaced: the append-only file is made anew");
+            warn!("the data are replaced: the append-only file will be made anew");
             finish(&shared);
             shared.node.borrow_mut().end_append();
-            start_now(&shared);
         }
         if shared.append.borrow().is_some() {
             let clock = shared.clocks.clock();
@@ -307,9 +335,8 @@ fn pump(shared: &Shared, all: bool) -> bool {
     let Some(stream) = slot.as_mut() else {
         return true;
     };
-    let bell = Waker::from(Arc::new(Bell(Arc::clone(&shared.append_bell))));
     let mut node = shared.node.borrow_mut();
-    let pumped = stream.pump(&mut node, &bell, all);
+    let pumped = stream.pump(&mut node, all);
     shared.pass_releases_on(&node);
     pumped.is_ok()
 }

@@ -31,11 +31,16 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) enum Message {
     /// Of the journal, up to `end`.
-    Bytes { bytes: Vec<u8>, end: Offset },
+    Bytes {
+        bytes: Vec<u8>,
+        end: Offset,
+    },
     /// What stands between two pieces of the journal.
     Remark(Vec<u8>),
     /// What follows, from `from` on, goes into another file.
-    Next { from: Place },
+    Next {
+        from: Place,
+    },
     /// A base is in its place: with the file that began at `cut` and those after it, it is all data. Told back: the bytes of all files.
     Base {
         part: Part,
@@ -235,7 +240,8 @@ impl Writer {
     /// All of `bytes`, by as many calls as it takes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else {
-            return Err(io::Error::other("there is no file"));
+            // The base that is still to begin has it.
+            return Ok(());
         };
         self.unsynced = true;
         while self.taken < bytes.len() {
@@ -274,7 +280,11 @@ impl Writer {
         let last = self.unlisted.last().or(self.manifest.increments.last());
         let part = self.files.increment(last.map_or(1, |part| part.seq + 1));
         let mut file = File::create(self.files.path(&part))?;
-        file.write_all(&place_remark(from))?;
+        let remark = place_remark(from);
+        file.write_all(&remark)?;
+        self.progress
+            .file_bytes
+            .fetch_add(remark.len() as u64, Ordering::Relaxed);
         if self.whole {
             let mut manifest = self.manifest.clone();
             manifest.increments.push(part.clone());

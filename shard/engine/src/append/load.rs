@@ -11,6 +11,7 @@ use larder_wire::trust::Trust;
 
 use super::read::{Along, NoCommand, Piece, Reader};
 use crate::clock::Clock;
+use crate::feed::Word;
 use crate::node::Node;
 use crate::session::Session;
 use crate::turn::Outcome;
@@ -136,6 +137,16 @@ impl Node {
         request: OwnedRequest,
         clock: Clock,
     ) -> Result<(), String> {
+        if Word::read(&request.view()).is_some() {
+            // Of a cluster's journal: slots that left.
+            return match &mut replay.transaction {
+                Some(open) => {
+                    open.push(request);
+                    Ok(())
+                }
+                None => self.apply_effect(&mut replay.session, &request.view(), clock),
+            };
+        }
         let id = known(&request.view())?;
         match (id, &mut replay.transaction) {
             (CommandId::Multi, None) => {
@@ -146,6 +157,9 @@ impl Node {
             (CommandId::Exec, open @ Some(_)) => {
                 let commands = open.take().unwrap_or_default();
                 commands.iter().try_for_each(|request| {
+                    if Word::read(&request.view()).is_some() {
+                        return self.apply_effect(&mut replay.session, &request.view(), clock);
+                    }
                     let id = known(&request.view())?;
                     self.carry_out(&mut replay.session, id, request.view(), clock)
                 })

@@ -11,6 +11,8 @@
 pub mod load;
 pub mod manifest;
 pub mod read;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -158,6 +160,11 @@ impl Node {
     /// The operator wants the files.
     pub fn wants_append(&self) -> bool {
         self.config.flag(Parameter::Appendonly)
+    }
+
+    /// A replica's journal is its primary's: without one there is nothing to write.
+    pub fn may_append(&self) -> bool {
+        !self.is_replica() || self.journal.is_on()
     }
 
     pub fn append_fsync(&self) -> Fsync {

@@ -149,7 +149,8 @@ pub fn waitaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    let offset = turn.session.client.wrote_up_to.get();
+    let wrote_up_to = turn.session.client.wrote_up_to.get();
+    let offset = wrote_up_to.min(turn.node.journal.end());
     let here = turn.node.append.is_whole() && turn.node.append.written().synced >= offset;
     let enough = replicas == 0 && (local == 0 || here);
     if enough || !turn.session.may_wait() {
@@ -176,6 +177,9 @@ fn acknowledged(here: bool, reply: &mut ReplyWriter<'_>) {
 impl Node {
     /// The disk has more than before: whoever waits for that is answered.
     pub(crate) fn serve_waits_for_disk(&mut self) {
+        if !self.append.is_whole() {
+            return;
+        }
         let synced = self.append.written().synced;
         let waits = std::mem::take(&mut self.append.waits);
         let (there, later): (Vec<_>, Vec<_>) =

@@ -175,6 +175,7 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
     let saving = &node.saving;
     let progress = saving.progress(clock);
     let loaded = node.loaded();
+    let starts = node.wants_append() && !node.append.is_whole();
     let (append, rewrite) = (&node.append, saving.rewrite_progress(clock));
     lines! { text;
         "loading": u8::from(node.loading().is_some()),
@@ -196,8 +197,8 @@ fn persistence(node: &Node, clock: Clock, text: &mut String) {
         "current_cow_size_age": 0,
         "current_fork_perc": "0.00",
         "aof_enabled": u8::from(node.wants_append()),
-        "aof_rewrite_in_progress": u8::from(rewrite.is_some() || (append.is_scheduled() && progress.is_none())),
-        "aof_rewrite_scheduled": u8::from(append.is_scheduled() && progress.is_some()),
+        "aof_rewrite_in_progress": u8::from(rewrite.is_some() || (progress.is_none() && (append.is_scheduled() || starts))),
+        "aof_rewrite_scheduled": u8::from(progress.is_some() && (append.is_scheduled() || starts)),
         "aof_last_rewrite_time_sec": append.last_took_ms().map_or(-1, |ms| (ms / 1000) as i64),
         "aof_current_rewrite_time_sec": rewrite.map_or(-1, |(ms, _)| (ms / 1000) as i64),
         "aof_last_bgrewrite_status": if append.failures() > 0 { "err" } else { "ok" },
