@@ -179,6 +179,8 @@ fn read_file(
             .map_err(|error| error.to_string())?;
         let taken = match record {
             None => return Ok(()),
+            // Of the file's making, which is of no use elsewhere.
+            Some(Record::Aux { .. }) => true,
             Some(Record::Library(source)) => {
                 requests.blocking_send(Loaded::Library(source)).is_ok()
             }

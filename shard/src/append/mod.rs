@@ -80,7 +80,9 @@ impl Stream {
         found: Option<Manifest>,
     ) -> Result<Stream, String> {
         if !node.may_append() {
-            return Err("this replica has no data yet: the append-only file begins with them".to_string());
+            return Err(
+                "this replica has no data yet: the append-only file begins with them".to_string(),
+            );
         }
         let files = Files::of(node);
         let whole = found.is_some();
