@@ -115,6 +115,7 @@ impl Reader {
                     }
                     Some(record) => {
                         match &record {
+                            Record::Aux { .. } => {}
                             Record::Library(_) => counted.libraries += 1,
                             Record::Key { key, .. } => {
                                 let slot = slot_of(key);

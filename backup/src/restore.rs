@@ -363,6 +363,8 @@ struct Batcher {
 impl Batcher {
     fn take(&mut self, record: Record) -> Result<(), String> {
         match record {
+            // Of the file's making.
+            Record::Aux { .. } => Ok(()),
             Record::Library(source) => self.give(Given::Library(source)),
             Record::Key { .. } if !self.with_keys => Ok(()),
             Record::Key { expires, .. } if expires.is_some_and(|at| at <= clock::unix_millis()) => {
