@@ -9,6 +9,7 @@ use larder_engine::{Clock, Node, Stats};
 use larder_runtime::metrics::{Count, Page, Source};
 use larder_store::{DB_COUNT, Db, Keyspace};
 use larder_wire::command::{self, CommandId};
+use larder_wire::replication::LinkPhase;
 use larder_wire::{SLOT_COUNT, Slot};
 
 larder_runtime::metrics! {
@@ -56,6 +57,16 @@ larder_runtime::metrics! {
     YIELD_SECONDS = counter "larder_node_yield_hold_seconds_total" ["node"] "Time for which they were held, in seconds.";
     MOVES_OUT = counter "larder_node_moves_out_total" ["node"] "Moves of slots that this node gave away.";
     MOVES_IN = counter "larder_node_moves_in_total" ["node"] "Moves of slots that this node took over.";
+    JOURNAL_END = gauge "larder_node_journal_offset" ["node"] "Where the node's journal ends, in bytes since it began.";
+    JOURNAL_KEPT = gauge "larder_node_journal_kept_bytes" ["node"] "Bytes of the journal that are kept for replicas.";
+    FOLLOWERS = gauge "larder_node_followers" ["node"] "Replicas that follow this node and have all data.";
+    FOLLOWERS_LAG = gauge "larder_node_followers_lag_bytes" ["node"] "Bytes of the journal that the slowest of them has not acknowledged.";
+    LAG_BYTES = gauge "larder_node_lag_bytes" ["node"] "On a replica: bytes of its primary's journal, as far as is known, that are not applied.";
+    LAG_SECONDS = gauge "larder_node_silent_seconds" ["node"] "On a replica: seconds since anything came from its primary, which pings several times a second.";
+    FULL_SYNCS = counter "larder_node_full_syncs_total" ["node"] "Replicas that were sent all data.";
+    PARTIAL_SYNCS = counter "larder_node_partial_syncs_total" ["node"] "Replicas that came back and were sent only what they lacked.";
+    LOST_WRITES = counter "larder_node_lost_writes_total" ["node"] "Commands that this node had and its shard has not, kept in files.";
+    LOST_UNKNOWN = counter "larder_node_lost_writes_unknown_total" ["node"] "How often nobody knows how many such commands there were.";
 }
 
 /// How many of the busiest slots are shown.
@@ -87,6 +98,12 @@ pub struct NodeMetrics {
     feed_bytes: Count,
     import_keys: Count,
     import_bytes: Count,
+    journal_end: Count,
+    journal_kept: Count,
+    followers: Count,
+    followers_lag: Count,
+    lag_bytes: Count,
+    silent_ms: Count,
     /// Written every ten seconds; a scrape waits for no more than that.
     hot: Mutex<Vec<(Slot, f64)>>,
 }
@@ -116,6 +133,12 @@ impl NodeMetrics {
             feed_bytes: zero(),
             import_keys: zero(),
             import_bytes: zero(),
+            journal_end: zero(),
+            journal_kept: zero(),
+            followers: zero(),
+            followers_lag: zero(),
+            lag_bytes: zero(),
+            silent_ms: zero(),
             hot: Mutex::default(),
         }
     }
@@ -165,6 +188,22 @@ impl NodeMetrics {
         }
         self.import_keys.set(keys);
         self.import_bytes.set(bytes);
+        self.publish_replication(node, clock);
+    }
+
+    fn publish_replication(&self, node: &Node, clock: Clock) {
+        let end = node.journal.end().0;
+        self.journal_end.set(end);
+        self.journal_kept.set(node.journal.kept_bytes() as u64);
+        let followers = node.replication.followers.iter();
+        let streaming = followers.filter(|it| it.phase == LinkPhase::Streaming);
+        let lags: Vec<u64> = streaming.map(|it| end.saturating_sub(it.acked.0)).collect();
+        self.followers.set(lags.len() as u64);
+        self.followers_lag.set(lags.into_iter().max().unwrap_or(0));
+        let following = node.following(clock);
+        self.lag_bytes
+            .set(following.as_ref().map_or(0, |it| it.lag_bytes));
+        self.silent_ms.set(following.map_or(0, |it| it.silent_ms));
     }
 
     pub(crate) fn publish_heat(&self, hot: Vec<(Slot, f64)>) {
@@ -212,9 +251,16 @@ impl Source for NodeMetrics {
             (&FEED_BYTES, &self.feed_bytes),
             (&IMPORT_KEYS, &self.import_keys),
             (&IMPORT_BYTES, &self.import_bytes),
+            (&JOURNAL_END, &self.journal_end),
+            (&JOURNAL_KEPT, &self.journal_kept),
+            (&FOLLOWERS, &self.followers),
+            (&FOLLOWERS_LAG, &self.followers_lag),
+            (&LAG_BYTES, &self.lag_bytes),
         ] {
             page.value(metric, &node, count.get());
         }
+        let silent = self.silent_ms.get() as f64 / 1000.0;
+        page.value(&LAG_SECONDS, &node, silent);
         for db in Db::all() {
             let name = format!("db{db}");
             let labels = [node[0], name.as_str()];
@@ -248,6 +294,10 @@ impl Source for NodeMetrics {
             (&YIELDS, &stats.yields),
             (&MOVES_OUT, &stats.moves_out),
             (&MOVES_IN, &stats.moves_in),
+            (&FULL_SYNCS, &stats.full_syncs),
+            (&PARTIAL_SYNCS, &stats.partial_syncs),
+            (&LOST_WRITES, &stats.lost_writes),
+            (&LOST_UNKNOWN, &stats.lost_unknown),
         ] {
             page.value(metric, &node, count.get());
         }

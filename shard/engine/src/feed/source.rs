@@ -443,7 +443,7 @@ impl Feed {
 
     /// To a replica: every key of these slots is gone, from one database or from all.
     pub(crate) fn forward_drop(&mut self, slots: &SlotSet, db: Option<Db>) {
-        if self.is_over() {
+        if self.is_over() || slots.is_empty() {
             return;
         }
         let mut bytes = Vec::new();

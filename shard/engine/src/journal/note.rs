@@ -57,6 +57,9 @@ impl Node {
 
     /// Every key of some slots is gone, from one database or from all.
     pub(crate) fn journal_drop(&mut self, slots: &SlotSet, db: Option<Db>) {
+        if slots.is_empty() {
+            return;
+        }
         let mut bytes = Vec::new();
         let slots = slots.clone();
         Word::Drop { slots, db }.write(&mut bytes);

@@ -1,17 +1,17 @@
 //! A primary and its replicas without sockets, connected by pipes that are cut at any byte: random writes, syncs and promotions by seed.
 
 use larder_store::Random;
-use larder_wire::control::MapPush;
+use larder_wire::control::{FeedAsk, Import, MapPush};
 use larder_wire::replication::LinkPhase;
 use larder_wire::resp::{RequestScanner, Scanned};
 use larder_wire::{
-    ClusterMap, Epoch, NodeEntry, NodeId, Offset, Role, ShardEntry, ShardId, SlotSet,
+    Attempt, ClusterMap, Epoch, NodeEntry, NodeId, Offset, Role, ShardEntry, ShardId, SlotSet,
 };
 
 use super::LinkId;
 use crate::clock::Clock;
-use crate::feed::Produced;
 use crate::feed::tests::{call, content, node, random_request};
+use crate::feed::{Applied, Produced};
 use crate::node::Node;
 use crate::session::Session;
 use crate::turn::Outcome;
@@ -44,11 +44,17 @@ struct World {
     pipes: Vec<Option<Pipe>>,
     epoch: u64,
     primary: usize,
+    /// Slots of a second shard, of the nodes 2 and 3; 0 and 1 are the first one's.
+    second: Option<SlotSet>,
     clock: Clock,
 }
 
 impl World {
     fn new(seed: u64, size: usize) -> World {
+        World::of(seed, size, None)
+    }
+
+    fn of(seed: u64, size: usize, second: Option<SlotSet>) -> World {
         let clock = Clock {
             unix_us: 1_700_000_000_000_000,
             mono_ms: 10,
@@ -67,6 +73,7 @@ impl World {
             nodes,
             epoch: 1,
             primary: 0,
+            second,
             clock,
         };
         for n in 0..size {
@@ -79,19 +86,33 @@ impl World {
         let entry = |n: usize| NodeEntry {
             id: id(n),
             addr: format!("127.0.0.1:{}", 7000 + n),
-            role: match n == self.primary {
+            role: match self.primary_of(n) == n {
                 true => Role::Primary,
                 false => Role::Replica,
             },
             zone: None,
-            in_step: n != self.primary,
+            in_step: self.primary_of(n) != n,
         };
-        let shard = ShardEntry {
-            id: ShardId(1),
-            slots: SlotSet::full(),
-            nodes: (0..self.nodes.len()).map(entry).collect(),
+        let shard = |n: u32, slots: SlotSet, nodes: std::ops::Range<usize>| ShardEntry {
+            id: ShardId(n),
+            slots,
+            nodes: nodes.map(entry).collect(),
         };
-        ClusterMap::new("larder", Epoch(self.epoch), vec![shard]).unwrap()
+        let shards = match &self.second {
+            None => vec![shard(1, SlotSet::full(), 0..self.nodes.len())],
+            Some(slots) => vec![
+                shard(1, SlotSet::full().difference(slots), 0..2),
+                shard(2, slots.clone(), 2..4),
+            ],
+        };
+        ClusterMap::new("larder", Epoch(self.epoch), shards).unwrap()
+    }
+
+    fn primary_of(&self, n: usize) -> usize {
+        match self.second {
+            Some(_) if n >= 2 => 2,
+            Some(_) | None => self.primary,
+        }
     }
 
     fn push_map(&mut self, n: usize) {
@@ -107,6 +128,8 @@ impl World {
     fn call(&mut self, n: usize, args: &[&str]) -> String {
         match call(&mut self.nodes[n], &mut self.clients[n], args, self.clock) {
             Ok(reply) => reply,
+            // A move is handed over.
+            Err(Outcome::Held) => String::new(),
             Err(other) => panic!("seed {}: {args:?}: {other:?}", self.seed),
         }
     }
@@ -253,14 +276,16 @@ impl World {
                 self.deliver(n, usize::MAX);
                 self.deliver_up(n);
             }
-            let primary = &self.nodes[self.primary];
-            let end = primary.journal.end();
-            let level = |it: &super::Follower| it.phase == LinkPhase::Streaming && it.acked == end;
-            let followers = &primary.replication.followers;
-            if !busy
-                && followers.iter().len() + 1 == self.nodes.len()
-                && followers.iter().all(level)
-            {
+            let level = |n: usize| {
+                let primary = &self.nodes[self.primary_of(n)];
+                let end = primary.journal.end();
+                let mut followers = primary.replication.followers.iter();
+                self.primary_of(n) == n
+                    || followers.any(|it| {
+                        it.node == id(n) && it.phase == LinkPhase::Streaming && it.acked == end
+                    })
+            };
+            if !busy && (0..self.nodes.len()).all(level) {
                 return;
             }
         }
@@ -269,8 +294,9 @@ impl World {
 
     fn check_same(&self) {
         let now = self.clock.now();
-        let wanted = content(&self.nodes[self.primary], &SlotSet::full(), now);
         for (n, node) in self.nodes.iter().enumerate() {
+            let primary = &self.nodes[self.primary_of(n)];
+            let wanted = content(primary, &SlotSet::full(), now);
             let got = content(node, &SlotSet::full(), now);
             for (key, value) in &wanted {
                 assert_eq!(
@@ -286,7 +312,7 @@ impl World {
                 "seed {}: node {n} has more keys",
                 self.seed
             );
-            let (own, theirs) = (&self.nodes[self.primary].journal, &node.journal);
+            let (own, theirs) = (&primary.journal, &node.journal);
             assert_eq!(own.place(), theirs.place(), "seed {}", self.seed);
             let from = own.start().max(theirs.start());
             let (mut one, mut other) = (Vec::new(), Vec::new());
@@ -495,4 +521,107 @@ fn a_ping_is_answered_with_when_it_was_sent_and_outside_the_offsets() {
     assert_eq!(followers.acked_by_in_step(1), end);
     assert_eq!(world.nodes[1].journal.end(), end);
     assert!(end > Offset(0));
+}
+
+#[test]
+fn slots_that_move_are_the_replicas_of_both_sides_too() {
+    for seed in 0..12 {
+        let mut random = Random::new(seed);
+        let own: SlotSet = "12000-16383".parse().unwrap();
+        let moved: SlotSet = "0-8191".parse().unwrap();
+        let mut world = World::of(seed, 4, Some(own.clone()));
+        for _ in 0..random.below(200) {
+            world.write(0, &mut random);
+        }
+        let mut attempt = Attempt(0);
+        let (mut wire, mut scanner) = (Vec::new(), RequestScanner::new());
+        let mut ready = false;
+        while !ready {
+            let is_fed = world.nodes[0]
+                .feeds()
+                .iter()
+                .any(|feed| feed.attempt() == Some(attempt) && !feed.is_over());
+            if !is_fed || random.below(400) == 0 {
+                world.nodes[0].abort_attempt(attempt);
+                world.nodes[2].abort_attempt(attempt);
+                attempt = Attempt(attempt.0 + 1);
+                (wire, scanner) = (Vec::new(), RequestScanner::new());
+                let import = Import {
+                    attempt,
+                    slots: moved.clone(),
+                    source: id(0),
+                    source_addr: "127.0.0.1:7000".into(),
+                };
+                let clock = world.clock;
+                let asked = world.nodes[2].begin_import(import.clone(), clock);
+                assert_eq!(asked, Ok(Outcome::Import(import)));
+                let ask = FeedAsk {
+                    attempt,
+                    slots: moved.clone(),
+                    target: id(2),
+                };
+                let begun = world.nodes[0].begin_feed(ask.clone());
+                assert_eq!(begun, Ok(Outcome::Feed(ask)));
+            }
+            let n = 1 + 2 * random.below(2);
+            match random.below(100) {
+                0..20 => world.write(0, &mut random),
+                20..25 => world.write(2, &mut random),
+                25..45 => {
+                    let limit = 1 + random.below(50_000);
+                    let clock = world.clock;
+                    world.nodes[0].feed_produce(attempt, limit, clock, &mut wire);
+                }
+                45..65 => {
+                    let mut at = 0;
+                    for _ in 0..random.below(200) {
+                        let Scanned::Request { consumed } = scanner.scan(&wire[at..]).unwrap()
+                        else {
+                            break;
+                        };
+                        let frame = scanner.request(&wire[at..]);
+                        let applied = world.nodes[2].import_apply(attempt, &frame, world.clock);
+                        ready |= applied == Ok(Applied::Ready);
+                        at += consumed;
+                    }
+                    wire.drain(..at);
+                    if let Some(offset) = world.nodes[2].import_applied(attempt) {
+                        world.nodes[0].feed_acknowledged(attempt, offset);
+                    }
+                }
+                65..75 => {
+                    world.produce(n, 1 + random.below(100_000));
+                }
+                75..85 => world.deliver(n, random.below(100_000)),
+                85..92 => world.deliver_up(n),
+                92..97 => world.connect(n),
+                97 => world.cut(n),
+                _ => world.wait(random.below(20) as u64),
+            }
+        }
+        let now = world.clock.now();
+        let wanted = content(&world.nodes[0], &moved, now);
+        world.epoch += 1;
+        world.second = Some(own.union(&moved));
+        for n in [0, 2] {
+            let push = MapPush {
+                map: world.map(),
+                handovers: (n == 0).then_some(attempt).into_iter().collect(),
+                yields: None,
+            };
+            world.nodes[n].take_map(push, world.clock).unwrap();
+        }
+        world.settle();
+        world.check_same();
+        assert_eq!(content(&world.nodes[3], &moved, now), wanted, "seed {seed}");
+        assert!(
+            content(&world.nodes[1], &moved, now).is_empty(),
+            "seed {seed}"
+        );
+        for _ in 0..50 {
+            world.write(2, &mut random);
+        }
+        world.settle();
+        world.check_same();
+    }
 }
