@@ -403,6 +403,9 @@ pub(crate) enum ImportVerb {
         /// Remove the keys that were copied
         #[arg(long)]
         clear: bool,
+        /// Have proxies serve Larder, no longer forward to the old server
+        #[arg(long)]
+        serve: bool,
         #[command(flatten)]
         ask: AskImporter,
     },
@@ -452,6 +455,12 @@ pub(crate) struct ImportStart {
     /// Where an import that is stopped with Ctrl-C keeps its place [default: a file in this user's state directory]
     #[arg(long, value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
+    /// Have proxies serve Larder from the beginning: clients come to the old server without them
+    #[arg(long)]
+    pub(crate) no_forward: bool,
+    /// How long clients may wait at the cutover, in milliseconds; what takes longer is not done
+    #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=5000))]
+    pub(crate) hold: u64,
     /// How long a source that is away is waited for, in seconds
     #[arg(long, default_value_t = 60, value_name = "S")]
     pub(crate) patience: u64,
@@ -525,7 +534,8 @@ mod tests {
             "larder import --from old --verify all --keep --state-file s --patience 5",
             "larder import status --json",
             "larder import cutover --importer 127.0.0.1:7079",
-            "larder import abort --clear",
+            "larder import abort --clear --serve",
+            "larder import --from old --no-forward --hold 800",
             "larder status --secret-file s",
             "larder --secret-file s status",
         ] {

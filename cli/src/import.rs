@@ -40,12 +40,11 @@ pub(crate) async fn run(args: Import, secret_file: Option<PathBuf>) -> Result<Ex
             println!("{}", tell(&ask, secret_file, &["LARDER", "CUTOVER"]).await?);
             Ok(ExitCode::SUCCESS)
         }
-        Some(ImportVerb::Abort { clear, ask }) => {
-            let words: &[&str] = match clear {
-                true => &["LARDER", "ABORT", "CLEAR"],
-                false => &["LARDER", "ABORT"],
-            };
-            println!("{}", tell(&ask, secret_file, words).await?);
+        Some(ImportVerb::Abort { clear, serve, ask }) => {
+            let mut words = vec!["LARDER", "ABORT"];
+            words.extend(clear.then_some("CLEAR"));
+            words.extend(serve.then_some("SERVE"));
+            println!("{}", tell(&ask, secret_file, &words).await?);
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -74,6 +73,9 @@ async fn start(args: ImportStart, secret_file: Option<PathBuf>) -> Result<ExitCo
         verify: args.verify,
         state_file,
         patience: Duration::from_secs(args.patience),
+        // Whoever keeps keys has clients that want them.
+        forward: !args.no_forward && !args.keep,
+        hold: Duration::from_millis(args.hold),
     };
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let mut display = Display::new();

@@ -21,9 +21,10 @@ const SESSIONS_MAX: usize = 64;
 pub(crate) enum Verb {
     Status,
     Cutover,
-    /// `clear`: what was copied is removed.
+    /// `clear`: what was copied is removed. `serve`: proxies no longer forward.
     Abort {
         clear: bool,
+        serve: bool,
     },
 }
 
@@ -122,11 +123,12 @@ async fn answer(
         Verb::Cutover
     } else if is(1, "abort") {
         Verb::Abort {
-            clear: is(2, "clear"),
+            clear: is(2, "clear") || is(3, "clear"),
+            serve: is(2, "serve") || is(3, "serve"),
         }
     } else {
         return reply.error(&Refusal::fixed(
-            "ERR the importer knows LARDER STATUS, CUTOVER and ABORT [CLEAR]",
+            "ERR the importer knows LARDER STATUS, CUTOVER and ABORT [CLEAR] [SERVE]",
         ));
     };
     let (answer, answered) = oneshot::channel();

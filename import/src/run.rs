@@ -25,6 +25,7 @@ use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::control::{self, Verb};
+use crate::cutover;
 use crate::discover::{discover, told};
 use crate::follow::{Failure, Follower, Order, Place};
 use crate::ledger::Ledger;
@@ -65,6 +66,10 @@ pub struct ImportConfig {
     pub state_file: PathBuf,
     /// How long a source that is away is waited for.
     pub patience: Duration,
+    /// Proxies forward to the source until the cutover.
+    pub forward: bool,
+    /// Longest time that clients wait at the cutover.
+    pub hold: Duration,
 }
 
 /// How an import ended.
@@ -104,6 +109,15 @@ async fn import(
     let nodes = Nodes::new(config.secret.clone(), map);
     let left = make_room(&config, &places, &nodes).await?;
     state_file::remove(&config.state_file)?;
+    if config.forward {
+        let topology = config
+            .topology
+            .connect(&config.secret, Peer::Operator)
+            .await;
+        let mut topology = topology.map_err(|error| error.to_string())?;
+        let id = (entropy::seed().map_err(|error| error.to_string())? >> 12).to_string();
+        cutover::forward(&mut topology, &["BEGIN", &id, config.from.expose()]).await?;
+    }
     let mut run = Run::start(config, places, &nodes, left.as_ref(), port);
     let (asks, mut asked) = mpsc::unbounded_channel();
     spawn_local(control::serve(listener, run.config.secret.clone(), asks));
@@ -315,6 +329,17 @@ impl Run {
         }
     }
 
+    /// Where a source is followed.
+    pub(crate) fn addr_of(&self, side: &Side) -> String {
+        let of = self
+            .places
+            .iter()
+            .position(|place| place.slots == side.slots);
+        of.map_or(side.addr.clone(), |index| {
+            self.reports[index].borrow().addr.clone()
+        })
+    }
+
     /// The slowest source says what state the import is in.
     fn look(&mut self) {
         let phases: Vec<Phase> = self
@@ -380,8 +405,8 @@ impl Run {
             Verb::Status => {
                 serde_json::to_string(&self.report()).map_err(|error| error.to_string())
             }
-            Verb::Abort { clear } => {
-                let end = self.abort(clear).await;
+            Verb::Abort { clear, serve } => {
+                let end = self.abort(clear, serve).await;
                 let told = end
                     .as_ref()
                     .map(|_| "the import has ended, clients stay where they are".to_string());
@@ -411,12 +436,17 @@ impl Run {
         None
     }
 
-    async fn abort(&mut self, clear: bool) -> Result<End, String> {
+    /// Proxies go on forwarding unless they are to serve Larder.
+    async fn abort(&mut self, clear: bool, serve: bool) -> Result<End, String> {
         self.state.replace(State::Aborted);
         self.followers.abort_all();
         while self.followers.join_next().await.is_some() {}
         if clear {
             self.nodes.ask_each(&["FLUSHALL"]).await?;
+        }
+        if serve {
+            let mut topology = self.topology().await?;
+            cutover::forward(&mut topology, &["END"]).await?;
         }
         Ok(End::Aborted)
     }

@@ -20,6 +20,7 @@ mod slab;
 mod source;
 mod start;
 mod switch;
+mod turning;
 mod upstream;
 mod worker;
 

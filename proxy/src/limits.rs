@@ -20,6 +20,8 @@ pub(crate) const LINK_REQUESTS_MAX: usize = 1 << 20;
 pub(crate) const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest wait of a request for its slot to be served; then its client gets the error.
 pub(crate) const HOLD_MS_MAX: u64 = 10_000;
+/// Longest hold of a cutover, in milliseconds; then everything goes on at the old server.
+pub(crate) const FORWARD_HOLD_MS_MAX: u64 = 5_000;
 /// Pause before a request that a node refused goes out again: the first, and the longest.
 pub(crate) const RETRY_MS_MIN: u64 = 2;
 pub(crate) const RETRY_MS_MAX: u64 = 100;

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Someone wants a newer map.
     pub(crate) refresh: Notify,
     pub(crate) source_up: AtomicBool,
+    /// Requests go to an old server.
+    pub(crate) forwards: AtomicBool,
     map: ArcSwap<ClusterMap>,
     threads: OnceLock<Vec<Arc<ThreadCounts>>>,
 }
@@ -45,6 +47,7 @@ impl Shared {
             rejected: Count::new(),
             refresh: Notify::new(),
             source_up: AtomicBool::new(false),
+            forwards: AtomicBool::new(false),
             map: ArcSwap::from_pointee(ClusterMap::empty("larder")),
             threads: OnceLock::new(),
         }

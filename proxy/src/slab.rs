@@ -96,6 +96,10 @@ impl<T> Slab<T> {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().filter_map(|(_, value)| value.as_ref())
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key<T>> {
         self.entries
             .iter()

@@ -6,15 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use larder_runtime::control::{ControlError, Reply};
+use larder_runtime::foreign::{self, Foreign, ForeignError, Login};
 use larder_runtime::{Backoff, ControlClient, Secret, Topologies, entropy};
 use larder_wire::control::{Peer, ProxyJoin};
-use larder_wire::resp::{OwnedRequest, ReplyScanner, reply};
-use larder_wire::{ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, Slot, SlotSet};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use larder_wire::{ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::shared::Shared;
+use crate::turning::Told;
 
 /// Who tells which node owns which slots.
 #[derive(Clone, Debug)]
@@ -40,11 +40,9 @@ const ASK_MS_MIN: u64 = 20;
 /// Longest wait for a foreign node's answer, in milliseconds.
 const ANSWER_MS_MAX: u64 = 2000;
 
-/// Follows the source for as long as the proxy runs; `spread` gives every thread a map.
+/// Follows servers that are not Larder's for as long as the proxy runs; `spread` gives every thread a map.
 pub(crate) async fn follow(
     source: MapSource,
-    secret: Option<Secret>,
-    join: ProxyJoin,
     shared: Arc<Shared>,
     spread: impl Fn(Arc<ClusterMap>),
 ) {
@@ -53,27 +51,33 @@ pub(crate) async fn follow(
             shared.source_up.store(true, Relaxed);
             spread(Arc::new(map));
         }
-        MapSource::Cluster(seeds) => follow_cluster(&seeds, &shared, spread).await,
-        MapSource::Topology(topologies) => {
-            let Some(secret) = secret else {
-                tracing::error!("no secret to show the topology at {topologies}");
-                return;
-            };
-            let mut backoff = Backoff::new(
-                Duration::from_millis(DIAL_MS_MIN),
-                Duration::from_millis(DIAL_MS_MAX),
-            );
-            loop {
-                let error =
-                    watch(&topologies, &secret, &join, &shared, &spread, &mut backoff).await;
-                if shared.source_up.swap(false, Relaxed) {
-                    tracing::warn!(
-                        "the topology is away, the last slot map stays in force: {error}"
-                    );
-                }
-                sleep(backoff.next(entropy::jitter())).await;
-            }
+        MapSource::Cluster(seeds) => {
+            follow_cluster(&seeds, &Login::default(), &shared, spread).await
         }
+        MapSource::Topology(topologies) => {
+            tracing::error!("no secret to show the topology at {topologies}");
+        }
+    }
+}
+
+/// Follows the topology for as long as the proxy runs: its maps, and whether it has clients forwarded to an old server.
+pub(crate) async fn follow_topology(
+    topologies: Topologies,
+    secret: Secret,
+    join: ProxyJoin,
+    shared: Arc<Shared>,
+    tell: UnboundedSender<Told>,
+) {
+    let mut backoff = Backoff::new(
+        Duration::from_millis(DIAL_MS_MIN),
+        Duration::from_millis(DIAL_MS_MAX),
+    );
+    loop {
+        let error = watch(&topologies, &secret, &join, &shared, &tell, &mut backoff).await;
+        if shared.source_up.swap(false, Relaxed) {
+            tracing::warn!("the topology is away, the last slot map stays in force: {error}");
+        }
+        sleep(backoff.next(entropy::jitter())).await;
     }
 }
 
@@ -83,18 +87,17 @@ async fn watch(
     secret: &Secret,
     join: &ProxyJoin,
     shared: &Arc<Shared>,
-    spread: &impl Fn(Arc<ClusterMap>),
+    tell: &UnboundedSender<Told>,
     backoff: &mut Backoff,
 ) -> ControlError {
     let Ok(body) = serde_json::to_string(join) else {
         unreachable!("a join message is plain strings and numbers")
     };
-    let limit = Duration::from_millis(JOIN_MS_MAX);
     let (mut life, mut maps) = match connect(topologies, secret).await {
         Ok(both) => both,
         Err(error) => return error,
     };
-    if let Err(error) = life.request_within(limit, ["LARDER", "JOIN", &body]).await {
+    if let Err(error) = join_in(&mut life, &body, tell).await {
         return error;
     }
     if let Err(error) = maps.send(["LARDER", "WATCH"]).await {
@@ -110,15 +113,35 @@ async fn watch(
                     Ok(map) => map,
                     Err(error) => return error,
                 };
-                take(shared, spread, map);
+                tracing::debug!("slot map of epoch {}", map.epoch);
+                // The receiver ends with the proxy.
+                let _ = tell.send(Told::Larder(Arc::new(map)));
             }
             _ = beat.tick() => {
-                if let Err(error) = life.request_within(limit, ["LARDER", "JOIN", &body]).await {
+                if let Err(error) = join_in(&mut life, &body, tell).await {
                     return error;
                 }
             }
         }
     }
+}
+
+/// A sign of life, and the question where clients belong. A topology of an older release never forwards.
+async fn join_in(
+    life: &mut ControlClient,
+    body: &str,
+    tell: &UnboundedSender<Told>,
+) -> Result<(), ControlError> {
+    let limit = Duration::from_millis(JOIN_MS_MAX);
+    life.request_within(limit, ["LARDER", "JOIN", body]).await?;
+    let words = ["LARDER", "FORWARD", "GET"];
+    let record = match life.request_within(limit, words).await {
+        Ok(reply) => life.parse_json(&reply)?,
+        Err(ControlError::Refused { code, .. }) if code == "ERR" => None,
+        Err(error) => return Err(error),
+    };
+    let _ = tell.send(Told::Recorded(record));
+    Ok(())
 }
 
 /// Two connections to the one that leads. Should it stop leading in between, its first answer says so.
@@ -131,24 +154,22 @@ async fn connect(
     Ok((life, maps))
 }
 
-fn take(shared: &Arc<Shared>, spread: &impl Fn(Arc<ClusterMap>), map: ClusterMap) {
-    if map.epoch < shared.map().epoch {
-        return;
-    }
-    tracing::debug!("slot map of epoch {}", map.epoch);
-    spread(Arc::new(map));
-}
-
 /// Asks a foreign cluster, from time to time and when a node has pointed elsewhere.
-async fn follow_cluster(seeds: &[String], shared: &Arc<Shared>, spread: impl Fn(Arc<ClusterMap>)) {
+pub(crate) async fn follow_cluster(
+    seeds: &[String],
+    login: &Login,
+    shared: &Arc<Shared>,
+    spread: impl Fn(Arc<ClusterMap>),
+) {
     let mut known: Vec<String> = seeds.to_vec();
+    let mut last = ClusterMap::empty("cluster");
     loop {
         let mut found = None;
         for addr in known.iter().chain(seeds) {
             let limit = Duration::from_millis(ANSWER_MS_MAX);
-            match timeout(limit, ask_slots(addr)).await {
-                Ok(Ok(ranges)) if !ranges.is_empty() => {
-                    found = Some(ranges);
+            match timeout(limit, ask_slots(addr, login)).await {
+                Ok(Ok(primaries)) if !primaries.is_empty() => {
+                    found = Some(primaries);
                     break;
                 }
                 Ok(Ok(_)) => tracing::debug!("{addr} knows of no slots yet"),
@@ -162,24 +183,14 @@ async fn follow_cluster(seeds: &[String], shared: &Arc<Shared>, spread: impl Fn(
         } else {
             10 * ASK_MS_MIN
         };
-        if let Some(ranges) = found {
-            let last = shared.map();
-            match map_of(&ranges, last.epoch) {
+        if let Some(primaries) = found {
+            match map_of(&primaries, last.epoch.next()) {
                 Ok(map) => {
-                    known = map
-                        .shards()
-                        .iter()
-                        .filter_map(|shard| shard.primary().map(|node| node.addr.clone()))
-                        .collect();
+                    known = primaries.into_iter().map(|(addr, _)| addr).collect();
                     if map.shards() != last.shards() {
-                        let epoch = last.epoch.next();
-                        let map = ClusterMap::new("cluster", epoch, map.shards().to_vec());
-                        match map {
-                            Ok(map) => take(shared, &spread, map),
-                            Err(error) => {
-                                tracing::warn!("the cluster's slot map is wrong: {error}")
-                            }
-                        }
+                        tracing::debug!("slot map of epoch {}", map.epoch);
+                        last = map.clone();
+                        spread(Arc::new(map));
                     }
                 }
                 Err(error) => {
@@ -193,88 +204,23 @@ async fn follow_cluster(seeds: &[String], shared: &Arc<Shared>, spread: impl Fn(
     }
 }
 
-/// One line of `CLUSTER SLOTS`: first and last slot, and the address of the primary.
-type Range = (u16, u16, String);
-
-async fn ask_slots(addr: &str) -> Result<Vec<Range>, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect(addr).await.map_err(text)?;
-    let request = OwnedRequest::from_args(["CLUSTER", "SLOTS"]).into_bytes();
-    stream.write_all(&request).await.map_err(text)?;
-    let mut answer = Vec::new();
-    let mut scanner = ReplyScanner::new();
-    loop {
-        if stream.read_buf(&mut answer).await.map_err(text)? == 0 {
-            return Err("it closed the connection".to_string());
-        }
-        if let Some(end) = scanner.scan(&answer).map_err(|error| error.to_string())? {
-            answer.truncate(end);
-            break;
-        }
-    }
-    if let Some(error) = reply::error_text(&answer) {
-        return Err(String::from_utf8_lossy(error).into_owned());
-    }
-    read_slots(&answer, addr).ok_or_else(|| "its answer to CLUSTER SLOTS is none".to_string())
-}
-
-/// Reads `[[first, last, [host, port, …], …], …]`; an empty host is the one that was asked.
-fn read_slots(answer: &[u8], asked: &str) -> Option<Vec<Range>> {
-    let mut ranges = Vec::new();
-    for line in elements(answer)? {
-        let parts = elements(line)?;
-        let number = |part: &[u8]| u16::try_from(reply::integer(part)?).ok();
-        let (first, last) = (number(parts.first()?)?, number(parts.get(1)?)?);
-        let node = elements(parts.get(2)?)?;
-        let mut host = bulk(node.first()?).unwrap_or("").to_string();
-        if host.is_empty() {
-            host = asked.rsplit_once(':')?.0.to_string();
-        }
-        let port = reply::integer(node.get(1)?)?;
-        ranges.push((first, last, format!("{host}:{port}")));
-    }
-    Some(ranges)
-}
-
-fn elements(array: &[u8]) -> Option<Vec<&[u8]>> {
-    let (count, mut at) = reply::array_header(array)?;
-    let mut scanner = ReplyScanner::new();
-    let mut found = Vec::new();
-    for _ in 0..count {
-        let len = scanner.scan(&array[at..]).ok()??;
-        found.push(&array[at..at + len]);
-        at += len;
-    }
-    Some(found)
-}
-
-fn bulk(element: &[u8]) -> Option<&str> {
-    if element.first() != Some(&b'$') {
-        return None;
-    }
-    let start = element.iter().position(|&byte| byte == b'\n')? + 1;
-    std::str::from_utf8(element.get(start..)?.strip_suffix(b"\r\n")?).ok()
+async fn ask_slots(addr: &str, login: &Login) -> Result<Vec<(String, SlotSet)>, String> {
+    let text = |error: ForeignError| error.to_string();
+    let mut server = Foreign::connect(addr, login).await.map_err(text)?;
+    let slots = server.ask(["CLUSTER", "SLOTS"]).await.map_err(text)?;
+    foreign::primaries(&slots, addr)
+        .ok_or_else(|| "its answer to CLUSTER SLOTS is none".to_string())
 }
 
 /// A map with one shard a primary, numbered in the order of their addresses.
-fn map_of(ranges: &[Range], epoch: Epoch) -> Result<ClusterMap, String> {
-    let mut addrs: Vec<&String> = ranges.iter().map(|(_, _, addr)| addr).collect();
-    addrs.sort();
-    addrs.dedup();
+pub(crate) fn map_of(primaries: &[(String, SlotSet)], epoch: Epoch) -> Result<ClusterMap, String> {
     let mut shards = Vec::new();
-    for (index, addr) in addrs.into_iter().enumerate() {
-        let mut slots = SlotSet::new();
-        for (first, last, _) in ranges.iter().filter(|(_, _, owner)| owner == addr) {
-            let (Some(first), Some(last)) = (Slot::new(*first), Slot::new(*last)) else {
-                return Err(format!("slots {first}-{last} do not exist"));
-            };
-            slots.insert_range(first, last);
-        }
+    for (index, (addr, slots)) in primaries.iter().enumerate() {
         let mut id = [0; 20];
         id[..8].copy_from_slice(&(index as u64).to_be_bytes());
         shards.push(ShardEntry {
             id: ShardId(index as u32),
-            slots,
+            slots: slots.clone(),
             nodes: vec![NodeEntry {
                 id: NodeId::from_bytes(id),
                 addr: addr.clone(),
@@ -290,20 +236,17 @@ fn map_of(ranges: &[Range], epoch: Epoch) -> Result<ClusterMap, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_wire::Slot;
 
     #[test]
-    fn the_slots_that_a_cluster_tells_are_read_with_their_primaries() {
-        let answer = b"*2\r\n*4\r\n:0\r\n:5460\r\n*4\r\n$0\r\n\r\n:7001\r\n$2\r\nab\r\n*0\r\n*3\r\n$9\r\n127.0.0.1\r\n:7004\r\n$2\r\nxy\r\n\
-            *3\r\n:5461\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:7002\r\n$2\r\ncd\r\n";
-        let ranges = read_slots(answer, "10.0.0.1:7009").unwrap();
-        assert_eq!(
-            ranges,
-            [
-                (0, 5460, "10.0.0.1:7001".to_string()),
-                (5461, 16383, "127.0.0.1:7002".to_string())
-            ]
-        );
-        let map = map_of(&ranges, Epoch(3)).unwrap();
+    fn a_map_has_one_shard_a_primary() {
+        let slot = |number| Slot::new(number).unwrap();
+        let set = |first, last| SlotSet::from(vec![(slot(first), slot(last))]);
+        let primaries = [
+            ("10.0.0.1:7001".to_string(), set(0, 5460)),
+            ("127.0.0.1:7002".to_string(), set(5461, 16383)),
+        ];
+        let map = map_of(&primaries, Epoch(3)).unwrap();
         assert!(map.unowned().is_empty());
         assert_eq!(map.primary_of(Slot::LAST).unwrap().addr, "127.0.0.1:7002");
     }

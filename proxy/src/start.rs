@@ -11,11 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use larder_runtime::foreign::Login;
 use larder_runtime::http::{HttpPort, Readiness};
 use larder_runtime::shutdown::{self, Shutdown, ShutdownTrigger};
 use larder_runtime::{ListenError, Registry, Secret, entropy, listen};
 use larder_wire::control::ProxyJoin;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use crate::accept::Acceptor;
@@ -24,6 +25,7 @@ use crate::metrics::ThreadCounts;
 use crate::shared::Shared;
 use crate::source::{self, MapSource};
 use crate::switch::{Backend, Switch};
+use crate::turning::{Told, Turning};
 use crate::upstream::Opening;
 use crate::worker::{Message, Worker};
 
@@ -178,9 +180,10 @@ pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
     config.registry.add(&shared);
     let readiness = shared.readiness.clone();
     let opening = Opening {
-        is_larder: backend == Backend::Larder,
         secret: config.secret.clone(),
+        login: Login::default(),
     };
+    let (tell, told) = unbounded_channel();
     let counts: Vec<Arc<ThreadCounts>> = (0..config.threads.max(1))
         .map(|_| Arc::new(ThreadCounts::new()))
         .collect();
@@ -190,10 +193,11 @@ pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
         let seed = entropy::seed()?;
         let (sender, inbox) = unbounded_channel();
         let (shared, opening, topology) = (shared.clone(), opening.clone(), topology.clone());
+        let control = topology.is_some().then(|| tell.clone());
         let thread = std::thread::Builder::new().name(format!("larder-proxy-{index}"));
         let thread = thread.spawn(move || {
             let switch = Switch::new(shared, counts, backend, seed);
-            if let Err(error) = Worker::run(switch, opening, topology, inbox) {
+            if let Err(error) = Worker::run(switch, opening, topology, control, inbox) {
                 tracing::error!("a proxy thread has ended: {error}");
             }
         })?;
@@ -214,6 +218,8 @@ pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
         shared: shared.clone(),
         config,
         shutdown,
+        tell,
+        told,
     };
     let thread = std::thread::Builder::new().name("larder-proxy".to_string());
     let thread = thread.spawn(move || {
@@ -259,6 +265,8 @@ struct Control {
     shared: Arc<Shared>,
     config: ProxyConfig,
     shutdown: Shutdown,
+    tell: UnboundedSender<Told>,
+    told: UnboundedReceiver<Told>,
 }
 
 impl Control {
@@ -300,26 +308,37 @@ impl Control {
                 }
             });
         }
-        let shared = self.shared.clone();
-        let spread = move |map: Arc<larder_wire::ClusterMap>| {
-            shared.set_map(map.clone());
-            for sender in &senders {
-                // A thread that has ended needs no map.
-                let _ = sender.send(Message::Map(map.clone()));
+        match (self.config.source, self.config.secret) {
+            (MapSource::Topology(topologies), Some(secret)) => {
+                let turning = Turning::new(
+                    self.shared.clone(),
+                    senders,
+                    topologies.clone(),
+                    secret.clone(),
+                    self.tell.clone(),
+                );
+                tokio::task::spawn_local(turning.run(self.told));
+                let following =
+                    source::follow_topology(topologies, secret, self.join, self.shared, self.tell);
+                tokio::task::spawn_local(following);
             }
-            if map.unowned().is_empty() {
-                shared.readiness.set_ready();
-            } else {
-                shared.readiness.set_waiting("owners of all slots");
+            (source, _) => {
+                let shared = self.shared.clone();
+                let spread = move |map: Arc<larder_wire::ClusterMap>| {
+                    shared.set_map(map.clone());
+                    for sender in &senders {
+                        // A thread that has ended needs no map.
+                        let _ = sender.send(Message::Map(map.clone()));
+                    }
+                    if map.unowned().is_empty() {
+                        shared.readiness.set_ready();
+                    } else {
+                        shared.readiness.set_waiting("owners of all slots");
+                    }
+                };
+                tokio::task::spawn_local(source::follow(source, self.shared, spread));
             }
-        };
-        tokio::task::spawn_local(source::follow(
-            self.config.source,
-            self.config.secret,
-            self.join,
-            self.shared,
-            spread,
-        ));
+        }
         self.shutdown.wait().await;
         Ok(())
     }

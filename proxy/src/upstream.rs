@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use larder_runtime::Secret;
+use larder_runtime::foreign::Login;
 use larder_runtime::listen::{Unheard, limit_silence, tune};
 use larder_wire::control::{PROTOCOL_VERSION, Peer, Welcome};
 use larder_wire::resp::{OwnedRequest, Protocol, ReplyScanner, reply};
@@ -27,15 +28,23 @@ use crate::worker::Worker;
 /// How connections to nodes are opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
-    /// Nodes are Larder's own and get `LARDER HELLO`.
-    pub(crate) is_larder: bool,
+    /// For Larder's own nodes, which get `LARDER HELLO`.
     pub(crate) secret: Option<Secret>,
+    /// For others.
+    pub(crate) login: Login,
 }
 
 /// Makes the connection and serves it to its end.
-pub(crate) async fn run(worker: Rc<Worker>, key: LinkKey, addr: String, protocol: Protocol) {
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    key: LinkKey,
+    addr: String,
+    is_larder: bool,
+    protocol: Protocol,
+) {
+    let opening = worker.opening.borrow().clone();
     let limit = Duration::from_millis(CONNECT_MS_MAX);
-    let opened = timeout(limit, open(&worker.opening, &addr, protocol)).await;
+    let opened = timeout(limit, open(&opening, &addr, is_larder, protocol)).await;
     let cause = match opened {
         Err(_) => format!("no answer within {CONNECT_MS_MAX} ms"),
         Ok(Err(cause)) => cause,
@@ -65,12 +74,17 @@ const UNHEARD: Unheard = Unheard {
     asks_max: KEEPALIVE_PROBES_MAX,
 };
 
-async fn open(opening: &Opening, addr: &str, protocol: Protocol) -> Result<TcpStream, String> {
+async fn open(
+    opening: &Opening,
+    addr: &str,
+    is_larder: bool,
+    protocol: Protocol,
+) -> Result<TcpStream, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(addr).await.map_err(text)?;
     tune(&stream).map_err(text)?;
     limit_silence(&stream, &UNHEARD).map_err(text)?;
-    if let Some(secret) = opening.secret.as_ref().filter(|_| opening.is_larder) {
+    if let Some(secret) = opening.secret.as_ref().filter(|_| is_larder) {
         let version = PROTOCOL_VERSION.to_string();
         let hello: [&[u8]; 5] = [
             b"LARDER",
@@ -83,6 +97,10 @@ async fn open(opening: &Opening, addr: &str, protocol: Protocol) -> Result<TcpSt
         let json = bulk(&answer).ok_or("it does not answer as a larder node would")?;
         let welcome: Welcome = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         trust::judge_welcome(&welcome)?;
+    }
+    if let Some(login) = opening.login.request().filter(|_| !is_larder) {
+        let args: Vec<&[u8]> = login.view().args_from(0).collect();
+        ask(&mut stream, &args).await?;
     }
     if protocol == Protocol::Resp3 {
         ask(&mut stream, &[b"HELLO", b"3"]).await?;

@@ -17,18 +17,20 @@ use std::time::{Duration, Instant};
 
 use larder_runtime::Topologies;
 use larder_runtime::control::{ControlError, Reply};
+use larder_runtime::foreign::Login;
 use larder_runtime::protect::Admission;
 use larder_wire::control::Peer;
 use larder_wire::resp::{OwnedRequest, Protocol, ReplyWriter};
 use larder_wire::{ClusterMap, Refusal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use crate::limits::{CLIENT_OUT_BYTES_MAX, DRAIN_MS_MAX, READ_BYTES, SLOW_READER_MS_MAX};
 use crate::registry::ClientInfo;
 use crate::session::{self, Sink, Stream};
-use crate::switch::{Action, ClientKey, LinkKey, Switch};
+use crate::switch::{Action, Backend, ClientKey, LinkKey, Switch};
+use crate::turning::{Order, Told};
 use crate::upstream::{self, Opening};
 
 /// What the proxy's other threads tell this one.
@@ -39,6 +41,15 @@ pub(crate) enum Message {
         admission: Admission,
     },
     Map(Arc<ClusterMap>),
+    /// Other servers stand behind the proxy. What was held goes to them.
+    Turn {
+        backend: Backend,
+        login: Login,
+        map: Arc<ClusterMap>,
+    },
+    /// Take no more requests for now, and say when nothing is under way any more.
+    Hold(u64),
+    Release,
     /// Take no more requests, answer what was taken, end.
     Stop,
 }
@@ -47,7 +58,10 @@ pub(crate) struct Worker {
     pub(crate) switch: RefCell<Switch>,
     /// Where sockets are read into; what is left half-read moves to its owner's buffer.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    pub(crate) opening: Opening,
+    pub(crate) opening: RefCell<Opening>,
+    /// Where orders of a cutover go, and the news that this thread is quiet.
+    control: Option<mpsc::UnboundedSender<Told>>,
+    held_for: Cell<Option<u64>>,
     pub(crate) stopping: Cell<bool>,
     topology: Option<Topologies>,
     sinks: RefCell<Vec<Option<Rc<Sink>>>>,
@@ -61,6 +75,7 @@ impl Worker {
         switch: Switch,
         opening: Opening,
         topology: Option<Topologies>,
+        control: Option<mpsc::UnboundedSender<Told>>,
         inbox: mpsc::UnboundedReceiver<Message>,
     ) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -69,7 +84,9 @@ impl Worker {
         let worker = Rc::new(Worker {
             switch: RefCell::new(switch),
             scratch: RefCell::new(vec![0; READ_BYTES]),
-            opening,
+            opening: RefCell::new(opening),
+            control,
+            held_for: Cell::new(None),
             stopping: Cell::new(false),
             topology,
             sinks: RefCell::new(Vec::new()),
@@ -91,6 +108,23 @@ impl Worker {
                     admission,
                 } => self.clone().take_client(stream, info, admission),
                 Message::Map(map) => self.turn(|switch| switch.take_map(&map)),
+                Message::Turn {
+                    backend,
+                    login,
+                    map,
+                } => {
+                    self.opening.borrow_mut().login = login;
+                    self.held_for.set(None);
+                    self.turn(|switch| switch.turn_to(backend, &map));
+                }
+                Message::Hold(attempt) => {
+                    self.held_for.set(Some(attempt));
+                    self.turn(Switch::hold_all);
+                }
+                Message::Release => {
+                    self.held_for.set(None);
+                    self.turn(Switch::release_all);
+                }
                 Message::Stop => break,
             }
         }
@@ -184,6 +218,15 @@ impl Worker {
         if switch.next_tick_ms().is_some() {
             self.timer.notify_one();
         }
+        if let Some(attempt) = self.held_for.get()
+            && switch.is_quiet()
+        {
+            self.held_for.set(None);
+            if let Some(control) = &self.control {
+                // The control thread ends first only at the end of all.
+                let _ = control.send(Told::Quiet(attempt));
+            }
+        }
     }
 
     /// One write of all that waits for the client; what is left over is its session's.
@@ -260,11 +303,20 @@ impl Worker {
                 Action::Open {
                     link,
                     addr,
+                    is_larder,
                     protocol,
                 } => {
-                    tokio::task::spawn_local(upstream::run(self.clone(), link, addr, protocol));
+                    let serving = upstream::run(self.clone(), link, addr, is_larder, protocol);
+                    tokio::task::spawn_local(serving);
                 }
                 Action::Close(link) => self.wake_link(link),
+                Action::Forward {
+                    client,
+                    seq,
+                    request,
+                } => {
+                    tokio::task::spawn_local(self.clone().forward(client, seq, request));
+                }
                 Action::AskTopology {
                     client,
                     seq,
@@ -281,7 +333,10 @@ impl Worker {
         for action in actions {
             match action {
                 Action::Close(link) => self.wake_link(link),
-                Action::Refresh | Action::Open { .. } | Action::AskTopology { .. } => {
+                Action::Refresh
+                | Action::Open { .. }
+                | Action::Forward { .. }
+                | Action::AskTopology { .. } => {
                     debug_assert!(false, "a client that goes only closes");
                 }
             }
@@ -342,6 +397,38 @@ impl Worker {
         self.turn(|switch| switch.complete(client, seq, &bytes));
     }
 
+    /// An importer's order is the control thread's to carry out, on all threads.
+    async fn forward(self: Rc<Worker>, client: ClientKey, seq: u64, request: OwnedRequest) {
+        let told = match (&self.control, order_of(&request)) {
+            (_, None) => Err(
+                "LARDER FORWARD takes HOLD attempt ms, TURN attempt or RELEASE attempt".to_string(),
+            ),
+            (None, _) => Err("this proxy has no topology".to_string()),
+            (Some(control), Some((verb, attempt, ms))) => {
+                let (answer, answered) = oneshot::channel();
+                let order = Order {
+                    verb,
+                    attempt,
+                    ms,
+                    answer,
+                };
+                match control.send(Told::Order(order)) {
+                    Ok(()) => answered
+                        .await
+                        .unwrap_or_else(|_| Err("it was let go of".to_string())),
+                    Err(_) => Err("this proxy is ending".to_string()),
+                }
+            }
+        };
+        let mut bytes = Vec::new();
+        let mut reply = ReplyWriter::new(&mut bytes, Protocol::Resp2);
+        match told {
+            Ok(()) => reply.ok(),
+            Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
+        }
+        self.turn(|switch| switch.complete(client, seq, &bytes));
+    }
+
     async fn answer_of_topology(&self, request: &OwnedRequest) -> Result<Reply, ControlError> {
         const ANSWER_MS_MAX: u64 = 60_000;
         let nowhere = || ControlError::Unreachable {
@@ -349,13 +436,27 @@ impl Worker {
             cause: "this proxy knows of none".to_string(),
         };
         let topologies = self.topology.as_ref().ok_or_else(nowhere)?;
-        let secret = self.opening.secret.clone().ok_or_else(nowhere)?;
+        let secret = self.opening.borrow().secret.clone().ok_or_else(nowhere)?;
         let mut control = topologies.connect(&secret, Peer::Proxy).await?;
         let args: Vec<&[u8]> = request.view().args_from(0).collect();
         control
             .request_within(Duration::from_millis(ANSWER_MS_MAX), args)
             .await
     }
+}
+
+/// Verb, attempt and milliseconds of `LARDER FORWARD …`.
+fn order_of(request: &OwnedRequest) -> Option<(Vec<u8>, u64, u64)> {
+    let request = request.view();
+    let number = |at: usize| {
+        std::str::from_utf8(request.get(at)?)
+            .ok()?
+            .parse::<u64>()
+            .ok()
+    };
+    let verb = request.get(2)?.to_ascii_lowercase();
+    let ms = if verb == b"hold" { number(4)? } else { 0 };
+    Some((verb, number(3)?, ms))
 }
 
 fn write_reply(out: &mut ReplyWriter<'_>, reply: &Reply) {

@@ -19,6 +19,7 @@ fn control_commands() -> Vec<Vec<String>> {
                 CommandId::LarderFailover => &["1"],
                 CommandId::LarderReplicas => &["SET", "1"],
                 CommandId::LarderWrites => &["safe"],
+                CommandId::LarderForward => &["GET"],
                 CommandId::LarderMove => &["SLOTS", "0-10", "TO", id],
                 CommandId::LarderImport
                 | CommandId::LarderFeed

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use larder_plan::{Answer, Event, Order};
 use larder_wire::control::{NodeJoin, ProxyJoin};
+use larder_wire::forwarding::ForwardVerb;
 use larder_wire::replication::WriteMode;
 use larder_wire::resp::{Protocol, ReplyWriter, Request};
 use larder_wire::{Refusal, ShardId, SlotSet};
@@ -41,7 +42,7 @@ pub(crate) async fn answer(
                 Err(refusal) => reply.error(&refusal),
             }
         }
-        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" | b"failover" => match read_order(&verb, request) {
+        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" | b"failover" | b"forward" => match read_order(&verb, request) {
             Ok((order, as_json)) => match core.operator(order).await {
                 Ok(answer) => write_answer(reply, &answer, as_json),
                 Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
@@ -49,7 +50,7 @@ pub(crate) async fn answer(
             Err(refusal) => reply.error(&refusal),
         },
         _ => reply.error(&Refusal::new(format!(
-            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, FAILOVER, JOIN, WATCH)",
+            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, FAILOVER, FORWARD, JOIN, WATCH)",
             String::from_utf8_lossy(&verb[..verb.len().min(128)])
         ))),
     }
@@ -118,6 +119,7 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
         b"failover" if is_word(request.get(3), "to") => 5,
         b"failover" => 3,
         b"replicas" | b"writes" if is_word(request.get(2), "set") => 4,
+        b"forward" => request.len(),
         _ => 2,
     };
     let (mut dry_run, mut as_json, mut force) = (false, false, false);
@@ -173,9 +175,33 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
             }
         }
         (b"writes", _, _) => Order::Writes { set: None },
+        (b"forward", _, _) => Order::Forward(forward_verb(request).ok_or_else(|| usage(verb))?),
         (_, _, _) => return Err(usage(verb)),
     };
     Ok((order, as_json))
+}
+
+/// `GET`, `BEGIN id url`, `PREPARE attempt`, `VOID attempt`, `TURN attempt`, `END`.
+fn forward_verb(request: &Request<'_>) -> Option<ForwardVerb> {
+    let text = |at: usize| {
+        request
+            .get(at)
+            .and_then(|arg| std::str::from_utf8(arg).ok())
+    };
+    let number = |at: usize| text(at)?.parse::<u64>().ok();
+    let word = request.get(2)?.to_ascii_lowercase();
+    match (word.as_slice(), request.len()) {
+        (b"get", 3) => Some(ForwardVerb::Get),
+        (b"begin", 5) => Some(ForwardVerb::Begin {
+            id: number(3)?,
+            from: text(4)?.to_string(),
+        }),
+        (b"prepare", 4) => number(3).map(ForwardVerb::Prepare),
+        (b"void", 4) => number(3).map(ForwardVerb::Void),
+        (b"turn", 4) => number(3).map(ForwardVerb::Turn),
+        (b"end", 3) => Some(ForwardVerb::End),
+        (_, _) => None,
+    }
 }
 
 fn usage(verb: &[u8]) -> Refusal {
@@ -184,6 +210,9 @@ fn usage(verb: &[u8]) -> Refusal {
         b"move" => "ERR write LARDER MOVE SLOTS <a-b,c> TO <node> [DRYRUN] [JSON]",
         b"replicas" => "ERR write LARDER REPLICAS [SET <count>] [JSON]",
         b"failover" => "ERR write LARDER FAILOVER <shard> [TO <node>] [FORCE] [JSON]",
+        b"forward" => {
+            "ERR write LARDER FORWARD GET | BEGIN <id> <url> | PREPARE <attempt> | VOID <attempt> | TURN <attempt> | END"
+        }
         b"writes" => "ERR write LARDER WRITES [SET async|safe] [JSON]",
         _ => "ERR write LARDER REBALANCE [DRYRUN] [JSON]",
     })
@@ -197,6 +226,7 @@ fn write_answer(reply: &mut ReplyWriter<'_>, answer: &Answer, as_json: bool) {
         (Answer::Replicas(report), false) => lines(reply, &text::replicas_text(report)),
         (Answer::Failover(report), true) => json(reply, report),
         (Answer::Failover(report), false) => lines(reply, &text::failover_text(report)),
+        (Answer::Forward(record), true | false) => json(reply, record),
         (Answer::Writes(report), true) => json(reply, report),
         (Answer::Writes(report), false) => lines(reply, &text::writes_text(report)),
     }

@@ -24,6 +24,7 @@
 //! operator → topology (or a proxy, which passes it on)
 //!                   STATUS [JSON] · RESHARD SHARDS n [DRYRUN] [JSON] · MOVE SLOTS a-b TO node [DRYRUN] [JSON]
 //!                   REBALANCE [DRYRUN] [JSON] · MOVES [JSON]
+//! importer → topology and proxies   FORWARD …    as `forwarding.rs` has it
 //! ```
 //!
 //! The handover of a move, step by step (the reason for `-LETGO`):

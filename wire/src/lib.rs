@@ -9,6 +9,7 @@ pub mod command;
 pub mod control;
 mod crc16;
 pub mod float;
+pub mod forwarding;
 pub mod glob;
 pub mod id;
 pub mod long_double;

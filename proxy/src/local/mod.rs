@@ -129,6 +129,7 @@ pub(crate) fn answer(
             return flow;
         }
         CommandId::Reset => return connection::reset(switch, key),
+        CommandId::LarderForward => return switch.forward_order(key, request),
         // Its reply is in the new protocol, those before it in the old one.
         CommandId::Hello if request.len() > 1 => {
             if let Flow::Wait = switch.alone(key) {

@@ -51,6 +51,8 @@ pub(crate) struct Client {
     pub(crate) reply_mode: ReplyMode,
     pub(crate) multi: Option<Box<Multi>>,
     pub(crate) watch: Option<Watch>,
+    /// The servers, by number of turns, that its cursors of SCAN are of.
+    pub(crate) scan_turn: u32,
     /// No request is taken until all before it have been answered.
     pub(crate) until_answered: bool,
     /// Close once everything has been answered and written.
@@ -82,6 +84,7 @@ impl Client {
             reply_mode: ReplyMode::On,
             multi: None,
             watch: None,
+            scan_turn: 0,
             until_answered: false,
             closing: false,
             waiting: false,

@@ -24,6 +24,7 @@ mod scan;
 mod simulation;
 mod split;
 mod transaction;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,11 +69,19 @@ pub(crate) enum Action {
     Open {
         link: LinkKey,
         addr: String,
+        /// One of Larder's own.
+        is_larder: bool,
         protocol: Protocol,
     },
     Close(LinkKey),
     /// The map is out of date.
     Refresh,
+    /// An importer's order, to be answered with [`Switch::complete`].
+    Forward {
+        client: ClientKey,
+        seq: u64,
+        request: OwnedRequest,
+    },
     /// To be answered by the topology, with [`Switch::complete`].
     AskTopology {
         client: ClientKey,
@@ -91,6 +100,7 @@ pub(crate) struct Held {
 
 struct Node {
     addr: String,
+    is_larder: bool,
     /// The connection that all clients share, one a protocol version.
     shared: [Option<LinkKey>; 2],
     /// Idle connections of their own.
@@ -137,6 +147,10 @@ pub(crate) struct Switch {
     next_expiry_ms: u64,
     /// Clients that wait for room.
     stalled: Vec<ClientKey>,
+    /// A cutover is under way: clients wait.
+    holding: bool,
+    /// How often other servers have come to stand behind the proxy.
+    turns: u32,
     chance: u64,
     /// Request bytes under construction; slots and groups of the request at hand.
     build: Vec<u8>,
@@ -175,6 +189,8 @@ impl Switch {
             later: Vec::new(),
             next_expiry_ms: 0,
             stalled: Vec::new(),
+            holding: false,
+            turns: 0,
             chance: seed | 1,
             build: Vec::new(),
             slots: Vec::new(),
@@ -197,7 +213,9 @@ impl Switch {
     pub(crate) fn add_client(&mut self, info: Arc<ClientInfo>, admission: Admission) -> ClientKey {
         self.counts.clients.add(1);
         self.counts.connections.inc();
-        self.clients.insert(Client::new(info, admission))
+        let mut client = Client::new(info, admission);
+        client.scan_turn = self.turns;
+        self.clients.insert(client)
     }
 
     /// The client is gone. What it sent still reaches its node; replies are dropped.
@@ -243,11 +261,13 @@ impl Switch {
 
     fn node_at(&mut self, addr: &str) -> u16 {
         if let Some(&node) = self.by_addr.get(addr) {
+            self.nodes[node as usize].is_larder = self.backend == Backend::Larder;
             return node;
         }
         let node = self.nodes.len() as u16;
         self.nodes.push(Node {
             addr: addr.to_string(),
+            is_larder: self.backend == Backend::Larder,
             counts: self.counts.add_node(addr),
             shared: [None, None],
             pool: Vec::new(),
@@ -358,6 +378,7 @@ impl Switch {
         self.actions.push(Action::Open {
             link: key,
             addr: entry.addr.clone(),
+            is_larder: entry.is_larder,
             protocol,
         });
         Ok(key)
@@ -412,7 +433,7 @@ impl Switch {
                 self.probe(slot);
             }
         }
-        if !self.stalled.is_empty() {
+        if !self.stalled.is_empty() && !self.holding {
             self.to_wake.append(&mut self.stalled);
         }
     }

@@ -25,6 +25,9 @@ impl Switch {
         let Some(client) = self.clients.get_mut(key) else {
             return Flow::Taken;
         };
+        if self.holding && !client.trust.has_control() {
+            return self.stall(key);
+        }
         if client.is_full() || client.unread_bytes() > CLIENT_OUT_BYTES_PAUSE {
             client.waiting = true;
             return Flow::Wait;

@@ -26,7 +26,13 @@ impl Switch {
         let asked = (cursor & SLOT_MASK) as u16;
         // A slot that nobody owns has no keys.
         let slot = self.owned_from(asked).unwrap_or(asked);
-        let place = if slot == asked {
+        // A cursor of other servers means nothing here: the slot is begun anew.
+        let turns = self.turns;
+        let is_of_these = self
+            .clients
+            .get_mut(key)
+            .is_none_or(|client| std::mem::replace(&mut client.scan_turn, turns) == turns);
+        let place = if slot == asked && is_of_these {
             cursor >> SLOT_BITS
         } else {
             0

@@ -35,7 +35,7 @@ pub(crate) struct Watch {
     pub(crate) link: LinkKey,
     slot: Slot,
     /// Whether the keys changed can no longer be told.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
 impl Switch {

@@ -3,6 +3,7 @@
 //! `LARDER_SEED=7` runs one seed of the random writing. Digests of values are compared, as Redis computes them.
 
 mod cluster;
+mod cutover;
 mod faults;
 mod one;
 mod source;

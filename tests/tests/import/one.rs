@@ -83,7 +83,12 @@ fn databases_functions_scripts_and_flushes_arrive() {
     client.run("SET five 5");
     let folder = tempfile::tempdir().unwrap();
     let up = larder(folder.path());
-    let mut import = Importer::start(&url(source.addr()), up.topology_addr(), folder.path(), &[]);
+    let mut import = Importer::start(
+        &url(source.addr()),
+        up.topology_addr(),
+        folder.path(),
+        &["--no-forward"],
+    );
     import.wait_streaming();
     client.run("MOVE five 6");
     client.run("SET a 1");

@@ -2,6 +2,7 @@
 //! each outcome into an event; an event may come late, twice or never.
 
 use larder_wire::control::{Import, ImportPhase, MapPush, NodeJoin, NodeState, ProxyJoin};
+use larder_wire::forwarding::{ForwardVerb, Forwarding};
 use larder_wire::replication::{Fence, Fenced, WriteMode, Yield, Yielded};
 use larder_wire::{Attempt, ClusterMap, Epoch, NodeId, ShardId, SlotSet};
 
@@ -36,6 +37,8 @@ pub enum Order {
     Writes {
         set: Option<WriteMode>,
     },
+    /// Whether proxies forward to an old server.
+    Forward(ForwardVerb),
     /// Another primary for a shard, by plan; `force` lets a failover that waits go on without what it waits for.
     Failover {
         shard: ShardId,
@@ -51,6 +54,7 @@ pub enum Answer {
     Replicas(ReplicasReport),
     Writes(WritesReport),
     Failover(FailoverReport),
+    Forward(Option<Forwarding>),
 }
 
 /// What a node answered to a map.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use larder_wire::control::NodeJoin;
+use larder_wire::forwarding::Forwarding;
 use larder_wire::replication::{Place, WriteMode};
 use larder_wire::{
     Attempt, ClusterMap, Epoch, NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet,
@@ -287,6 +288,9 @@ pub struct State {
     pub last_failover: u64,
     #[serde(default)]
     pub counts: Counts,
+    /// The old server that proxies forward to while it is copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding: Option<Forwarding>,
 }
 
 /// Why a stored state cannot be used.
@@ -323,6 +327,7 @@ impl State {
             next_attempt: 1,
             next_operation: 1,
             last_failover: 0,
+            forwarding: None,
             counts: Counts::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! What operators want of the whole cluster beyond its slots: replicas of each shard, and when writes are answered. A
 //! wish is a setting; the cluster is brought to it step by step.
 
+use larder_wire::forwarding::{self, ForwardVerb, Forwarding};
 use larder_wire::replication::WriteMode;
 
 use crate::event::Level;
@@ -45,6 +46,16 @@ impl Plan {
             writes: self.state.settings.writes,
             replicas: self.state.settings.replicas,
         }
+    }
+
+    /// Whether proxies forward to an old server: the record alone decides.
+    pub(crate) fn order_forward(
+        &mut self,
+        verb: ForwardVerb,
+    ) -> Result<Option<Forwarding>, String> {
+        let next = forwarding::step(self.state.forwarding.clone(), verb)?;
+        self.state.forwarding = next.clone();
+        Ok(next)
     }
 
     /// Nodes that have still to join before every shard has `replicas`.

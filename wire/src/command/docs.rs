@@ -461,6 +461,7 @@ docs! {
     LarderYield     "larder" "0.1.0"  "Tells a primary to let a replica take its place." [];
     LarderHold      "larder" "0.1.0"  "Makes writes wait until a backup has begun." [];
     LarderSnapshot  "larder" "0.1.0"  "Turns the connection into a stream of the node's keys at one moment." [];
+    LarderForward   "larder" "0.1.0"  "Forwards to the server that is copied from, or turns to Larder." [];
     LarderStatus    "larder" "0.1.0"  "Describes the cluster." [];
     LarderReshard   "larder" "0.1.0"  "Changes the number of shards." [];
     LarderMove      "larder" "0.1.0"  "Moves a range of slots to a node." [];
