@@ -452,6 +452,9 @@ pub(crate) struct ImportStart {
     /// Keep the keys that Larder holds beside those that come
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Where metrics are served [default: not at all]
+    #[arg(long, value_name = "A:P")]
+    pub(crate) http: Option<String>,
     /// Where an import that is stopped with Ctrl-C keeps its place [default: a file in this user's state directory]
     #[arg(long, value_name = "FILE")]
     pub(crate) state_file: Option<PathBuf>,
@@ -535,7 +538,7 @@ mod tests {
             "larder import status --json",
             "larder import cutover --importer 127.0.0.1:7079",
             "larder import abort --clear --serve",
-            "larder import --from old --no-forward --hold 800",
+            "larder import --from old --no-forward --hold 800 --http 127.0.0.1:7082",
             "larder status --secret-file s",
             "larder --secret-file s status",
         ] {

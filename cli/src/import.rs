@@ -5,6 +5,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,10 +13,11 @@ use larder_import::{End, ImportConfig, Onto, Report, State};
 use larder_runtime::foreign::RedisUrl;
 use larder_runtime::secret::state_dir;
 use larder_runtime::size::show_size;
-use larder_runtime::{ControlClient, ControlError, shutdown};
+use larder_runtime::{ControlClient, ControlError, Registry, process, shutdown};
 use larder_wire::control::Peer;
 
-use crate::args::{AskImporter, Import, ImportStart, ImportVerb};
+use crate::args::{AskImporter, Import, ImportStart, ImportVerb, RELEASE};
+use crate::serve::HttpServer;
 use crate::text::{count, thousands};
 use crate::{INTERRUPTED, operator};
 
@@ -78,9 +80,21 @@ async fn start(args: ImportStart, secret_file: Option<PathBuf>) -> Result<ExitCo
         hold: Duration::from_millis(args.hold),
     };
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
+    let registry = Registry::new();
+    let _process = process::register(&registry, "import", RELEASE);
+    let shown = Arc::new(larder_import::metrics::Shown::default());
+    registry.add(&shown);
+    let (stop, ended) = shutdown::channel();
+    let http = HttpServer::bind(args.http.as_deref())?.serve(registry, ended);
     let mut display = Display::new();
-    let end = larder_import::run(config, signal, |report| display.show(report)).await;
+    let end = larder_import::run(config, signal, |report| {
+        shown.set(report);
+        display.show(report);
+    })
+    .await;
     display.end();
+    stop.pull();
+    http.ended().await;
     match end? {
         End::CutOver(report) => {
             println!("cut over: Larder holds what {} held", report.from);

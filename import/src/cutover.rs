@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::content::text;
 use crate::discover::told;
-use crate::follow::Order;
+use crate::follow::{Mode, Order};
 use crate::report::State;
 use crate::run::Run;
 
@@ -26,6 +26,8 @@ const DECIDE_PERCENT: u32 = 80;
 /// How long the topology is asked what became of a decision, in milliseconds, and how often.
 const DECISION_MS_MAX: u64 = 60_000;
 const ASK_MS: u64 = 20;
+/// Longest wait for a follower to change its mode, in milliseconds.
+const MODE_MS_MAX: u64 = 1000;
 /// How long after the cutover writes to the old server are looked for, in milliseconds.
 const LATE_MS: u64 = 300;
 
@@ -64,13 +66,24 @@ impl Run {
             Ok(()) => self.drain(&mut servers, decide_by).await,
             Err(line) => Err(line),
         };
+        // What the old server does from the decision on (keys expire there, too) must not reach Larder.
+        let ready = match ready {
+            Ok(()) => self.set_mode(Mode::Freeze).await,
+            Err(line) => Err(line),
+        };
         let turned = match ready {
-            Ok(()) => self.decide(topology, &attempt).await,
+            Ok(()) => self.decide(topology, &attempt).await?,
             Err(line) => {
                 let void = forward(&mut topology, &["VOID", &attempt]).await;
                 Err(void.err().unwrap_or(line))
             }
         };
+        let mode = if turned.is_ok() {
+            Mode::Watch
+        } else {
+            Mode::Apply
+        };
+        let followed = self.set_mode(mode).await;
         let verb = if turned.is_ok() { "TURN" } else { "RELEASE" };
         for proxy in &mut proxies {
             // One that is not reached asks the topology when its hold is over.
@@ -85,6 +98,9 @@ impl Run {
         }
         let held = began.elapsed().as_millis();
         turned.map_err(|line| format!("not done, clients stay with the old server: {line}"))?;
+        if let Err(line) = followed {
+            tracing::warn!("{line}");
+        }
         let late = self.late_writes(&mut servers).await;
         Ok(format!(
             "{} turned to Larder, requests waited for {held} ms{late}",
@@ -138,12 +154,17 @@ impl Run {
         }
     }
 
-    /// Has the decision recorded. When the topology is lost over it, it is asked until it says what became of it.
-    async fn decide(&self, mut topology: ControlClient, attempt: &str) -> Result<(), String> {
+    /// Has the decision recorded. When the topology is lost over it, it is asked until it says what became of it. The outer error:
+    /// nobody knows; proxies ask, too, and nobody may be told to go either way.
+    async fn decide(
+        &self,
+        mut topology: ControlClient,
+        attempt: &str,
+    ) -> Result<Result<(), String>, String> {
         let words = ["LARDER", "FORWARD", "TURN", attempt];
         match topology.request_json::<Option<Forwarding>>(words).await {
-            Ok(_) => return Ok(()),
-            Err(ControlError::Refused { text, .. }) => return Err(text),
+            Ok(_) => return Ok(Ok(())),
+            Err(ControlError::Refused { text, .. }) => return Ok(Err(text)),
             Err(error) => tracing::warn!("the topology was lost over the cutover: {error}"),
         }
         let limit = Instant::now() + Duration::from_millis(DECISION_MS_MAX);
@@ -151,12 +172,11 @@ impl Run {
             if let Ok(mut topology) = self.topology().await
                 && let Ok(record) = forward(&mut topology, &["VOID", attempt]).await
             {
-                return match record.is_some_and(|record| record.turned) {
+                let void = "the topology was lost before it had recorded the cutover".to_string();
+                return Ok(match record.is_some_and(|record| record.turned) {
                     true => Ok(()),
-                    false => {
-                        Err("the topology was lost before it had recorded the cutover".to_string())
-                    }
-                };
+                    false => Err(void),
+                });
             }
             sleep(Duration::from_millis(ASK_MS)).await;
         }
@@ -164,6 +184,22 @@ impl Run {
             "the topology is away: whether the cutover has happened is known when it is back"
                 .to_string(),
         )
+    }
+
+    async fn set_mode(&self, mode: Mode) -> Result<(), String> {
+        for side in &self.sides {
+            let (answer, answered) = oneshot::channel();
+            let gone = || format!("source {} is no longer followed", side.addr);
+            side.orders
+                .send(Order::Mode(mode, answer))
+                .map_err(|_| gone())?;
+            let limit = Instant::now() + Duration::from_millis(MODE_MS_MAX);
+            match timeout_at(limit, answered).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(gone()),
+            }
+        }
+        Ok(())
     }
 
     /// What somebody has written to the old server after the cutover, as a line's end.

@@ -50,10 +50,23 @@ pub(crate) enum Order {
     Reach(u64, oneshot::Sender<u64>),
     /// Answered with what the two sides hold of these keys at one place of the stream; `None`: it cannot be told now.
     Compare(Vec<Name>, oneshot::Sender<Vec<Option<(Content, Content)>>>),
+    /// How the stream is taken from here on; answered once it is so.
+    Mode(Mode, oneshot::Sender<()>),
     /// Fetch these keys anew.
     Mend(Vec<Name>),
     /// Stop between two commands, everything taken in, and say where.
     Stop(oneshot::Sender<Stopped>),
+}
+
+/// What becomes of the source's stream. From the cutover on clients write to Larder: what the old server does then (keys expire
+/// there, too) must not reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Apply,
+    /// It waits.
+    Freeze,
+    /// It is read, and nothing is done.
+    Watch,
 }
 
 /// Where a source was left.
@@ -90,6 +103,7 @@ pub(crate) struct Follower {
     pub(crate) db: Db,
     pub(crate) reaching: Vec<(u64, oneshot::Sender<u64>)>,
     pub(crate) last_write: u64,
+    pub(crate) mode: Mode,
     pub(crate) aux: Option<Foreign>,
     pub(crate) refused_before: u64,
     /// Offsets that the source had reached, and when, for the lag in time.
@@ -215,8 +229,10 @@ impl Follower {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut scanner = RequestScanner::new();
         loop {
-            self.consume(stream, &mut scanner, u64::MAX).await?;
-            self.fetch_doubts().await?;
+            if self.mode != Mode::Freeze {
+                self.consume(stream, &mut scanner, u64::MAX).await?;
+                self.fetch_doubts().await?;
+            }
             self.tell_reached();
             if let Some(cause) = self.shared.ledger.borrow().fatal() {
                 return Err(Failure::Final(cause.to_string()));
@@ -233,6 +249,11 @@ impl Follower {
                 order = self.orders.recv() => match order {
                     None => return Ok(()),
                     Some(Order::Reach(offset, answer)) => self.reaching.push((offset, answer)),
+                    Some(Order::Mode(mode, answer)) => {
+                        self.mode = mode;
+                        // Whoever asked may have gone.
+                        let _ = answer.send(());
+                    }
                     Some(Order::Mend(names)) => {
                         let mut ledger = self.shared.ledger.borrow_mut();
                         names.into_iter().for_each(|name| ledger.doubt(name));
@@ -327,9 +348,10 @@ impl Follower {
         };
         self.note_write(&owned, &step, ends_at);
         match step {
+            Step::Select(db) => self.db = db,
+            _ if self.mode == Mode::Watch => {}
             Step::Nothing => {}
             Step::Acknowledge => stream.acknowledge(ends_at).await?,
-            Step::Select(db) => self.db = db,
             Step::Send(commands) => {
                 self.report.borrow_mut().commands += 1;
                 for command in commands {

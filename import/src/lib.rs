@@ -18,6 +18,7 @@ mod discover;
 mod follow;
 mod ledger;
 mod load;
+pub mod metrics;
 mod nodes;
 mod pieces;
 mod psync;

@@ -27,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::control::{self, Verb};
 use crate::cutover;
 use crate::discover::{discover, told};
-use crate::follow::{Failure, Follower, Order, Place};
+use crate::follow::{Failure, Follower, Mode, Order, Place};
 use crate::ledger::Ledger;
 use crate::nodes::{Nodes, Shared};
 use crate::report::{Phase, Report, SourceReport, State, Verified};
@@ -291,6 +291,7 @@ impl Run {
                     shared,
                     report,
                     orders: inbox,
+                    mode: Mode::Apply,
                     last_write: point.as_ref().map_or(0, |point| point.offset),
                     point,
                     db,
@@ -426,7 +427,10 @@ impl Run {
                     return Some(Ok(End::CutOver(self.report())));
                 }
                 Err(line) => {
-                    self.state.replace(State::Streaming);
+                    let was_begun = *self.state.borrow() == State::CuttingOver;
+                    if was_begun {
+                        self.state.replace(State::Streaming);
+                    }
                     Err(line)
                 }
             },

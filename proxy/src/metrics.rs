@@ -32,6 +32,7 @@ larder_runtime::metrics! {
     NODE_CONNECTIONS = gauge "larder_proxy_node_connections" ["node"] "Connections to the node that are up.";
     NODE_FAILURES = counter "larder_proxy_node_failures_total" ["node"] "Connections to the node that failed or were lost.";
     EPOCH = gauge "larder_proxy_map_epoch" [] "Epoch of the slot map that is followed.";
+    FORWARDS = gauge "larder_proxy_forwards" [] "1 while requests go to the old server that is copied from, and not to Larder.";
     SOURCE_UP = gauge "larder_proxy_map_source_up" [] "1 while whoever tells the map can be reached.";
     THREADS = gauge "larder_proxy_threads" [] "Threads that serve clients.";
 }
@@ -214,6 +215,8 @@ impl Source for Shared {
         page.value(&WRITES, &["clients"], sum(&|t| t.client_writes.get()));
         page.value(&WRITES, &["nodes"], sum(&|t| t.node_writes.get()));
         page.value(&EPOCH, &[], self.map().epoch.0);
+        let forwards = self.forwards.load(std::sync::atomic::Ordering::Relaxed);
+        page.value(&FORWARDS, &[], u64::from(forwards));
         page.value(&SOURCE_UP, &[], u64::from(self.source_is_up()));
         page.value(&THREADS, &[], threads.len() as u64);
         let mut nodes: BTreeMap<String, (i64, i64, u64)> = BTreeMap::new();

@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::prometheus::grafana;
 
 /// Every metric that the code declares, by the part that shows it.
-pub fn declared() -> [(&'static str, &'static [Declared]); 5] {
+pub fn declared() -> [(&'static str, &'static [Declared]); 6] {
     [
         ("Proxy", larder_proxy::METRICS),
         ("Node", larder_shard::metrics::DECLARED),
         ("Topology", larder_topology::METRICS),
         ("Scheduled backups", larder_backup::metrics::DECLARED),
+        ("Import", larder_import::metrics::DECLARED),
         ("Every process", larder_runtime::process::DECLARED),
     ]
 }

@@ -251,6 +251,7 @@ impl World {
                 }
                 Action::Refresh => {}
                 Action::AskTopology { .. } => unreachable!("nobody asks the topology here"),
+                Action::Forward { .. } => unreachable!("nothing is imported here"),
             }
         }
         self.switch.to_write.clear();

@@ -17,7 +17,7 @@ use crate::source::{fill, larder, nodes, redis, url, wait_same};
 const COUNTERS: usize = 5;
 
 /// A second proxy beside the one of `larder up`.
-fn another_proxy(up: &Up, folder: &Path) -> (Process, SocketAddr) {
+fn another_proxy(name: &str, up: &Up, folder: &Path) -> (Process, SocketAddr) {
     let addr = local(free_port());
     let topology = up.topology_addr().to_string();
     let args = [
@@ -30,7 +30,7 @@ fn another_proxy(up: &Up, folder: &Path) -> (Process, SocketAddr) {
     .map(str::to_owned);
     let envs = [("LARDER_SECRET", SECRET)];
     let mut process =
-        Process::start("proxy", &larder_bin(), &args, &envs, folder).expect("larder is built");
+        Process::start(name, &larder_bin(), &args, &envs, folder).expect("larder is built");
     process.wait_line("ready");
     (process, addr)
 }
@@ -143,7 +143,7 @@ fn clients_of_two_proxies_are_handed_over_without_an_error_or_a_lost_number() {
     fill(&mut source.client());
     let folder = tempfile::tempdir().unwrap();
     let up = larder(folder.path());
-    let (_proxy, second) = another_proxy(&up, folder.path());
+    let (_proxy, second) = another_proxy("second", &up, folder.path());
     let proxies = [up.proxy_addr(), second];
     // In a cluster busy as this one, the hold's length is not what is tested.
     let more = ["--hold", "4000"];
@@ -184,7 +184,7 @@ fn clients_of_two_proxies_are_handed_over_without_an_error_or_a_lost_number() {
         "the old server was written to"
     );
     // A proxy that starts after the cutover knows of it.
-    let (_third, third) = another_proxy(&up, folder.path());
+    let (_third, third) = another_proxy("third", &up, folder.path());
     assert_eq!(
         Client::to(third).run("GET common").as_text(),
         Some(rounds.to_string())
