@@ -5,6 +5,7 @@
 //! compares some keys, that it ends) comes as an [`Order`] between two commands.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use larder_runtime::{Backoff, Reply, entropy};
 use larder_store::Db;
 use larder_wire::command::{self, CommandId, Found};
 use larder_wire::resp::{OwnedRequest, RequestScanner, Scanned};
-use larder_wire::{SlotSet, UnixMillis, slot_of};
+use larder_wire::{Slot, SlotSet, UnixMillis, slot_of};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -444,12 +445,29 @@ impl Follower {
             if std::mem::replace(&mut self.refused_before, refused) != refused {
                 sleep(Duration::from_millis(REFUSED_MS)).await;
             }
-            if let Err(failure) = self.fetch(&names).await {
-                let mut ledger = self.shared.ledger.borrow_mut();
-                names.into_iter().for_each(|name| ledger.doubt(name));
-                return Err(failure);
+            for group in self.at_once(&names) {
+                if let Err(failure) = self.fetch(&group).await {
+                    let mut ledger = self.shared.ledger.borrow_mut();
+                    names.into_iter().for_each(|name| ledger.doubt(name));
+                    return Err(failure);
+                }
             }
         }
+    }
+
+    /// A server in cluster mode takes keys of one slot in a transaction.
+    fn at_once(&self, names: &[Name]) -> Vec<Vec<Name>> {
+        if !self.place.in_cluster {
+            return vec![names.to_vec()];
+        }
+        let mut groups: BTreeMap<Slot, Vec<Name>> = BTreeMap::new();
+        for name in names {
+            groups
+                .entry(slot_of(&name.key))
+                .or_default()
+                .push(name.clone());
+        }
+        groups.into_values().collect()
     }
 
     /// Writes keys as the source has them at this moment, and notes at which offset that is.
@@ -470,11 +488,15 @@ impl Follower {
         }
         content::push(&mut bytes, &[b"EXEC"]);
         let mut replies = self.aux().await?.ask_all(&bytes, queued + 1).await?;
-        let Some(Reply::Array(items)) = replies.pop() else {
-            let refusal = replies.iter().find_map(|reply| match reply {
-                Reply::Error(text) => Some(text.clone()),
-                _ => None,
-            });
+        let executed = replies.pop();
+        let Some(Reply::Array(items)) = executed else {
+            let refusal = replies
+                .iter()
+                .chain(&executed)
+                .find_map(|reply| match reply {
+                    Reply::Error(text) => Some(text.clone()),
+                    _ => None,
+                });
             return Err(Failure::Lost(ForeignError::Refused {
                 addr: self.place.addr.clone(),
                 text: refusal.unwrap_or_else(|| "EXEC was not carried out".to_string()),
@@ -586,8 +608,25 @@ impl Follower {
         }
     }
 
-    /// What both sides hold of some keys of one database at one place of the stream.
+    /// What both sides hold of some keys of one database, each at one place of the stream, in the order of the keys.
     async fn compare(
+        &mut self,
+        stream: &mut Stream,
+        scanner: &mut RequestScanner,
+        names: &[Name],
+    ) -> Result<Vec<Option<(Content, Content)>>, Failure> {
+        if !self.place.in_cluster {
+            return self.compare_at_once(stream, scanner, names).await;
+        }
+        let mut told = Vec::new();
+        for name in names {
+            let name = std::slice::from_ref(name);
+            told.append(&mut self.compare_at_once(stream, scanner, name).await?);
+        }
+        Ok(told)
+    }
+
+    async fn compare_at_once(
         &mut self,
         stream: &mut Stream,
         scanner: &mut RequestScanner,

@@ -137,7 +137,7 @@ async fn join_in(
     let words = ["LARDER", "FORWARD", "GET"];
     let record = match life.request_within(limit, words).await {
         Ok(reply) => life.parse_json(&reply)?,
-        Err(ControlError::Refused { code, .. }) if code == "ERR" => None,
+        Err(ControlError::Refused { text, .. }) if text.starts_with("unknown LARDER verb") => None,
         Err(error) => return Err(error),
     };
     let _ = tell.send(Told::Recorded(record));

@@ -35,7 +35,7 @@ fn another_proxy(name: &str, up: &Up, folder: &Path) -> (Process, SocketAddr) {
     (process, addr)
 }
 
-/// Waits till a proxy forwards: it shows what is at the source alone.
+/// Waits till proxies forward: what is written through them is at the source.
 fn wait_forwarding(source: &mut Client, proxies: &[SocketAddr]) {
     for (number, addr) in proxies.iter().enumerate() {
         let mut client = Client::to(*addr);
@@ -43,8 +43,8 @@ fn wait_forwarding(source: &mut Client, proxies: &[SocketAddr]) {
         let mut round = 0;
         loop {
             round += 1;
-            source.run(&format!("SET mark:{number} {round}"));
-            let seen = client.run(&format!("GET mark:{number}"));
+            client.run(&format!("SET mark:{number} {round}"));
+            let seen = source.run(&format!("GET mark:{number}"));
             if seen.as_text() == Some(round.to_string()) {
                 break;
             }
