@@ -333,6 +333,40 @@ fn a_planned_failover_gives_the_map_to_the_old_primary_alone_until_it_has_taken_
 }
 
 #[test]
+fn while_a_shard_changes_its_primary_nothing_moves_from_it_or_to_it() {
+    let mut stage = Stage::with(settings(2, 1));
+    for number in 1..=4 {
+        stage.joins(number);
+    }
+    follow(&mut stage, 1, &[3], 100);
+    follow(&mut stage, 2, &[4], 100);
+    stage.by_hand = vec![id(1), id(2)];
+    let order = Order::Move {
+        slots: "0-99".parse().unwrap(),
+        to: id(2).to_string(),
+        dry_run: false,
+    };
+    stage.order_any(order).unwrap();
+    assert_eq!(stage.plan.state().attempts.len(), 1);
+    let number = planned(&mut stage);
+    assert!(stage.plan.state().attempts.is_empty());
+    wait_hearing(&mut stage, 500, &[1, 2, 3, 4]);
+    assert!(stage.plan.state().attempts.is_empty());
+    yields(&mut stage, number);
+    let push = MapPush {
+        map: stage.plan.state().yielding.clone().unwrap().map,
+        handovers: Vec::new(),
+        yields: Some(number),
+    };
+    let taken = stage.takes(id(1), &push);
+    stage.by_hand.clear();
+    stage.event(taken);
+    wait_hearing(&mut stage, 4000, &[1, 2, 3, 4]);
+    // From the new primary it goes on.
+    assert_eq!(stage.plan.state().counts.slots_moved, 100);
+}
+
+#[test]
 fn a_primary_that_let_go_of_its_hold_is_asked_again_under_another_number() {
     let mut stage = followed(1, WriteMode::Safe);
     let number = planned(&mut stage);

@@ -32,7 +32,9 @@ impl Plan {
 
     fn next_attempt(&self, part: &Move) -> Option<AttemptRecord> {
         let waits = self.soft.operation.backoff.get(&(part.from, part.to));
-        let later = waits.is_some_and(|backoff| backoff.until > self.soft.now);
+        let later = waits.is_some_and(|backoff| backoff.until > self.soft.now)
+            || self.failing_over(part.from)
+            || self.failing_over(part.to);
         let source = self.free_node(part.from, |attempt| attempt.source)?;
         let target = self.free_node(part.to, |attempt| attempt.target)?;
         if later || part.slots.is_empty() {

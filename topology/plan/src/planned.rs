@@ -232,6 +232,7 @@ impl Plan {
         let Some(yielding) = decided else {
             return;
         };
+        self.void_attempts_of(node, "its shard has another primary");
         self.state.map = yielding.map;
         self.state.fading.remove(&yielding.shard);
         self.state.failovers.remove(&yielding.shard);
