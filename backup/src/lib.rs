@@ -6,7 +6,7 @@
 //! schedule: when one is due, and which are surplus
 //! ```
 //!
-//! `manifest`, `schedule` and `seal` are pure; `place`, `cluster`, `take`, `read`, `restore` and `service` move bytes. A set without its manifest is none.
+//! `manifest`, `schedule` and `seal` are pure; the others move bytes. A set without its manifest is none.
 //! This process does the transfer: nodes send RDB files over control connections and know nothing of places.
 #![forbid(unsafe_code)]
 
@@ -15,9 +15,12 @@ pub mod manifest;
 pub mod metrics;
 pub mod place;
 pub mod read;
+mod receive;
+mod requests;
 pub mod restore;
 pub mod schedule;
 pub mod seal;
+mod sender;
 pub mod service;
 pub mod sums;
 pub mod take;

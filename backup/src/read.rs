@@ -138,8 +138,10 @@ impl Reader {
             .read_bytes(&shard.part, |bytes| {
                 let sender = sender.clone();
                 async move {
-                    // The thread may be through with it: the sums are not.
-                    let _ = sender.send(bytes).await;
+                    // Nothing would be understood as the end. And the thread may be through with it: the sums are not.
+                    if !bytes.is_empty() {
+                        let _ = sender.send(bytes).await;
+                    }
                 }
             })
             .await;

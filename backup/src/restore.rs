@@ -1,20 +1,17 @@
 //! Restores a set into a running cluster of any number of shards: each key goes to whoever owns its slot by the map of that moment.
 //!
-//! 1. Settings and functions, then keys, then users. Keys go to the nodes directly, many requests at a time; every part has a sender of its own.
+//! 1. Settings, then keys and functions, then users. Keys go to the nodes directly, many requests at a time; every part has a sender of its own.
 //! 2. What a node refuses because a slot has moved, or was in doubt because a connection was lost, is sent again by a fresh map: a key that is restored
 //!    twice is there once.
 //! 3. A large collection travels in pieces, as in a move of slots; it is removed first, so that it is begun anew when it has to be.
 //! 4. At the end the cluster's keys are counted against the set's.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use larder_engine::feed::pieces::{Large, is_small, write_whole};
 use larder_runtime::{ControlClient, ControlError, clock};
-use larder_store::rdb::{Record, to_payload};
-use larder_store::{Captured, Db, ValueRef};
-use larder_wire::resp::OwnedRequest;
-use larder_wire::{Slot, UnixMillis, slot_of};
+use larder_store::Captured;
+use larder_store::rdb::Record;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,20 +19,13 @@ use tokio::task::JoinSet;
 use crate::cluster::{Access, View};
 use crate::manifest::{NodeSettings, ShardPart};
 use crate::read::Reader;
+use crate::requests::Entry;
+use crate::sender::{ANSWER_MS_MAX, BATCH_BYTES_MAX, BATCH_KEYS_MAX, Sender};
 
-/// Requests that are sent before their answers are read: bytes, and keys.
-const BATCH_BYTES_MAX: usize = 1024 * 1024;
-const BATCH_KEYS_MAX: usize = 1000;
 /// Batches that wait for the sender of their part.
 const BATCHES_AHEAD_MAX: usize = 4;
 /// Parts that are read at the same time.
 const PARTS_MAX: usize = 4;
-/// How long nothing may get through before the restore is given up, in milliseconds.
-const STUCK_MS_MAX: u64 = 60_000;
-/// Between two attempts at what was refused, in milliseconds.
-const AGAIN_MS: u64 = 100;
-/// Longest wait for the answers of one batch, in milliseconds.
-const ANSWER_MS_MAX: u64 = 60_000;
 
 /// What there may be in the cluster before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,29 +68,6 @@ pub struct Restored {
     /// Keys of the cluster afterwards.
     pub cluster_keys: u64,
     pub shards: usize,
-}
-
-/// What a part's thread hands to its sender.
-struct Entry {
-    slot: Slot,
-    db: Db,
-    /// One request, or the pieces of a large value, in order.
-    pieces: Vec<Piece>,
-    /// Its time may end before it is counted.
-    expires: bool,
-}
-
-/// Requests that are sent at once.
-struct Piece {
-    requests: Vec<u8>,
-    /// How many they are.
-    count: usize,
-}
-
-impl Piece {
-    fn one(requests: Vec<u8>) -> Piece {
-        Piece { requests, count: 1 }
-    }
 }
 
 /// What the threads give.
@@ -159,6 +126,12 @@ async fn prepare(what: &Restore, view: &View) -> Result<(), String> {
         )),
         Before::Empty | Before::Replaced => Ok(()),
         Before::Flushed => {
+            // What is there goes only for a backup that can be read.
+            let read = what.reader.verify().await;
+            read.map_err(|why| format!("{why}: nothing was removed or restored"))?;
+            let tally = &what.reader.tally;
+            tally.set_stage("");
+            tally.reset(what.reader.manifest.keys());
             for mut client in clients {
                 for order in [["FLUSHALL", "SYNC"], ["FUNCTION", "FLUSH"]] {
                     asked(&mut client, &order).await?;
@@ -376,12 +349,8 @@ impl Batcher {
                 value,
                 expires,
             } => {
-                let entry = entry(db, &key, Captured { value, expires });
-                self.bytes += entry
-                    .pieces
-                    .iter()
-                    .map(|piece| piece.requests.len())
-                    .sum::<usize>();
+                let entry = Entry::new(db, &key, Captured { value, expires });
+                self.bytes += entry.bytes();
                 self.batch.push(entry);
                 if self.bytes >= BATCH_BYTES_MAX || self.batch.len() >= BATCH_KEYS_MAX {
                     return self.send();
@@ -402,294 +371,6 @@ impl Batcher {
     fn give(&mut self, given: Given) -> Result<(), String> {
         let sent = self.given.blocking_send(given);
         sent.map_err(|_| "nobody takes the keys any more".to_string())
-    }
-}
-
-fn entry(db: Db, key: &[u8], captured: Captured) -> Entry {
-    let expires = captured.expires;
-    let mut requests = Vec::new();
-    let view = captured.value.view();
-    let pieces = match view {
-        ValueRef::String(_) => {
-            write_whole(key, view, expires, &mut requests);
-            vec![Piece::one(requests)]
-        }
-        ValueRef::Collection(_) if is_small(&view) => {
-            let mut payload = Vec::new();
-            to_payload(view, &mut payload);
-            let UnixMillis(at) = expires.unwrap_or_default();
-            let at = at.to_string();
-            let words: [&[u8]; 6] = [
-                b"RESTORE",
-                key,
-                at.as_bytes(),
-                &payload,
-                b"REPLACE",
-                b"ABSTTL",
-            ];
-            vec![Piece::one(OwnedRequest::from_args(words).into_bytes())]
-        }
-        ValueRef::Collection(_) => {
-            let removal: [&[u8]; 2] = [b"DEL", key];
-            let mut pieces = vec![Piece::one(OwnedRequest::from_args(removal).into_bytes())];
-            let mut large = Large::new(key, captured);
-            let mut more = true;
-            while more {
-                more = large.write_next(&mut requests);
-                let count = requests_in(&requests);
-                let requests = std::mem::take(&mut requests);
-                pieces.push(Piece { requests, count });
-            }
-            pieces
-        }
-    };
-    Entry {
-        slot: slot_of(key),
-        db,
-        pieces,
-        expires: expires.is_some(),
-    }
-}
-
-/// Requests of our own making.
-fn requests_in(bytes: &[u8]) -> usize {
-    let mut scanner = larder_wire::resp::RequestScanner::new();
-    let (mut at, mut count) = (0, 0);
-    while at < bytes.len() {
-        match scanner.scan(&bytes[at..]) {
-            Ok(larder_wire::resp::Scanned::Request { consumed }) => at += consumed,
-            other => unreachable!("these are whole requests: {other:?}"),
-        }
-        count += 1;
-    }
-    count
-}
-
-/// A connection to a node, and the database that it is in.
-struct Connection {
-    client: ControlClient,
-    db: Db,
-}
-
-/// Sends the entries of one part, wherever they belong.
-struct Sender {
-    access: Access,
-    view: Option<View>,
-    connections: HashMap<String, Connection>,
-}
-
-/// Why some entries were not taken.
-enum Refused {
-    /// They may be, by another map or a moment later.
-    Again(String),
-    Never(String),
-}
-
-impl Sender {
-    fn new(access: Access) -> Sender {
-        Sender {
-            access,
-            view: None,
-            connections: HashMap::new(),
-        }
-    }
-
-    /// Returns once every entry is where it belongs.
-    async fn send(&mut self, mut entries: Vec<Entry>) -> Result<(), String> {
-        let mut progress = Instant::now();
-        let mut last = String::new();
-        while !entries.is_empty() {
-            if progress.elapsed() >= Duration::from_millis(STUCK_MS_MAX) {
-                return Err(format!("nothing gets through any more: {last}"));
-            }
-            let before = entries.len();
-            let (rest, why) = self.send_once(entries).await?;
-            if rest.len() < before {
-                progress = Instant::now();
-            }
-            entries = rest;
-            if !entries.is_empty() {
-                last = why;
-                self.view = None;
-                tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends each to the owner of its slot; what was not taken, and why.
-    async fn send_once(&mut self, entries: Vec<Entry>) -> Result<(Vec<Entry>, String), String> {
-        let view = match &self.view {
-            Some(view) => view,
-            None => match self.access.view().await {
-                Ok(view) => self.view.insert(view),
-                Err(why) => return Ok((entries, why)),
-            },
-        };
-        let mut groups: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        let (mut rest, mut why) = (Vec::new(), String::new());
-        for entry in entries {
-            let owner = view.shards.iter().find(|it| it.slots.contains(entry.slot));
-            match owner {
-                Some(owner) => {
-                    let group = groups.entry(owner.node.addr.clone()).or_default();
-                    group.push(entry);
-                }
-                None => {
-                    why = format!("nobody owns slot {}", entry.slot);
-                    rest.push(entry);
-                }
-            }
-        }
-        let mut tasks = JoinSet::new();
-        for (addr, group) in groups {
-            let connection = self.connections.remove(&addr);
-            let access = self.access.clone();
-            tasks.spawn(async move {
-                let (connection, refused) = deliver(access, &addr, connection, group).await;
-                (addr, connection, refused)
-            });
-        }
-        while let Some(joined) = tasks.join_next().await {
-            let (addr, connection, refused) = joined.map_err(|error| error.to_string())?;
-            if let Some(connection) = connection {
-                self.connections.insert(addr, connection);
-            }
-            for (entry, refusal) in refused {
-                match refusal {
-                    Refused::Again(line) => {
-                        why = line;
-                        rest.push(entry);
-                    }
-                    Refused::Never(line) => return Err(line),
-                }
-            }
-        }
-        Ok((rest, why))
-    }
-}
-
-/// Sends `group` to the node at `addr`. Gives the connection back while it is of use, and what was refused.
-async fn deliver(
-    access: Access,
-    addr: &str,
-    connection: Option<Connection>,
-    group: Vec<Entry>,
-) -> (Option<Connection>, Vec<(Entry, Refused)>) {
-    let all_again = |group: Vec<Entry>, why: String| {
-        let again = |entry| (entry, Refused::Again(why.clone()));
-        group.into_iter().map(again).collect()
-    };
-    let mut connection = match connection {
-        Some(connection) => connection,
-        None => match access.node(addr).await {
-            Ok(client) => Connection {
-                client,
-                db: Db::ZERO,
-            },
-            Err(error) => return (None, all_again(group, error.to_string())),
-        },
-    };
-    match exchange(&mut connection, &group).await {
-        Ok(refusals) => {
-            let mut refused = Vec::new();
-            for (entry, refusal) in group.into_iter().zip(refusals) {
-                if let Some(refusal) = refusal {
-                    refused.push((entry, refusal));
-                }
-            }
-            (Some(connection), refused)
-        }
-        // What of it was carried out is not known: all of it is said again.
-        Err(why) => (None, all_again(group, why)),
-    }
-}
-
-/// One refusal an entry, where there is one. The error: the connection is of no more use.
-async fn exchange(
-    connection: &mut Connection,
-    group: &[Entry],
-) -> Result<Vec<Option<Refused>>, String> {
-    let mut refusals: Vec<Option<Refused>> = group.iter().map(|_| None).collect();
-    let mut window = Window::default();
-    for (index, entry) in group.iter().enumerate() {
-        if entry.db != connection.db {
-            let number = entry.db.number().to_string();
-            let select = OwnedRequest::from_args(["SELECT", number.as_str()]);
-            window.add(index, &Piece::one(select.into_bytes()));
-            connection.db = entry.db;
-        }
-        for piece in &entry.pieces {
-            window.add(index, piece);
-            if window.is_full() {
-                window
-                    .exchange(&mut connection.client, &mut refusals)
-                    .await?;
-            }
-        }
-    }
-    window
-        .exchange(&mut connection.client, &mut refusals)
-        .await?;
-    Ok(refusals)
-}
-
-/// Requests whose answers are read before more is sent: what waits to be read never fills the way back.
-#[derive(Default)]
-struct Window {
-    requests: Vec<u8>,
-    /// Whose each request is.
-    answers: Vec<usize>,
-}
-
-impl Window {
-    fn add(&mut self, entry: usize, piece: &Piece) {
-        self.requests.extend_from_slice(&piece.requests);
-        self.answers.extend(std::iter::repeat_n(entry, piece.count));
-    }
-
-    fn is_full(&self) -> bool {
-        self.requests.len() >= BATCH_BYTES_MAX || self.answers.len() >= BATCH_KEYS_MAX
-    }
-
-    async fn exchange(
-        &mut self,
-        client: &mut ControlClient,
-        refusals: &mut [Option<Refused>],
-    ) -> Result<(), String> {
-        let addr = client.addr().to_string();
-        let talk = async {
-            client.send_bytes(&self.requests).await?;
-            for entry in &self.answers {
-                match client.read_reply().await {
-                    Ok(_) => {}
-                    Err(ControlError::Refused { code, text }) => {
-                        refusals[*entry].get_or_insert_with(|| judge(&addr, &code, &text));
-                    }
-                    Err(lost) => return Err(lost),
-                }
-            }
-            Ok(())
-        };
-        let answered = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), talk).await;
-        self.requests.clear();
-        self.answers.clear();
-        match answered {
-            Ok(answered) => answered.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("{addr} does not answer")),
-        }
-    }
-}
-
-fn judge(addr: &str, code: &str, text: &str) -> Refused {
-    let line = format!("{addr} refused a key: {code} {text}");
-    match code {
-        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "BUSY"
-        | "MASTERDOWN" | "NOREPLICAS" => Refused::Again(line),
-        "OOM" => Refused::Never(format!(
-            "{addr} is full (give it more --maxmemory, or restore into more shards): {text}"
-        )),
-        _ => Refused::Never(line),
     }
 }
 
