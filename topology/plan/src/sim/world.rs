@@ -367,6 +367,8 @@ impl World {
                     Answer::Replicas(report) => report.wanted,
                     Answer::Writes(report) => report.replicas,
                     Answer::Failover(report) => report.shard.0,
+                    // Nobody forwards here.
+                    Answer::Forward(_) => 0,
                 });
                 self.note(format!("reply {answer:?}"));
             }
