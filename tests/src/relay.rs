@@ -1,4 +1,5 @@
-//! A relay between a client and a server: bytes go on after a delay, or not until they are let go. What passed is counted.
+//! A relay between a client and a server: bytes go on after a delay, or not until they are let go, or answers get lost. What passed
+//! is counted.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -21,6 +22,7 @@ pub struct Relay {
 struct Inside {
     to: SocketAddr,
     delay_ms: AtomicU64,
+    loses_answers: AtomicBool,
     held: Mutex<bool>,
     let_go: Condvar,
     requests: AtomicU64,
@@ -35,6 +37,7 @@ impl Relay {
         let inside = Arc::new(Inside {
             to,
             delay_ms: AtomicU64::new(0),
+            loses_answers: AtomicBool::new(false),
             held: Mutex::new(false),
             let_go: Condvar::new(),
             requests: AtomicU64::new(0),
@@ -74,6 +77,11 @@ impl Relay {
         self.inside.let_go.notify_all();
     }
 
+    /// While `loses`, what clients send arrives, and what the server answers does not: the connection ends instead.
+    pub fn lose_answers(&self, loses: bool) {
+        self.inside.loses_answers.store(loses, Ordering::SeqCst);
+    }
+
     /// Pieces of bytes that clients have sent: for small requests, one each or two.
     pub fn pieces(&self) -> u64 {
         self.inside.requests.load(Ordering::SeqCst)
@@ -109,6 +117,9 @@ impl Inside {
     /// Reads at once, writes when it is due.
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, counted: bool) {
         let (sender, pieces) = mpsc::channel::<(Instant, Vec<u8>)>();
+        let Ok(closing) = from.try_clone() else {
+            return;
+        };
         thread::scope(|scope| {
             scope.spawn(|| {
                 for (due, piece) in pieces {
@@ -119,11 +130,13 @@ impl Inside {
                             .wait_while(held, |held| *held)
                             .expect("no panics"),
                     );
-                    if to.write_all(&piece).is_err() {
+                    let lost = !counted && self.loses_answers.load(Ordering::SeqCst);
+                    if lost || to.write_all(&piece).is_err() {
                         break;
                     }
                 }
                 let _ = to.shutdown(Shutdown::Both);
+                let _ = closing.shutdown(Shutdown::Both);
             });
             let mut piece = vec![0; CHUNK_BYTES];
             while let Ok(length @ 1..) = from.read(&mut piece) {

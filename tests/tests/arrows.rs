@@ -66,6 +66,7 @@ const IO_CRATES: &[&str] = &[
     "axum",
     "socket2",
     "redb",
+    "ureq",
     "tracing",
     "prometheus",
     "rand",

@@ -1,8 +1,8 @@
 //! Several topologies share a record in a real etcd: one leads, another takes over, and whatever happens to them or to etcd,
 //! clients of the cluster notice nothing and the record stays whole.
 
-use std::process::Stdio;
-use std::sync::Arc;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,6 +77,22 @@ fn epoch(status: &Value) -> u64 {
 /// The outcome of the operation that was finished last.
 fn finished(status: &Value) -> Option<&Value> {
     array(status, "finished").last()
+}
+
+/// `larder reshard`, which has been answered that its order is taken, and watches what comes of it.
+fn begun(cluster: &Cluster, shards: &str) -> Child {
+    let mut operator = cluster
+        .operator(&["reshard", "--shards", shards])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("larder runs");
+    let mut said = BufReader::new(operator.stdout.take().expect("it is piped")).lines();
+    let taken = said.any(|line| line.is_ok_and(|line| line.contains("slots move")));
+    assert!(taken, "the order was not taken");
+    // Whoever prints into a closed pipe fails.
+    thread::spawn(move || said.for_each(drop));
+    operator
 }
 
 #[test]
@@ -164,16 +180,8 @@ fn after_kill_9_of_the_leader_another_leads_within_seconds_and_goes_on_with_the_
     preload(&mut world.cluster.client());
     let load = world.load(1);
     let leader = world.topologies.wait_leader(&[0, 1, 2]);
-    let mut operator = world
-        .cluster
-        .operator(&["reshard", "--shards", "4"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let before = world.cluster.wait_until("the reshard has begun", |status| {
-        epoch(status) > 1 && !status["operation"].is_null() || finished(status).is_some()
-    });
+    let mut operator = begun(&world.cluster, "4");
+    let before = world.cluster.status().expect("the leader answers");
     world.topologies.process(leader).kill();
     let (next, took) = takeover(&world, leader);
     println!("takeover after kill -9: {took:?}");
@@ -216,16 +224,7 @@ fn a_leader_that_slept_through_its_lease_steps_down_and_the_epoch_never_goes_bac
     preload(&mut world.cluster.client());
     let load = world.load(3);
     let leader = world.topologies.wait_leader(&[0, 1]);
-    let mut operator = world
-        .cluster
-        .operator(&["reshard", "--shards", "4"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    world.cluster.wait_until("the reshard has begun", |status| {
-        !status["operation"].is_null() || finished(status).is_some()
-    });
+    let mut operator = begun(&world.cluster, "4");
     world.topologies.process(leader).signal("STOP");
     let (next, took) = takeover(&world, leader);
     println!("takeover from a leader that sleeps: {took:?}");
@@ -261,6 +260,7 @@ fn a_record_that_arrives_after_the_lead_was_lost_is_refused() {
     let mut topologies = Topologies::start(&[relay.addr()], SHARDS);
     topologies.wait_leader(&[0]);
     let cluster = Cluster::join(&topologies.list(), SHARDS, 1);
+    let second = Topologies::start(&[etcd.addr()], SHARDS);
     // All that the leader sends to etcd waits from here on, its record of this order first.
     relay.hold();
     let leader = topologies.addr(0);
@@ -276,7 +276,6 @@ fn a_record_that_arrives_after_the_lead_was_lost_is_refused() {
         other => panic!("{other:?}"),
     }
     assert!(!topologies.leads(0), "it leads without a lease");
-    let second = Topologies::start(&[etcd.addr()], SHARDS);
     second.wait_leader(&[0]);
     let there = second.ask(0, "LARDER STATUS JSON");
     relay.release();
@@ -304,20 +303,47 @@ fn a_record_that_arrives_after_the_lead_was_lost_is_refused() {
 }
 
 #[test]
+fn a_record_whose_answer_was_lost_is_no_reason_to_step_down() {
+    let etcd = Etcd::start();
+    let relay = Relay::to(etcd.addr());
+    let mut topologies = Topologies::start(&[relay.addr()], SHARDS);
+    let cluster = Cluster::join(&topologies.list(), SHARDS, 1);
+    relay.lose_answers(true);
+    let answer = thread::scope(|scope| {
+        let addr = topologies.addr(0);
+        let ordering = scope.spawn(move || {
+            let mut client = Client::to(addr);
+            client.run(&format!("AUTH larder {}", larder_tests::cluster::SECRET));
+            client.run("LARDER RESHARD SHARDS 3 JSON")
+        });
+        topologies
+            .process(0)
+            .wait_for("to miss an answer", |process| {
+                process
+                    .output()
+                    .contains("the store of record takes no writes")
+            });
+        relay.lose_answers(false);
+        ordering.join().expect("it is answered")
+    });
+    assert!(matches!(answer, Reply::Bulk(_)), "{answer:?}");
+    cluster.wait_until("the reshard is done", |status| {
+        array(status, "shards").len() == 3
+    });
+    let (_, metrics) = http::get(topologies.http(0), "/metrics").unwrap();
+    assert!(
+        metrics.contains("larder_topology_terms_total{cluster=\"larder\"} 1"),
+        "{metrics}"
+    );
+}
+
+#[test]
 fn etcd_is_killed_and_comes_back_during_a_reshard() {
     let mut world = World::start(2, 2);
     preload(&mut world.cluster.client());
     let load = world.load(4);
-    let mut operator = world
-        .cluster
-        .operator(&["reshard", "--shards", "4"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let before = world.cluster.wait_until("the reshard has begun", |status| {
-        !status["operation"].is_null() || finished(status).is_some()
-    });
+    let mut operator = begun(&world.cluster, "4");
+    let before = world.cluster.status().expect("the leader answers");
     world.etcd.kill();
     // Longer than a lease lives: nobody leads.
     let began = Instant::now();
@@ -368,7 +394,7 @@ fn with_all_topologies_down_clients_read_and_write() {
     world.assert_clients_noticed_nothing(&load.finish());
 }
 
-/// Etcd takes seconds to answer: work goes on, slowly, and never do two lead.
+/// Etcd takes longer to answer than a source may hold its writes: moves wait for better times, and never do two lead.
 #[test]
 fn a_slow_etcd_slows_the_work_and_nothing_else() {
     let etcd = Etcd::start();
@@ -387,49 +413,76 @@ fn a_slow_etcd_slows_the_work_and_nothing_else() {
     let began = Instant::now();
     let pieces = || relays.iter().map(Relay::pieces).sum::<u64>();
     let before = pieces();
-    let stop = Arc::new(AtomicBool::new(false));
-    let status = thread::scope(|scope| {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
         let watching = scope.spawn(|| {
             let mut looks = 0;
             while !stop.load(Ordering::Relaxed) {
                 let [first, second, again] = [0, 1, 0].map(|index| world.topologies.leads(index));
                 assert!(!(first && second && again), "two lead");
                 looks += 1;
+                thread::sleep(Duration::from_millis(2));
             }
             looks
         });
-        let output = retried(&world.cluster, &["reshard", "--shards", "3"]);
-        assert!(output.status.success(), "{output:?}");
-        let status = world.cluster.status();
-        stop.store(true, Ordering::Relaxed);
+        let watched = Watched(&stop);
+        let mut operator = ordered(&world.cluster, &["reshard", "--shards", "3"]);
+        world.cluster.wait_until("a move was tried", |status| {
+            status["operation"]["failures"].as_u64() > Some(0) || finished(status).is_some()
+        });
+        let took = began.elapsed();
+        let asked = (pieces() - before) as f64 / took.as_secs_f64();
+        println!(
+            "{took:?} with an etcd that takes 1.2 s to answer: {asked:.1} pieces a second sent to it"
+        );
+        assert!(asked < 40.0, "{asked} pieces a second");
+        for relay in &relays {
+            relay.delay(Duration::ZERO);
+        }
+        let status = world.cluster.wait_until("the reshard is done", |status| {
+            finished(status).is_some_and(|last| last["outcome"] == "done")
+        });
+        assert_eq!(array(&status, "shards").len(), 3);
+        assert!(operator.wait().unwrap().success());
+        drop(watched);
         let looks = watching.join().expect("never do two lead");
         assert!(looks > 10, "hardly looked: {looks}");
-        status
     });
-    let took = began.elapsed();
-    let asked = (pieces() - before) as f64 / took.as_secs_f64();
-    println!(
-        "a reshard with an etcd that takes 1.2 s to answer: {took:?}, {asked:.1} pieces a second sent to it"
-    );
-    assert!(asked < 40.0, "{asked} pieces a second");
-    if let Some(status) = status {
-        assert_eq!(array(&status, "shards").len(), 3);
-    }
-    for relay in &relays {
-        relay.delay(Duration::ZERO);
-    }
-    world.topologies.wait_leader(&[0, 1]);
     load.wait_for_more(500);
     world.assert_clients_noticed_nothing(&load.finish());
 }
 
-/// An order that is said again while nobody leads.
-fn retried(cluster: &Cluster, args: &[&str]) -> std::process::Output {
+/// Ends the watching, whatever comes of the test.
+struct Watched<'a>(&'a AtomicBool);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A reshard that goes on; the order is said again while nobody leads.
+fn ordered(cluster: &Cluster, args: &[&str]) -> Child {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {
-        let output = cluster.larder(args);
-        if output.status.success() || Instant::now() > give_up {
-            return output;
+        let mut operator = cluster
+            .operator(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("larder runs");
+        loop {
+            let status = cluster.status();
+            let taken = status.is_some_and(|status| {
+                !status["operation"].is_null() || finished(&status).is_some()
+            });
+            if taken {
+                return operator;
+            }
+            assert!(Instant::now() < give_up, "the order is never taken");
+            if operator.try_wait().expect("a child").is_some() {
+                break;
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ impl Election {
             turns,
             ending,
             lease: None,
+            left_over: None,
             authority: None,
             said: None,
             silent: Backoff::new(
@@ -109,6 +110,8 @@ struct Candidate {
     turns: to_service::UnboundedSender<Turn>,
     ending: mpsc::Receiver<()>,
     lease: Option<Held>,
+    /// A lease that could not be given back: etcd did not answer. One that comes back lets it live for its whole time again.
+    left_over: Option<Lease>,
     authority: Option<Arc<Authority>>,
     /// What the service was told last, when that was whom to follow.
     said: Option<(Option<LeaderRecord>, bool)>,
@@ -162,6 +165,11 @@ impl Candidate {
     }
 
     fn look(&mut self) -> Result<Heard, Trouble> {
+        if let Some(lease) = self.left_over {
+            let limit = Duration::from_millis(ANSWER_MS_MAX);
+            self.etcd.revoke(lease, limit)?;
+            self.left_over = None;
+        }
         let leader = self.etcd.leader(Duration::from_millis(ANSWER_MS_MAX))?;
         let heard = match &leader {
             Some(_) => Heard::Held,
@@ -251,8 +259,10 @@ impl Candidate {
             self.say(None, None);
         }
         if let Some(held) = self.lease.take() {
+            self.left_over = Some(held.lease);
             self.etcd
                 .revoke(held.lease, Duration::from_millis(RESIGN_MS_MAX))?;
+            self.left_over = None;
         }
         Ok(Heard::Withdrawn)
     }

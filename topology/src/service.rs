@@ -164,7 +164,7 @@ impl Service {
                         // A save that is under way at the term's end ends by itself, one way or the other.
                         let (_writer, turn) = self.lead(begun, turns, shutdown).await;
                         next = turn;
-                        if next.is_none() {
+                        if next.is_none() && !shutdown.is_pulled() {
                             self.follow(None, None);
                         }
                     }
