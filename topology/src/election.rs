@@ -44,7 +44,7 @@ pub(crate) struct Term {
     pub(crate) authority: Arc<Authority>,
 }
 
-/// The thread's handle. Ends with `resign`.
+/// The thread's handle. Dropped, it ends the thread.
 pub(crate) struct Election {
     end: mpsc::Sender<()>,
     ended: mpsc::Receiver<()>,
@@ -85,10 +85,14 @@ impl Election {
         Ok(Election { end, ended, thread })
     }
 
-    /// Gives the lead back, if it is here, and waits for that, but not for long.
-    pub(crate) fn resign(self) {
+    /// Gives the lead back, if it is here.
+    pub(crate) fn resign(&self) {
         // The thread may have ended by a bug.
         let _ = self.end.send(());
+    }
+
+    /// Waits for the end after `resign`, but not for long.
+    pub(crate) fn finish(self) {
         let limit = Duration::from_millis(END_MS_MAX);
         if self.ended.recv_timeout(limit).is_ok() {
             // A panic was reported by the thread itself.

@@ -71,7 +71,7 @@ pub(crate) struct Service {
 pub(crate) enum Last {
     /// Every record that was decided is written.
     Writer(Writer),
-    /// The lead is given back.
+    /// The lead has been given back.
     Election(Election),
 }
 
@@ -79,7 +79,7 @@ impl Last {
     pub(crate) fn finish(self) {
         match self {
             Last::Writer(writer) => writer.finish(),
-            Last::Election(election) => election.resign(),
+            Last::Election(election) => election.finish(),
         }
     }
 }
@@ -123,6 +123,7 @@ pub(crate) async fn serve(
             let me = service.me.clone();
             let election = Election::begin(&address, &service.cluster, me, teller)?;
             service.take_turns(&mut turns, &shutdown).await;
+            election.resign();
             Last::Election(election)
         }
     };
