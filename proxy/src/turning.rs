@@ -120,7 +120,7 @@ impl Turning {
                     self.larder = Some(map.clone());
                     match self.active {
                         Active::Larder => self.spread(map),
-                        Active::Nothing => self.to_larder_if_wanted(),
+                        Active::Nothing => self.turn_to_larder_if_wanted(),
                         Active::Old => {}
                     }
                 }
@@ -162,7 +162,7 @@ impl Turning {
             }
             None => {
                 self.forget_old();
-                self.to_larder_if_wanted();
+                self.turn_to_larder_if_wanted();
             }
         }
     }
@@ -174,7 +174,7 @@ impl Turning {
         self.old = None;
     }
 
-    fn to_larder_if_wanted(&mut self) {
+    fn turn_to_larder_if_wanted(&mut self) {
         if !self.has_heard || self.forwarding.is_some() || self.active == Active::Larder {
             return;
         }
@@ -331,7 +331,7 @@ impl Turning {
         self.hold = None;
         self.forget_old();
         self.has_heard = true;
-        self.to_larder_if_wanted();
+        self.turn_to_larder_if_wanted();
     }
 
     fn release(&mut self) {
