@@ -381,7 +381,7 @@ fn a_full_disk_stops_writes_until_there_is_room_again() {
             String::new()
         });
         node.process().wait_for("to refuse writes", |_| {
-            matches!(client.run("SET after value"), Reply::Error(text) if text.starts_with("MISCONF Errors writing to the AOF file: No space left"))
+            matches!(client.run("PING"), Reply::Error(text) if text.starts_with("MISCONF Errors writing to the AOF file: No space left"))
         });
         assert_eq!(info(&mut client, "aof_last_write_status"), "err");
         assert_eq!(client.run("GET before"), Reply::Bulk(b"value".to_vec()));
