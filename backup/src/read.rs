@@ -272,3 +272,114 @@ pub async fn choose(place: &Place, named: Option<SetName>) -> Result<SetName, St
         .map(|found| found.name)
         .ok_or_else(|| format!("there is no whole set at {}", place.shown()))
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_store::ValueRef;
+    use larder_store::rdb::FileWriter;
+
+    use super::*;
+    use crate::manifest::tests::manifest;
+    use crate::manifest::{CLUSTER, Encryption, MANIFEST, MANIFEST_SEAL};
+    use crate::seal::{CIPHER, SALT_BYTES, Sealer};
+    use crate::sums;
+
+    const SET: i64 = 1_795_230_000;
+
+    fn rdb(keys: usize) -> Vec<u8> {
+        let (mut file, mut out) = (FileWriter::new(false), Vec::new());
+        file.write_beginning(false, &[], &[], &mut out);
+        for n in 0..keys {
+            let (key, value) = (format!("{{a}}{n}"), "v".repeat(1000));
+            let value = ValueRef::String(larder_store::StringRef::Bytes(value.as_bytes()));
+            file.write_record(key.as_bytes(), value, None, &mut out);
+        }
+        file.pass(&out);
+        file.write_end(&mut out);
+        out
+    }
+
+    /// A set of two parts, of which one has keys; sealed when there is a key.
+    async fn write_set(place: &Place, key: Option<&Key>, keys: usize) -> SetName {
+        let set = SetName::at(SET);
+        let slot = slot_of(b"a");
+        let mut made = manifest(SET, "larder");
+        made.block_bytes = 4096;
+        let mut contents = vec![rdb(0), rdb(0), b"{\"nodes\":[]}".to_vec()];
+        let with_keys = made.shards.iter().position(|it| it.slots.contains(slot));
+        let with_keys = with_keys.expect("a part of each slot");
+        contents[with_keys] = rdb(keys);
+        for (index, plain) in contents.into_iter().enumerate() {
+            let part = match made.shards.get_mut(index) {
+                Some(shard) => {
+                    shard.keys = if index == with_keys { keys as u64 } else { 0 };
+                    &mut shard.part
+                }
+                None => &mut made.cluster_file,
+            };
+            let mut bytes = Vec::new();
+            match key {
+                None => bytes = plain,
+                Some(key) => {
+                    let salt = [5; SALT_BYTES];
+                    let name = set.to_string();
+                    let mut sealer = Sealer::begin(key, &name, &part.name, salt, &mut bytes);
+                    sealer.pass(&plain, &mut bytes);
+                    sealer.end(&mut bytes);
+                }
+            }
+            let mut sums = Sums::new(4096);
+            sums.pass(&bytes);
+            let summed = sums.end();
+            part.bytes = summed.bytes;
+            part.sha256 = summed.sha256;
+            part.blocks = summed.blocks;
+            place.write(set, &part.name, bytes).await.unwrap();
+        }
+        made.encryption = key.map(|key| Encryption {
+            cipher: CIPHER.into(),
+            key: key.id(),
+        });
+        assert_eq!(made.cluster_file.name, CLUSTER);
+        let json = made.to_json();
+        let seal = match key {
+            Some(key) => key.seal_manifest(&set.to_string(), &json),
+            None => sums::sha256(&json),
+        };
+        let seal = seal.into_bytes();
+        place.write(set, MANIFEST_SEAL, seal).await.unwrap();
+        place.write(set, MANIFEST, json).await.unwrap();
+        set
+    }
+
+    #[tokio::test]
+    async fn a_set_is_read_back_sealed_or_not_and_what_was_changed_is_found() {
+        let key = Key::from_random([3; 32]);
+        for key in [None, Some(&key)] {
+            let folder = tempfile::tempdir().unwrap();
+            let place = Place::open(folder.path().to_str().unwrap(), None, true).unwrap();
+            let set = write_set(&place, key, 300).await;
+            let tally = Arc::new(Tally::default());
+            let reader = Reader::open(&place, set, key, &tally).await.unwrap();
+            let counted = reader.verify().await;
+            assert_eq!(counted.map(|counted| counted.keys), Ok(300));
+            let parts: Vec<Part> = reader.manifest.parts().cloned().collect();
+            for part in parts {
+                let path = folder.path().join(set.to_string()).join(&part.name);
+                let mut bytes = std::fs::read(&path).unwrap();
+                let place_of_it = bytes.len() / 2;
+                bytes[place_of_it] ^= 1;
+                std::fs::write(&path, &bytes).unwrap();
+                let told = reader.verify().await.unwrap_err();
+                let from = place_of_it / 4096 * 4096;
+                assert!(
+                    told.contains(&part.name) && told.contains(&format!("between byte {from} and")),
+                    "{told}"
+                );
+                bytes[place_of_it] ^= 1;
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            assert!(reader.verify().await.is_ok());
+        }
+    }
+}
