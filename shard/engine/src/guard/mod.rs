@@ -22,7 +22,7 @@ pub(crate) mod yielding;
 
 use std::rc::Rc;
 
-use larder_wire::command::{self, CommandId};
+use larder_wire::command::CommandId;
 use larder_wire::replication::{LinkPhase, WriteMode};
 use larder_wire::{Offset, Refusal, Role};
 
@@ -175,7 +175,7 @@ impl Node {
     pub(crate) fn waits_for_answer(&self, id: CommandId) -> bool {
         #[cfg(test)]
         if self.guard.planted == Some(Planted::ReadsAtOnce) {
-            return command::spec(id).is_write();
+            return larder_wire::command::spec(id).is_write();
         }
         touches_keys(id) || id == CommandId::Exec
     }
