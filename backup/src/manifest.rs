@@ -268,7 +268,8 @@ pub(crate) mod tests {
             change(&mut changed);
             Manifest::parse(&changed.to_json()).expect_err("it is refused")
         };
-        let cases: [(fn(&mut Manifest), &str); 6] = [
+        type Change = fn(&mut Manifest);
+        let cases: [(Change, &str); 6] = [
             (
                 |m| {
                     m.shards[1]

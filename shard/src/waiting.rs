@@ -97,7 +97,7 @@ mod tests {
         waiting.push(b"f", Some(Offset(40)));
         assert_eq!(released(&mut waiting, 35), "e");
         assert_eq!(released(&mut waiting, u64::MAX), "f");
-        assert!(waiting.is_empty() && waiting.len() == 0);
+        assert!(waiting.is_empty());
     }
 
     #[test]

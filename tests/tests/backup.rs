@@ -349,9 +349,9 @@ fn backups_under_writes_and_reshards_are_whole_and_of_one_moment_across_shards()
             let taken = backup(&source, path(&to), &[]);
             println!("quiet {round}: {taken}");
         }
-        for shards in ["4", "3"] {
+        for shards in [4_u64, 3] {
             let mut reshard = source
-                .operator(&["reshard", "--shards", shards])
+                .operator(&["reshard", "--shards", &shards.to_string()])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
@@ -389,8 +389,8 @@ fn backups_under_writes_and_reshards_are_whole_and_of_one_moment_across_shards()
     }
 }
 
-fn reshard_is_over(status: &Value, shards: &str) -> bool {
-    status["shards_wanted"].to_string() == shards && status["operation"].is_null()
+fn reshard_is_over(status: &Value, shards: u64) -> bool {
+    status["shards_wanted"] == shards && status["operation"].is_null()
 }
 
 /// Marks of backups under way look as if they were old.

@@ -219,7 +219,10 @@ mod tests {
             let actions = std::mem::take(&mut self.switch.actions);
             let opened = actions.into_iter().filter_map(|action| match action {
                 Action::Open { link, addr, .. } => Some((addr, link)),
-                Action::Close(_) | Action::Refresh | Action::AskTopology { .. } => None,
+                Action::Close(_)
+                | Action::Refresh
+                | Action::Forward { .. }
+                | Action::AskTopology { .. } => None,
             });
             let opened: Vec<(String, LinkKey)> = opened.collect();
             for (_, link) in &opened {

@@ -137,11 +137,13 @@ async fn load_snapshot(
     let mut loader = Loader::open(more).map_err(damaged)?;
     loop {
         let clock = shared.clocks.clock();
-        let mut node = shared.node.borrow_mut();
-        if !node.load_some_base(&mut loader, clock).map_err(damaged)? {
+        let loaded = {
+            let mut node = shared.node.borrow_mut();
+            node.load_some_base(&mut loader, clock)
+        };
+        if !loaded.map_err(damaged)? {
             break;
         }
-        drop(node);
         tokio::task::yield_now().await;
     }
     let offset = loader.offset();
