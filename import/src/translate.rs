@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(sent(step("DEL a")), ["DEL a|"]);
         assert_eq!(
             sent(step("SINTERSTORE {a}d {a}1 {a}2")),
-            ["SINTERSTORE {a}d {a}1 {a}2|{a}1 {a}2"]
+            ["SINTERSTORE {a}d {a}1 {a}2|{a}d {a}1 {a}2"]
         );
         assert_eq!(sent(step("PEXPIREAT a 9")), ["PEXPIREAT a 9|a"]);
         assert_eq!(sent(step("RESTORE-ASKING a 0 x")), ["RESTORE a 0 x|"]);

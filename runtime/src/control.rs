@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_larder_is_garbled_and_a_closed_port_is_unreachable() {
+    async fn what_is_no_larder_is_garbled_and_a_closed_port_is_told_as_such() {
         let addr = server(vec!["HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
         let error = ControlClient::connect(&addr, &secret(), Peer::Operator)
             .await
@@ -419,7 +419,7 @@ mod tests {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, ControlError::Unreachable { .. }),
+            matches!(error, ControlError::PortClosed { .. }),
             "{error:?}"
         );
     }

@@ -105,7 +105,12 @@ fn fill(client: &mut Client) {
     lines.push("PEXPIRE list:1 90000001".to_owned());
     lines.push(format!("SET string:large {}", "some-text-".repeat(20_000)));
     lines.push("XGROUP CREATE stream:large readers 0".to_owned());
-    lines.push("XREADGROUP GROUP readers me COUNT 300 STREAMS stream:large >".to_owned());
+    // As if a consumer had read them: what blocks is not for proxies.
+    let read: Vec<String> = (1..=300).map(|n| format!("{n}-1")).collect();
+    lines.push(format!(
+        "XCLAIM stream:large readers me 0 {} FORCE JUSTID",
+        read.join(" ")
+    ));
     lines.push("XDEL stream:large 7-1".to_owned());
     lines.push("SELECT 5".to_owned());
     lines.push("SET other database".to_owned());

@@ -225,7 +225,7 @@ fn settings_that_mean_nothing_are_one_clear_line() {
         ("--bind", "nonsense"),
         ("--bind", "192.0.2.1"),
         ("--shards", "0"),
-        ("--replicas", "1"),
+        ("--replicas", "1000"),
     ] {
         let mut args = up.args();
         args.extend([flag.to_owned(), value.to_owned()]);

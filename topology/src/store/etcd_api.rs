@@ -50,7 +50,8 @@ pub(crate) struct Api {
 
 #[derive(Deserialize)]
 struct Fault {
-    #[serde(default, alias = "message")]
+    /// Beside it stands the same text as `message`.
+    #[serde(default)]
     error: Value,
     #[serde(default)]
     code: i64,

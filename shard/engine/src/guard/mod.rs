@@ -43,6 +43,8 @@ pub(crate) struct Guard {
     /// A primary that serves only while it is heard of.
     needs_lease: bool,
     joined_ms: Option<u64>,
+    /// When the latest ping was sent that a replica answered which is in step by the present map; its connection may be gone since.
+    pinged_ms: Option<u64>,
     /// The clock's milliseconds by the last tick.
     pub(crate) seen_ms: u64,
     serves: Serves,
@@ -221,16 +223,16 @@ impl Node {
         let serves = match self.guard.needs_lease {
             false => Serves::All,
             true => {
-                let mut signs = Signs {
-                    joined_ms: self.guard.joined_ms,
-                    pinged_ms: None,
-                };
                 let mut takes_writes = false;
                 for follower in self.replication.followers.iter().filter(|it| it.in_step) {
                     let answered = follower.last_ping_answered_sent_at_ms;
-                    signs.pinged_ms = signs.pinged_ms.max(answered);
+                    self.guard.pinged_ms = self.guard.pinged_ms.max(answered);
                     takes_writes |= follower.phase == LinkPhase::Streaming;
                 }
+                let signs = Signs {
+                    joined_ms: self.guard.joined_ms,
+                    pinged_ms: self.guard.pinged_ms,
+                };
                 let leased = signs.are_fresh(clock.mono_ms);
                 #[cfg(test)]
                 let leased = leased || self.guard.planted == Some(Planted::LeaseForEver);
@@ -294,6 +296,8 @@ impl Node {
             self.cut_off_answers();
         }
         self.guard.needs_lease = serves && (has_replicas || safe);
+        // Whom this map does not call in step, the topology does not ask when it last answered.
+        self.guard.pinged_ms = None;
         let acked = (serves && safe).then(|| self.acked());
         self.guard.answers.set_acked(acked);
         self.settle_passive();
