@@ -219,7 +219,12 @@ fn a_promoted_replica_goes_on_and_the_former_primary_keeps_what_only_it_had_in_a
         }
         let got = request(&mut first, &["GET", "c"]).await;
         assert_eq!(got, Reply::Bulk(b"3".to_vec()));
-        let names = std::fs::read_dir(shard.folder.path()).unwrap();
+        // Each node of the process has a folder of its own.
+        let folders = std::fs::read_dir(shard.folder.path()).unwrap();
+        let folders = folders
+            .map(|entry| entry.unwrap().path())
+            .filter(|it| it.is_dir());
+        let names = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
         let names = names.map(|entry| entry.unwrap().path());
         let lost: Vec<_> = names
             .filter(|path| path.extension().is_some_and(|it| it == "aof"))

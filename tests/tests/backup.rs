@@ -112,9 +112,6 @@ fn fill(client: &mut Client) {
         read.join(" ")
     ));
     lines.push("XDEL stream:large 7-1".to_owned());
-    lines.push("SELECT 5".to_owned());
-    lines.push("SET other database".to_owned());
-    lines.push("SELECT 0".to_owned());
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
         ok(client, &words);
