@@ -57,6 +57,19 @@ fn backup(cluster: &Cluster, to: &str, more: &[&str]) -> Value {
     serde_json::from_str(&done(&output)).expect("backup --json prints JSON")
 }
 
+/// `ACL LIST`, without the word that says what is so anyhow: a user that was reset has it, as in Redis.
+fn users_of(node: &mut Client) -> Vec<String> {
+    let Reply::Array(users) = node.run("ACL LIST") else {
+        panic!("ACL LIST is a list")
+    };
+    let texts = users
+        .iter()
+        .map(|user| user.as_text().expect("a line of text"));
+    texts
+        .map(|text| text.replace(" sanitize-payload", ""))
+        .collect()
+}
+
 /// Every set of a place, with whether it is whole.
 fn sets(at: &Path) -> BTreeMap<String, bool> {
     let output = larder(&["backup", "list", path(at), "--json"]);
@@ -135,7 +148,13 @@ fn answers(client: &mut Client) -> Vec<Reply> {
     asked.collect()
 }
 
-/// Of a whole cluster: Redis' digest of all keys is that of its parts, xored.
+/// What a digest has of database 0 itself, however many keys it holds: SHA-1 of SHA-1 of its number.
+const OF_DATABASE: [u8; 20] = [
+    0xaa, 0x30, 0x98, 0xf3, 0xaa, 0xe9, 0x4b, 0xaa, 0xc1, 0x4e, 0x3b, 0x8b, 0x8d, 0xca, 0xe9, 0x89,
+    0xaf, 0x93, 0xf6, 0xa2,
+];
+
+/// Of a whole cluster, none of whose nodes is empty: Redis' digests of their keys, xored.
 fn digest(nodes: &[std::net::SocketAddr]) -> Vec<u8> {
     let mut whole = vec![0; 20];
     for addr in nodes {
@@ -144,7 +163,8 @@ fn digest(nodes: &[std::net::SocketAddr]) -> Vec<u8> {
             panic!("a digest, not {digest:?}")
         };
         for (index, byte) in whole.iter_mut().enumerate() {
-            *byte ^= u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).expect("hex digits");
+            let part = u8::from_str_radix(&hex[index * 2..index * 2 + 2], 16).expect("hex digits");
+            *byte ^= part ^ OF_DATABASE[index];
         }
     }
     whole
@@ -232,7 +252,7 @@ fn a_backup_restored_into_other_numbers_of_shards_is_the_same_data_users_functio
     backup(&source, path(&to), &["--verify"]);
     let meant = digest(&primaries(&source));
     let told = answers(&mut client);
-    let users = Client::to(source.node_addr(0)).run("ACL LIST");
+    let users = users_of(&mut Client::to(source.node_addr(0)));
     drop(source);
     assert_eq!(sets(&to).values().filter(|whole| **whole).count(), 2);
     for shards in [2, 5] {
@@ -250,7 +270,7 @@ fn a_backup_restored_into_other_numbers_of_shards_is_the_same_data_users_functio
                     Reply::bulk("7")
                 ])
             );
-            assert_eq!(node.run("ACL LIST"), users);
+            assert_eq!(users_of(&mut node), users);
             ok(&mut node, &["AUTH", "reader", "pass word"]);
             assert!(node.run("GET key:1").is_error());
         }
