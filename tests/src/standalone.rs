@@ -1,6 +1,7 @@
 //! One larder node that owns all slots, in a process of its own.
 
 use std::net::SocketAddr;
+use std::process::ExitStatus;
 
 use tempfile::TempDir;
 
@@ -26,6 +27,19 @@ impl Standalone {
 
     /// With further flags, `["--aclfile", "users.acl"]`.
     pub fn start_with(more: &[&str]) -> Standalone {
+        let mut node = Standalone::begin(more);
+        node.process.wait_listening(node.addr);
+        node
+    }
+
+    /// One that cannot serve: waits for its end, which may come before anybody can connect. How it ended, and what it printed.
+    pub fn refused(more: &[&str]) -> (ExitStatus, String) {
+        let mut node = Standalone::begin(more);
+        let ended = node.process.wait_end();
+        (ended, node.process.output())
+    }
+
+    fn begin(more: &[&str]) -> Standalone {
         let folder = tempfile::tempdir().expect("a folder for the node");
         let addr = local(free_port());
         let listen = addr.to_string();
@@ -35,9 +49,8 @@ impl Standalone {
             .map(|arg| (*arg).to_owned())
             .collect();
         let envs = [("LARDER_SECRET", SECRET)];
-        let mut process = Process::start("node", &larder_bin(), &args, &envs, folder.path())
+        let process = Process::start("node", &larder_bin(), &args, &envs, folder.path())
             .expect("larder is built (cargo build --profile quick)");
-        process.wait_listening(addr);
         Standalone {
             process,
             addr,

@@ -198,9 +198,8 @@ fn a_torn_tail_is_cut_and_told_and_what_makes_no_sense_is_refused_with_its_place
     bytes[middle] = b'?';
     fs::write(&path, &bytes).expect("a wrong byte");
     let flags = ["--data-dir", text(folder.path()), "--appendonly", "yes"];
-    let mut node = Standalone::start_with(&flags);
-    assert!(!node.process().wait_end().success());
-    let told = node.process().output();
+    let (ended, told) = Standalone::refused(&flags);
+    assert!(!ended.success());
     assert!(told.contains("is damaged at byte"), "{told}");
 }
 

@@ -117,12 +117,11 @@ fn a_damaged_file_is_told_and_the_one_before_it_is_loaded() {
     // With nothing else to load, a node does not start as if there had been no data.
     fs::remove_file(folder.path().join("dump.rdb.previous")).expect("the one before");
     fs::rename(folder.path().join("dump.rdb.damaged"), &path).expect("back in its place");
-    let mut node = Standalone::start_with(&[
+    let (ended, told) = Standalone::refused(&[
         "--data-dir",
         folder.path().to_str().expect("a path of text"),
     ]);
-    assert!(!node.process().wait_end().success());
-    let told = node.process().output();
+    assert!(!ended.success());
     assert!(
         told.contains("move the file away to start with no data"),
         "{told}"
