@@ -20,7 +20,7 @@ const BEGIN: &str = "<!-- faults: begin -->\n";
 const END: &str = "<!-- faults: end -->";
 
 #[test]
-#[ignore = "a safe primary without replicas stands until they are back, and silent primaries are to be measured again; run it with --ignored"]
+#[ignore = "a primary parted from its replicas alone is not replaced in `safe` yet: three rows exceed their bounds"]
 fn what_breaks_costs_no_more_than_it_may() {
     if let Err(reason) = Hosts::new(0) {
         println!("SKIPPED, no network of our own can be made: {reason}");
