@@ -296,6 +296,11 @@ impl Node {
         self.saving.running = Some(self.run_now(SnapshotFor::Itself, clock, true));
     }
 
+    #[cfg(test)]
+    pub(crate) fn snapshot_under_way(&self) -> Option<&Snapshot> {
+        self.saving.running.as_ref().map(|it| &it.snapshot)
+    }
+
     /// A snapshot that nobody writes yet: whoever asks does.
     pub fn take_save(&mut self) -> Option<SaveTo> {
         let running = self.saving.running.as_mut().filter(|it| !it.taken)?;

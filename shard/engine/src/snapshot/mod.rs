@@ -27,8 +27,8 @@ pub const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A value of more elements or bytes than this is captured and written in pieces.
 const WHOLE_ELEMENTS_MAX: usize = 256;
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
-/// Steps of one call: what compresses well is more work than the bytes that come of it say.
-const STEPS_MAX: usize = 4;
+/// What a key is counted as beside its bytes: a small one is work, too.
+const KEY_COST_BYTES: usize = 64;
 /// Slots without keys that one step passes over.
 const SLOTS_PER_STEP: usize = 512;
 
@@ -175,7 +175,7 @@ impl Snapshot {
         });
     }
 
-    /// Appends about `limit` bytes, or what a few steps give.
+    /// Appends what comes of about `limit` bytes of keys and values: what compresses well is more work than the bytes that go out say.
     pub fn produce(&mut self, limit: usize, databases: &Databases, out: &mut Vec<u8>) -> Produced {
         // One value alone says nothing of the disk, however long it is.
         if self.queued_bytes > BACKLOG_BYTES_MAX && self.queue.len() > 1 {
@@ -187,10 +187,11 @@ impl Snapshot {
             self.write_beginning(databases, out);
             self.state = State::Walking;
         }
-        for _ in 0..STEPS_MAX {
-            if self.state == State::Walking && out.len() - start < limit {
-                self.step(databases, out);
-            }
+        let mut passed = 0;
+        while self.state == State::Walking && passed < limit {
+            let length = out.len();
+            let visited = self.step(databases, out);
+            passed += visited.max(out.len() - length);
         }
         self.file.pass(&out[start..]);
         if self.state == State::Done {
@@ -219,26 +220,33 @@ impl Snapshot {
         }
     }
 
-    /// A record, some records, or a part of one.
-    fn step(&mut self, databases: &Databases, out: &mut Vec<u8>) {
+    /// A record, some records, or a part of one. Returns the bytes of keys and values that are done with.
+    fn step(&mut self, databases: &Databases, out: &mut Vec<u8>) -> usize {
         match self.queue.front_mut() {
             Some(Queued { db, record, bytes }) => {
                 if record.is_at_start() {
                     tell_db(&mut self.told_db, *db, &mut self.file, out);
                 }
-                if !self.file.write_piece(record, out) {
-                    self.queued_bytes -= *bytes;
-                    self.queue.pop_front();
+                if self.file.write_piece(record, out) {
+                    return 0;
                 }
+                let visited = *bytes + KEY_COST_BYTES;
+                self.queued_bytes -= *bytes;
+                self.queue.pop_front();
+                visited
             }
-            None if self.walk.is_over() => self.state = State::Done,
+            None if self.walk.is_over() => {
+                self.state = State::Done;
+                0
+            }
             None => self.meet_keys(databases, out),
         }
     }
 
     /// Nothing is queued when this begins.
-    fn meet_keys(&mut self, databases: &Databases, out: &mut Vec<u8>) {
+    fn meet_keys(&mut self, databases: &Databases, out: &mut Vec<u8>) -> usize {
         let moment = self.at;
+        let mut visited = 0;
         for _ in 0..SLOTS_PER_STEP {
             let (told_db, file) = (&mut self.told_db, &mut self.file);
             let (keys, mut large) = (&mut self.keys, Vec::new());
@@ -249,7 +257,9 @@ impl Snapshot {
                 *keys += 1;
                 let mut tray = Tray::default();
                 let value = item.value(&mut tray);
+                visited += KEY_COST_BYTES + item.key().len();
                 if is_small(&value) {
+                    visited += bytes_of(&value);
                     tell_db(told_db, db, file, out);
                     file.write_record(item.key(), value, item.expires(), out);
                 } else {
@@ -260,9 +270,11 @@ impl Snapshot {
                 self.push(db, &key, captured);
             }
             if stepped.any || self.walk.is_over() {
-                return;
+                break;
             }
         }
+        // Slots without keys are work, too.
+        visited.max(KEY_COST_BYTES)
     }
 }
 
@@ -274,10 +286,16 @@ fn tell_db(told: &mut Option<Db>, db: Db, file: &mut FileWriter, out: &mut Vec<u
 }
 
 fn is_small(value: &ValueRef<'_>) -> bool {
+    let elements = match value {
+        ValueRef::String(_) => 1,
+        ValueRef::Collection(collection) => collection.len(),
+    };
+    elements <= WHOLE_ELEMENTS_MAX && bytes_of(value) <= WHOLE_BYTES_MAX
+}
+
+fn bytes_of(value: &ValueRef<'_>) -> usize {
     match value {
-        ValueRef::String(string) => string.len() <= WHOLE_BYTES_MAX,
-        ValueRef::Collection(collection) => {
-            collection.len() <= WHOLE_ELEMENTS_MAX && collection.heap_bytes() <= WHOLE_BYTES_MAX
-        }
+        ValueRef::String(string) => string.len(),
+        ValueRef::Collection(collection) => collection.heap_bytes(),
     }
 }

@@ -288,3 +288,30 @@ fn copies_that_nobody_writes_to_a_slow_disk_end_the_save() {
         Some(Produced::TooSlow)
     );
 }
+
+#[test]
+fn a_save_keeps_up_with_clients_that_write_as_fast_as_they_can() {
+    let mut world = World::new(8);
+    let value = "v".repeat(380);
+    for n in 0..20_000 {
+        world.run(&format!("SET k:{n} {value}"));
+    }
+    world.node.begin_save_to_nowhere(world.clock);
+    let (mut turns, mut waiting) = (0, 0);
+    let mut file = Vec::new();
+    while world.node.produce_save(64 * 1024, &mut file) == Some(Produced::More) {
+        turns += 1;
+        // Fifty clients, each with one request at a time.
+        for n in 0..50 {
+            world.run(&format!(
+                "SET k:{} short",
+                (turns * 7919 + n * 104_729) % 20_000
+            ));
+        }
+        let snapshot = world.node.snapshot_under_way().expect("it goes on");
+        waiting = waiting.max(snapshot.queued_bytes);
+    }
+    // Never more than one turn's captures.
+    assert!(waiting <= 50 * value.len(), "{waiting}");
+    assert!(turns < 20_000 * 500 / (64 * 1024), "{turns}");
+}
