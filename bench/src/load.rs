@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -120,7 +120,30 @@ impl std::fmt::Display for LoadReport {
 
 /// Runs the load on threads of its own.
 pub(crate) async fn run(addr: SocketAddr, shape: Shape) -> Result<LoadReport, Failure> {
-    tokio::task::spawn_blocking(move || run_threads(addr, &shape)).await?
+    run_until(addr, shape, Stop::default()).await
+}
+
+/// Ends a load before its time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub(crate) fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_said(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The same, until it is stopped.
+pub(crate) async fn run_until(
+    addr: SocketAddr,
+    shape: Shape,
+    stop: Stop,
+) -> Result<LoadReport, Failure> {
+    tokio::task::spawn_blocking(move || run_threads(addr, &shape, &stop)).await?
 }
 
 /// Sets every key once.
@@ -145,18 +168,18 @@ pub(crate) async fn fill(addr: SocketAddr, keys: u64, value_bytes: usize) -> Res
     Ok(())
 }
 
-fn run_threads(addr: SocketAddr, shape: &Shape) -> Result<LoadReport, Failure> {
+fn run_threads(addr: SocketAddr, shape: &Shape, stop: &Stop) -> Result<LoadReport, Failure> {
     let budget = Arc::new(AtomicU64::new(shape.requests));
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(shape.seconds);
     let threads = shape.threads.clamp(1, shape.clients.max(1));
     let handles: Vec<_> = (0..threads)
         .map(|thread| {
-            let (shape, budget) = (shape.clone(), budget.clone());
+            let (shape, budget, stop) = (shape.clone(), budget.clone(), stop.clone());
             std::thread::spawn(move || {
                 // Client 0 is on thread 0, client 1 on thread 1, and so on around.
                 let clients = (thread..shape.clients).step_by(threads);
-                run_clients(addr, &shape, clients, budget, until)
+                run_clients(addr, &shape, clients, budget, until, &stop)
             })
         })
         .collect();
@@ -174,6 +197,7 @@ fn run_clients(
     clients: impl Iterator<Item = usize>,
     budget: Arc<AtomicU64>,
     until: Instant,
+    stop: &Stop,
 ) -> Result<Tally, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -185,7 +209,8 @@ fn run_clients(
                 let seed = shape.seed.wrapping_mul(1_000_003) + client as u64;
                 let workload =
                     Workload::new(shape.mix.clone(), shape.keys, shape.value_bytes, seed);
-                let client = run_client(addr, workload, shape.pipeline, budget.clone(), until);
+                let (budget, stop) = (budget.clone(), stop.clone());
+                let client = run_client(addr, workload, shape.pipeline, budget, until, stop);
                 tokio::task::spawn_local(client)
             })
             .collect();
@@ -203,12 +228,13 @@ async fn run_client(
     pipeline: u64,
     budget: Arc<AtomicU64>,
     until: Instant,
+    stop: Stop,
 ) -> Result<Tally, Failure> {
     let mut tally = Tally::new();
     let mut peer = Peer::open(addr).await?;
     loop {
         let batch = take(&budget, pipeline.max(1));
-        if batch == 0 || Instant::now() >= until {
+        if batch == 0 || Instant::now() >= until || stop.is_said() {
             return Ok(tally);
         }
         peer.out.clear();

@@ -10,8 +10,8 @@ mod load;
 mod machine;
 mod memory;
 mod migrate;
+mod pauses;
 mod pipeline;
-
 mod process;
 mod replay;
 mod report;
@@ -47,6 +47,8 @@ enum Verb {
     Migrate(migrate::MigrateArgs),
     /// Measure resident memory: bytes a key, collections, churn below a limit, stalls of growth
     Memory(memory::MemoryArgs),
+    /// What clients feel while a node saves, while a replica syncs, and of writes that wait for a replica
+    Pauses(pauses::PausesArgs),
     /// Send a trace through larder and redis-server with a memory limit, and compare their misses
     Replay(replay::ReplayArgs),
 }
@@ -87,6 +89,7 @@ async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Speed(args) => speed::command(args).await,
         Verb::Migrate(args) => migrate::command(args).await,
         Verb::Memory(args) => memory::command(args).await,
+        Verb::Pauses(args) => pauses::command(args).await,
         Verb::Replay(args) => replay::command(args).await,
     }
 }

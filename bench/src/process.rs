@@ -94,6 +94,44 @@ impl Server {
         Ok(pages.ok_or("statm has no resident pages")? * PAGE_BYTES)
     }
 
+    /// The highest that its memory in RAM has been, in bytes.
+    pub(crate) fn peak(&self) -> Result<u64, Failure> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Ok(kib.ok_or("status has no VmHWM")? * 1024)
+    }
+
+    /// The highest counts from here.
+    pub(crate) fn forget_peak(&self) -> Result<(), Failure> {
+        const PEAK: &str = "5";
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), PEAK)?;
+        Ok(())
+    }
+
+    /// How long the thread that serves has stood ready while others had the cores.
+    pub(crate) fn waited_serving(&self) -> Result<Duration, Failure> {
+        run_delay(&self.serving()?)
+    }
+
+    /// Keeps the thread that serves on `cores`.
+    pub(crate) fn pin_serving(&self, cores: &Cores) -> Result<(), Failure> {
+        let serving = self.serving()?;
+        let thread = serving.file_name().unwrap_or_default().to_string_lossy();
+        pin("-cp", cores, &thread)
+    }
+
+    /// In `/proc`.
+    fn serving(&self) -> Result<PathBuf, Failure> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let thread = thread?.path();
+            if std::fs::read_to_string(thread.join("comm"))?.starts_with("node ") {
+                return Ok(thread);
+            }
+        }
+        Err(format!("{} has no thread of a node", self.name).into())
+    }
+
     /// How long its threads have stood ready while others had the cores.
     pub(crate) fn waited(&self) -> Result<Duration, Failure> {
         let mut sum = Duration::ZERO;
@@ -179,12 +217,16 @@ pub(crate) fn free_addrs<const COUNT: usize>() -> Result<[SocketAddr; COUNT], Fa
 
 /// Keeps this process, and the load it makes, on `cores`.
 pub(crate) fn pin_self(cores: &Cores) -> Result<(), Failure> {
+    pin("-acp", cores, &std::process::id().to_string())
+}
+
+fn pin(how: &str, cores: &Cores, id: &str) -> Result<(), Failure> {
     let done = Command::new("taskset")
-        .args(["-acp", &cores.0, &std::process::id().to_string()])
+        .args([how, &cores.0, id])
         .stdout(Stdio::null())
         .status()?;
-    if !done.success() {
-        return Err(format!("the load cannot run on cores {}", cores.0).into());
+    match done.success() {
+        true => Ok(()),
+        false => Err(format!("{id} cannot run on cores {}", cores.0).into()),
     }
-    Ok(())
 }

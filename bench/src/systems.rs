@@ -224,15 +224,34 @@ pub(crate) async fn larder_nodes<const COUNT: usize>(
     ]);
     let mut topology = Server::start("larder-topology", &command, cores, folder)?;
     topology.ready(*topology_addr, &["PING"]).await?;
-    let mut nodes = Vec::new();
-    let mut node_addrs = Vec::new();
-    for (index, pair) in rest.chunks_exact(2).take(COUNT).enumerate() {
-        let (addr, http) = (pair[0], pair[1]);
+    let mut system = LarderNodes {
+        topology,
+        topology_addr: *topology_addr,
+        nodes: Vec::new(),
+        node_addrs: Vec::new(),
+    };
+    for pair in rest.chunks_exact(2).take(COUNT) {
+        let addrs = [pair[0], pair[1]];
+        system.add(programs, cores, folder, addrs).await?;
+    }
+    Ok(system)
+}
+
+impl LarderNodes {
+    /// Another node: its address, and that of its metrics.
+    pub(crate) async fn add(
+        &mut self,
+        programs: &Programs,
+        cores: &Cores,
+        folder: &Path,
+        [addr, http]: [SocketAddr; 2],
+    ) -> Result<(), Failure> {
+        let index = self.nodes.len();
         let command = words(&[
-            &larder,
+            &programs.larder()?,
             "shard",
             "--topology",
-            &topology_addr.to_string(),
+            &self.topology_addr.to_string(),
             "--listen",
             &addr.to_string(),
             "--http",
@@ -243,15 +262,10 @@ pub(crate) async fn larder_nodes<const COUNT: usize>(
         let name = format!("larder-node-{index}");
         let mut node = Server::start(&name, &command, cores, folder)?;
         node.ready(addr, &["PING"]).await?;
-        nodes.push(node);
-        node_addrs.push(addr);
+        self.nodes.push(node);
+        self.node_addrs.push(addr);
+        Ok(())
     }
-    Ok(LarderNodes {
-        topology,
-        topology_addr: *topology_addr,
-        nodes,
-        node_addrs,
-    })
 }
 
 async fn redis_node(

@@ -1,7 +1,7 @@
 //! When a primary answers, over real sockets: two nodes of one shard, and the test plays the topology.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_runtime::{ControlClient, ControlError, Registry, Reply, Topologies};
@@ -14,9 +14,6 @@ use larder_wire::{
 
 /// A test that waits longer than this has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Clients of the measurement, and how long each mode is measured.
-const CLIENTS: usize = 50;
-const MEASURED: Duration = Duration::from_secs(4);
 
 fn secret() -> Secret {
     Secret::new(b"open sesame").unwrap()
@@ -284,67 +281,4 @@ async fn count(mut clients: [ControlClient; 2], stop: Arc<AtomicBool>) -> (i64, 
         longest = longest.max(started.elapsed());
     }
     (counted, longest)
-}
-
-/// Writes a second by so many clients, `depth` at a time.
-async fn rate(writes: WriteMode, depth: usize) -> f64 {
-    let shard = Shard::start(writes).await;
-    let (done, stop) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
-    let mut tasks = Vec::new();
-    for client in 0..CLIENTS {
-        let mut connection = shard.client(0).await;
-        let (done, stop) = (Arc::clone(&done), Arc::clone(&stop));
-        tasks.push(tokio::spawn(async move {
-            let value = "v".repeat(100);
-            for round in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                for at in 0..depth {
-                    let key = format!("key:{}", (client * 7919 + round * depth + at) % 100_000);
-                    connection.send(["SET", &key, &value]).await.unwrap();
-                }
-                for _ in 0..depth {
-                    connection.read_reply().await.unwrap();
-                }
-                done.fetch_add(depth as u64, Ordering::Relaxed);
-            }
-        }));
-    }
-    let before = done.load(Ordering::Relaxed);
-    let started = Instant::now();
-    tokio::time::sleep(MEASURED).await;
-    let rate = (done.load(Ordering::Relaxed) - before) as f64 / started.elapsed().as_secs_f64();
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.unwrap();
-    }
-    shard.handle.stop();
-    rate
-}
-
-#[test]
-#[ignore = "a measurement, for a quiet machine: cargo test --release -p larder-shard --test answers -- --ignored --nocapture"]
-fn safe_writes_of_fifty_clients_are_at_least_seven_tenths_of_async() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        for depth in [1, 16] {
-            let mut ratios = Vec::new();
-            for _ in 0..3 {
-                let unsafely = rate(WriteMode::Async, depth).await;
-                let safely = rate(WriteMode::Safe, depth).await;
-                eprintln!("depth {depth}: async {unsafely:.0}/s, safe {safely:.0}/s");
-                ratios.push(safely / unsafely);
-            }
-            ratios.sort_by(f64::total_cmp);
-            eprintln!("depth {depth}: safe is {:.2} of async", ratios[1]);
-            assert!(ratios[1] >= 0.7, "{ratios:?}");
-        }
-    });
 }

@@ -3,9 +3,9 @@
 //! It goes from slot to slot, within a slot from database to database, within that in hash order. A key that has to be met before
 //! its turn, because a command is about to change it, is met early; the walk passes it over when it comes there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use larder_store::{DB_COUNT, Databases, Db, Item, Keyspace, Place};
+use larder_store::{Databases, Db, Item, Keyspace, Place};
 use larder_wire::{Slot, SlotSet};
 
 /// Keys that one step meets, or a few more.
@@ -31,21 +31,28 @@ impl Cursor {
     }
 }
 
-/// Keys by their database.
+/// Keys by slot and database: no set is so large that growing it is felt, and each goes when its slot is passed.
 #[derive(Default)]
-struct KeysByDb([HashSet<Box<[u8]>>; DB_COUNT as usize]);
+struct KeysBySlot(BTreeMap<(Slot, Db), HashSet<Box<[u8]>>>);
 
-impl KeysByDb {
-    fn insert(&mut self, db: Db, key: &[u8]) {
-        self.0[db.index()].insert(key.into());
+impl KeysBySlot {
+    fn insert(&mut self, slot: Slot, db: Db, key: &[u8]) {
+        self.0.entry((slot, db)).or_default().insert(key.into());
     }
 
-    fn contains(&self, db: Db, key: &[u8]) -> bool {
-        self.0[db.index()].contains(key)
+    fn contains(&self, slot: Slot, db: Db, key: &[u8]) -> bool {
+        let keys = self.0.get(&(slot, db));
+        keys.is_some_and(|keys| keys.contains(key))
     }
 
-    fn remove(&mut self, db: Db, key: &[u8]) -> bool {
-        self.0[db.index()].remove(key)
+    fn get_mut(&mut self, slot: Slot, db: Db) -> Option<&mut HashSet<Box<[u8]>>> {
+        self.0.get_mut(&(slot, db))
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        for db in Db::all() {
+            self.0.remove(&(slot, db));
+        }
     }
 }
 
@@ -64,7 +71,7 @@ pub(crate) struct Walk {
     /// Keys met in the slot at the cursor.
     slot_keys: u64,
     /// Keys at or after the cursor that are met already.
-    early: KeysByDb,
+    early: KeysBySlot,
 }
 
 impl Walk {
@@ -73,7 +80,7 @@ impl Walk {
             cursor: Cursor::at_slot(slots.first_from(Slot::FIRST)),
             slots,
             slot_keys: 0,
-            early: KeysByDb::default(),
+            early: KeysBySlot::default(),
         }
     }
 
@@ -99,20 +106,20 @@ impl Walk {
                 db: in_db,
                 place,
             } if (slot, db) == (at, in_db) => {
-                keyspace.hash_place(key) < place || self.early.contains(db, key)
+                keyspace.hash_place(key) < place || self.early.contains(slot, db, key)
             }
-            Cursor::At { .. } => self.early.contains(db, key),
+            Cursor::At { .. } => self.early.contains(slot, db, key),
         }
     }
 
     /// A key that is not met yet, or not there yet, is met.
-    pub(crate) fn meet_early(&mut self, db: Db, key: &[u8]) {
-        self.early.insert(db, key);
+    pub(crate) fn meet_early(&mut self, db: Db, key: &[u8], slot: Slot) {
+        self.early.insert(slot, db, key);
     }
 
     /// What was met early is forgotten: all keys are gone.
     pub(crate) fn forget_early(&mut self) {
-        self.early = KeysByDb::default();
+        self.early = KeysBySlot::default();
     }
 
     /// Shows some keys that were not met yet, or passes over one slot that has none.
@@ -148,12 +155,10 @@ impl Walk {
             None => {
                 let next = slot.next().and_then(|next| self.slots.first_from(next));
                 self.cursor = Cursor::at_slot(next);
+                self.early.forget(slot);
                 Some((slot, std::mem::take(&mut self.slot_keys)))
             }
         };
-        if self.is_over() {
-            self.forget_early();
-        }
         Stepped { any, slot_done }
     }
 
@@ -167,9 +172,11 @@ impl Walk {
         mut show: impl FnMut(Db, Item<'_>),
     ) -> Option<Place> {
         let keyspace = databases.get(db)?;
+        let mut early = self.early.get_mut(slot, db);
         keyspace.walk_slot(slot, place, KEYS_PER_STEP, |item| {
             self.slot_keys += 1;
-            if !self.early.remove(db, item.key()) {
+            let met = early.as_mut().is_some_and(|keys| keys.remove(item.key()));
+            if !met {
                 show(db, item);
             }
         })

@@ -287,15 +287,15 @@ impl Feed {
             if let Some(slot) = own(self.walk.slots(), key)
                 && !self.walk.has_met(db, key, slot, keyspace)
             {
-                self.send_ahead(db, key, keyspace.capture(key));
+                self.send_ahead(db, key, slot, keyspace.capture(key));
             }
         }
     }
 
     /// The key, as it is, goes out before the walk meets it. One that is not there yet is none the less counted as sent: the
     /// effect that makes it follows.
-    fn send_ahead(&mut self, db: Db, key: &[u8], captured: Option<Captured>) {
-        self.walk.meet_early(db, key);
+    fn send_ahead(&mut self, db: Db, key: &[u8], slot: Slot, captured: Option<Captured>) {
+        self.walk.meet_early(db, key, slot);
         if let Some(captured) = captured {
             self.keys_sent += 1;
             self.tell_db(db);

@@ -150,7 +150,7 @@ impl Snapshot {
         {
             return;
         }
-        self.walk.meet_early(db, key);
+        self.walk.meet_early(db, key, slot);
         let Some(captured) = keyspace.capture(key) else {
             return;
         };
