@@ -25,7 +25,7 @@ use crate::nodes::{Nodes, Purpose, Shared, keys_of};
 use crate::pieces;
 use crate::psync::{Answer, Point, Stream};
 use crate::report::{Phase, SourceReport};
-use crate::translate::{Scene, Step, translate};
+use crate::translate::{Scene, Step, brings_timed_fields, translate};
 
 /// Keys that are fetched from the source at once.
 const FETCH_KEYS_MAX: usize = 256;
@@ -337,12 +337,17 @@ impl Follower {
         if request.is_empty() {
             return Ok(());
         }
+        if brings_timed_fields(&request) {
+            self.shared.has_timed_fields.set(true);
+        }
+        self.nodes.ready(&self.shared).await;
         let step = {
             let ledger = self.shared.ledger.borrow();
             let scene = Scene {
                 db: self.db,
                 slots: &self.place.slots,
                 is_level: ledger.is_level(),
+                has_timed_fields: self.shared.has_timed_fields.get(),
                 standing: &|name| ledger.standing(name, ends_at),
             };
             translate(&request, &scene).map_err(|error| Failure::Final(error.to_string()))?
@@ -356,27 +361,10 @@ impl Follower {
             Step::Send(commands) => {
                 self.report.borrow_mut().commands += 1;
                 for command in commands {
-                    for key in &command.needs {
-                        let guard = OwnedRequest::from_args([b"EXISTS", &key[..]]).into_bytes();
-                        let names = command.writes.clone();
-                        let purpose = Purpose::Guard;
-                        self.nodes
-                            .send(command.slot, self.db, &guard, purpose, names, &self.shared)
-                            .await;
-                    }
-                    self.nodes
-                        .send(
-                            command.slot,
-                            self.db,
-                            &command.bytes,
-                            Purpose::Write,
-                            command.writes,
-                            &self.shared,
-                        )
-                        .await;
+                    self.nodes.carry_out(command, self.db, &self.shared);
                 }
             }
-            Step::Everywhere(bytes) => self.send_everywhere(&bytes).await,
+            Step::Everywhere(bytes) => self.send_everywhere(&bytes),
             Step::Empty(db) => self.empty(db).await?,
             Step::Fetch(names) => {
                 let mut ledger = self.shared.ledger.borrow_mut();
@@ -407,12 +395,11 @@ impl Follower {
         }
     }
 
-    async fn send_everywhere(&self, bytes: &[u8]) {
+    fn send_everywhere(&self, bytes: &[u8]) {
         for addr in self.nodes.primaries() {
             let purpose = Purpose::Write;
             self.nodes
-                .send_to(&addr, self.db, bytes, purpose, Vec::new(), &self.shared)
-                .await;
+                .send_to(&addr, self.db, bytes, purpose, Vec::new(), &self.shared);
         }
     }
 
@@ -425,7 +412,7 @@ impl Follower {
         } else {
             let word = if db.is_some() { "FLUSHDB" } else { "FLUSHALL" };
             let bytes = OwnedRequest::from_args([word]).into_bytes();
-            self.send_everywhere(&bytes).await;
+            self.send_everywhere(&bytes);
         }
         let mut ledger = self.shared.ledger.borrow_mut();
         ledger.emptied(|name| db.is_none_or(|db| name.db == db));
@@ -529,18 +516,17 @@ impl Follower {
                 }
                 _ => return Err(Failure::Final("the source's EXEC is too short".to_string())),
             };
+            self.nodes.ready(&self.shared).await;
             self.shared.ledger.borrow_mut().fetched(name.clone(), at);
             let (slot, purpose) = (slot_of(&name.key), Purpose::Whole);
-            self.nodes
-                .send(
-                    slot,
-                    name.db,
-                    &request,
-                    purpose,
-                    vec![name.clone()],
-                    &self.shared,
-                )
-                .await;
+            self.nodes.send(
+                slot,
+                name.db,
+                &request,
+                purpose,
+                vec![name.clone()],
+                &self.shared,
+            );
         }
         Ok(())
     }
@@ -776,16 +762,27 @@ pub(crate) async fn empty_slots(
 ) -> Result<(), String> {
     const KEYS_AT_ONCE: &str = "1000";
     let told = |error: ForeignError| error.to_string();
+    // Neighbouring slots mostly have one owner.
+    let mut open: Option<(String, Foreign, Vec<Db>)> = None;
     for slot in slots.iter() {
-        let mut node = nodes.reader(slot).await?;
-        let dbs: Vec<Db> = match db {
-            Some(db) => vec![db],
-            None => {
-                let info = node.ask(["INFO", "keyspace"]).await.map_err(told)?;
-                let info = text(&info);
-                Db::all()
-                    .filter(|db| info_field(&info, &format!("db{db}")).is_some())
-                    .collect()
+        let owner = nodes.owner(slot);
+        let owner = owner.ok_or_else(|| format!("nobody owns slot {slot}"))?;
+        let (node, dbs) = match &mut open {
+            Some((addr, node, dbs)) if *addr == owner => (node, dbs.clone()),
+            other => {
+                let mut node = nodes.reader_at(&owner).await?;
+                let dbs: Vec<Db> = match db {
+                    Some(db) => vec![db],
+                    None => {
+                        let info = node.ask(["INFO", "keyspace"]).await.map_err(told)?;
+                        let info = text(&info);
+                        Db::all()
+                            .filter(|db| info_field(&info, &format!("db{db}")).is_some())
+                            .collect()
+                    }
+                };
+                let (_, node, dbs) = other.insert((owner, node, dbs));
+                (node, dbs.clone())
             }
         };
         for db in dbs {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use larder_runtime::foreign::ForeignError;
 use larder_store::collection::CollectionSettings;
 use larder_store::rdb::{Loader, Record};
+use larder_store::{Collection, Value};
 use larder_wire::resp::OwnedRequest;
 use larder_wire::{Slot, SlotSet, slot_of};
 use tokio::sync::mpsc;
@@ -40,6 +41,7 @@ enum Loaded {
         bytes: Vec<u8>,
         is_whole: bool,
         is_last: bool,
+        has_timed_fields: bool,
     },
     Library(Vec<u8>),
     Foreign(Slot),
@@ -125,6 +127,7 @@ pub(crate) async fn load(
 
 /// True for the last request of a key.
 async fn write(loaded: Loaded, nodes: &Rc<Nodes>, shared: &Rc<Shared>) -> bool {
+    nodes.ready(shared).await;
     match loaded {
         Loaded::Key {
             name,
@@ -132,16 +135,18 @@ async fn write(loaded: Loaded, nodes: &Rc<Nodes>, shared: &Rc<Shared>) -> bool {
             bytes,
             is_whole,
             is_last,
+            has_timed_fields,
         } => {
+            if has_timed_fields {
+                shared.has_timed_fields.set(true);
+            }
             let purpose = if is_whole {
                 Purpose::Whole
             } else {
                 Purpose::Write
             };
             let db = name.db;
-            nodes
-                .send(slot, db, &bytes, purpose, vec![name], shared)
-                .await;
+            nodes.send(slot, db, &bytes, purpose, vec![name], shared);
             is_last
         }
         Loaded::Library(source) => {
@@ -149,9 +154,7 @@ async fn write(loaded: Loaded, nodes: &Rc<Nodes>, shared: &Rc<Shared>) -> bool {
             let bytes = OwnedRequest::from_args(args).into_bytes();
             for addr in nodes.primaries() {
                 let db = larder_store::Db::ZERO;
-                nodes
-                    .send_to(&addr, db, &bytes, Purpose::Write, Vec::new(), shared)
-                    .await;
+                nodes.send_to(&addr, db, &bytes, Purpose::Write, Vec::new(), shared);
             }
             false
         }
@@ -196,6 +199,10 @@ fn read_file(
                     let _ = requests.blocking_send(Loaded::Foreign(slot));
                     return Ok(());
                 }
+                let has_timed_fields = matches!(
+                    &value,
+                    Value::Collection(Collection::Hash(hash)) if hash.next_due().is_some()
+                );
                 let mut last: Option<Vec<u8>> = None;
                 let mut is_whole = true;
                 let mut taken = true;
@@ -210,6 +217,7 @@ fn read_file(
                             bytes,
                             is_whole,
                             is_last,
+                            has_timed_fields,
                         })
                         .is_ok()
                 };

@@ -5,10 +5,13 @@
 //! ```
 //!
 //! Nothing is sent twice from here. What a node refuses, and what was under way on a lost connection, is told to the ledger of its
-//! source as keys in doubt, whatever the reason (moved, asked elsewhere, failed over, half-written).
+//! source as keys in doubt, whatever the reason (moved, asked elsewhere, failed over, half-written). So is what was sent behind it
+//! before its answer was there, and builds on its keys: that took in what was wrong.
+//!
+//! Keys of one slot are written on one connection, in order. When the map changes, nothing is sent before all answers are there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +21,9 @@ use larder_runtime::foreign::{Foreign, Login, info_field};
 use larder_runtime::{ControlClient, Reply, Secret, entropy};
 use larder_store::Db;
 use larder_wire::control::{PROTOCOL_VERSION, Peer};
-use larder_wire::resp::reply::{self, ReplyKind};
+use larder_wire::resp::reply;
 use larder_wire::resp::{OwnedRequest, ReplyScanner};
-use larder_wire::{ClusterMap, Slot};
+use larder_wire::{ClusterMap, Epoch, Slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, watch};
@@ -28,6 +31,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
 use crate::ledger::{Ledger, Name};
+use crate::translate::Command;
 
 /// Most that is under way to one node, in bytes and in requests.
 const LINK_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -41,6 +45,10 @@ pub(crate) struct Shared {
     pub(crate) ledger: RefCell<Ledger>,
     /// Something in the ledger has changed that somebody may wait for.
     pub(crate) changed: Notify,
+    /// Whether hashes of the source may have fields that expire.
+    pub(crate) has_timed_fields: Cell<bool>,
+    /// The map by which this source's requests under way were sent.
+    epoch: Cell<Epoch>,
 }
 
 impl Shared {
@@ -48,6 +56,8 @@ impl Shared {
         Rc::new(Shared {
             ledger: RefCell::default(),
             changed: Notify::new(),
+            has_timed_fields: Cell::new(false),
+            epoch: Cell::new(Epoch(0)),
         })
     }
 
@@ -63,8 +73,9 @@ impl Shared {
 pub(crate) enum Purpose {
     /// A command of the stream, or a piece of a large key: when it is refused, its keys are in doubt.
     Write,
-    /// `EXISTS` before a command: 0 puts the command's keys in doubt.
-    Guard,
+    /// The EXEC of a command, and of questions before it that count the keys and fields that it builds on: when fewer than so many
+    /// are there, or the command is refused, its keys are in doubt.
+    Guarded(usize),
     /// A key as the source had it: only a refusal that passes by itself puts it in doubt, any other ends the import.
     Whole,
     /// Of the link itself.
@@ -74,7 +85,10 @@ pub(crate) enum Purpose {
 struct Ticket {
     shared: Option<Rc<Shared>>,
     purpose: Purpose,
+    /// Keys that are in doubt when it goes wrong.
     names: Vec<Name>,
+    /// Keys that others of `names` are made of.
+    builds_on: Vec<Name>,
     bytes: usize,
 }
 
@@ -130,8 +144,33 @@ impl Nodes {
         map.primary_of(slot).map(|node| node.addr.clone())
     }
 
-    /// Sends to the owner of `slot` once there is room.
-    pub(crate) async fn send(
+    /// Waits until every connection has room, and no request is under way that another map than the present one has sent. What is
+    /// decided by the ledger and sent before the next wait is in order with all that was sent before.
+    pub(crate) async fn ready(&self, shared: &Shared) {
+        loop {
+            let room = self.room.notified();
+            let changed = shared.changed.notified();
+            let epoch = self.map.borrow().epoch;
+            let is_one_map = {
+                let ledger = shared.ledger.borrow();
+                if ledger.fatal().is_some() {
+                    return;
+                }
+                shared.epoch.get() == epoch || ledger.open() == 0
+            };
+            let has_room = self.links.borrow().values().all(|link| link.has_room());
+            if is_one_map && has_room {
+                return shared.epoch.set(epoch);
+            }
+            tokio::select! {
+                () = room => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Sends to the owner of `slot`.
+    pub(crate) fn send(
         self: &Rc<Nodes>,
         slot: Slot,
         db: Db,
@@ -140,16 +179,51 @@ impl Nodes {
         names: Vec<Name>,
         shared: &Rc<Shared>,
     ) {
-        let Some(addr) = self.owner(slot) else {
-            *self.trouble.borrow_mut() = Some(format!("nobody owns slot {slot}"));
-            let mut ledger = shared.ledger.borrow_mut();
-            ledger.counts.refused += 1;
-            return names.into_iter().for_each(|name| ledger.doubt(name));
-        };
-        self.send_to(&addr, db, bytes, purpose, names, shared).await;
+        match self.owner(slot) {
+            Some(addr) => self.send_to(&addr, db, bytes, purpose, names, shared),
+            None => self.nobody_owns(slot, names, shared),
+        }
     }
 
-    pub(crate) async fn send_to(
+    /// Sends a command of the stream to the owner of its slot. Whether the keys that it builds on are there is asked in one
+    /// transaction with it, so that none can expire in between.
+    pub(crate) fn carry_out(self: &Rc<Nodes>, command: Command, db: Db, shared: &Rc<Shared>) {
+        let Some(addr) = self.owner(command.slot) else {
+            return self.nobody_owns(command.slot, command.writes, shared);
+        };
+        if command.needs.is_empty() && command.fields.is_empty() {
+            let purpose = Purpose::Write;
+            return self.send_to(&addr, db, &command.bytes, purpose, command.writes, shared);
+        }
+        let link = self.link_in(&addr, db);
+        let own = |bytes: &[u8]| push(&link, bytes, Ticket::of_link(bytes.len()));
+        own(b"*1\r\n$5\r\nMULTI\r\n");
+        let keys = command.needs.iter().map(|key| &key[..]);
+        let guard: Vec<&[u8]> = std::iter::once(&b"EXISTS"[..]).chain(keys).collect();
+        own(&OwnedRequest::from_args(guard).into_bytes());
+        for (field, name) in command.fields.iter().zip(command.writes.first()) {
+            let guard: [&[u8]; 3] = [b"HEXISTS", &name.key, field];
+            own(&OwnedRequest::from_args(guard).into_bytes());
+        }
+        own(&command.bytes);
+        let exec = b"*1\r\n$4\r\nEXEC\r\n";
+        let needs = command.needs.iter().map(|key| Name::new(db, key));
+        let ticket = Ticket {
+            shared: Some(shared.clone()),
+            purpose: Purpose::Guarded(command.needs.len() + command.fields.len()),
+            builds_on: match command.writes.as_slice() {
+                [only] => needs.filter(|name| name != only).collect(),
+                _ => needs.collect(),
+            },
+            names: command.writes,
+            bytes: exec.len(),
+        };
+        shared.ledger.borrow_mut().opened();
+        push(&link, exec, ticket);
+        link.wake.notify_one();
+    }
+
+    pub(crate) fn send_to(
         self: &Rc<Nodes>,
         addr: &str,
         db: Db,
@@ -158,20 +232,34 @@ impl Nodes {
         names: Vec<Name>,
         shared: &Rc<Shared>,
     ) {
-        let link = loop {
-            let link = self.link(addr);
-            if link.has_room() {
-                break link;
-            }
-            self.room.notified().await;
+        let link = self.link_in(addr, db);
+        let ticket = Ticket {
+            shared: Some(shared.clone()),
+            purpose,
+            names,
+            builds_on: Vec::new(),
+            bytes: bytes.len(),
         };
+        shared.ledger.borrow_mut().opened();
+        push(&link, bytes, ticket);
+        link.wake.notify_one();
+    }
+
+    fn nobody_owns(&self, slot: Slot, names: Vec<Name>, shared: &Shared) {
+        *self.trouble.borrow_mut() = Some(format!("nobody owns slot {slot}"));
+        let mut ledger = shared.ledger.borrow_mut();
+        ledger.counts.refused += 1;
+        names.into_iter().for_each(|name| ledger.doubt(name));
+    }
+
+    /// The connection to a node, in a database.
+    fn link_in(self: &Rc<Nodes>, addr: &str, db: Db) -> Rc<Link> {
+        let link = self.link(addr);
         if link.db.replace(db) != db {
             let select = OwnedRequest::from_args(["SELECT", &db.to_string()]).into_bytes();
-            push(&link, &select, Purpose::Own, Vec::new(), None);
+            push(&link, &select, Ticket::of_link(select.len()));
         }
-        shared.ledger.borrow_mut().opened();
-        push(&link, bytes, purpose, names, Some(shared.clone()));
-        link.wake.notify_one();
+        link
     }
 
     fn link(self: &Rc<Nodes>, addr: &str) -> Rc<Link> {
@@ -230,7 +318,7 @@ impl Nodes {
             link.open_bytes.set(0);
             sleep(backoff.next(entropy::jitter())).await;
             for ticket in lost {
-                settle(ticket, None);
+                settle(&link, ticket, None);
             }
             self.room.notify_waiters();
         }
@@ -331,15 +419,23 @@ enum Opening {
     Anew(String),
 }
 
-fn push(link: &Link, bytes: &[u8], purpose: Purpose, names: Vec<Name>, shared: Option<Rc<Shared>>) {
+impl Ticket {
+    /// What the link asks for itself.
+    fn of_link(bytes: usize) -> Ticket {
+        Ticket {
+            shared: None,
+            purpose: Purpose::Own,
+            names: Vec::new(),
+            builds_on: Vec::new(),
+            bytes,
+        }
+    }
+}
+
+fn push(link: &Link, bytes: &[u8], ticket: Ticket) {
     link.out.borrow_mut().extend_from_slice(bytes);
     link.open_bytes.set(link.open_bytes.get() + bytes.len());
-    link.tickets.borrow_mut().push_back(Ticket {
-        shared,
-        purpose,
-        names,
-        bytes: bytes.len(),
-    });
+    link.tickets.borrow_mut().push_back(ticket);
 }
 
 async fn write_all(link: &Link, mut write: OwnedWriteHalf) -> String {
@@ -374,7 +470,7 @@ async fn read_all(link: &Link, mut read: OwnedReadHalf) -> String {
                         return "it sent a reply that nothing asked for".to_string();
                     };
                     link.open_bytes.set(link.open_bytes.get() - ticket.bytes);
-                    settle(ticket, Some(&input[at..at + len]));
+                    settle(link, ticket, Some(&input[at..at + len]));
                     at += len;
                 }
                 Ok(None) => break,
@@ -389,56 +485,109 @@ async fn read_all(link: &Link, mut read: OwnedReadHalf) -> String {
 }
 
 /// A request has its answer; `None`: its connection was lost.
-fn settle(ticket: Ticket, answer: Option<&[u8]>) {
+fn settle(link: &Link, ticket: Ticket, answer: Option<&[u8]>) {
     let Some(shared) = ticket.shared else {
         return;
     };
     let mut ledger = shared.ledger.borrow_mut();
     ledger.closed();
-    let refusal = match answer {
-        None => Some("the connection was lost".to_string()),
-        Some(answer) if reply::kind(answer) == ReplyKind::Error => {
-            let text = reply::error_text(answer).unwrap_or(b"");
-            Some(String::from_utf8_lossy(text).into_owned())
+    let is_answered = answer.is_some();
+    let outcome = match ticket.purpose {
+        Purpose::Guarded(needs) => answer.map(|answer| guarded(answer, needs)),
+        Purpose::Write | Purpose::Whole | Purpose::Own => answer.map(plain),
+    };
+    let refusal = match outcome {
+        None => "the connection was lost".to_string(),
+        Some(Outcome::Refused(text)) => text,
+        Some(Outcome::Done) => {
+            drop(ledger);
+            return shared.changed.notify_one();
         }
-        Some(answer) => {
-            if ticket.purpose == Purpose::Guard && reply::integer(answer) == Some(0) {
-                ticket.names.into_iter().for_each(|name| ledger.doubt(name));
-            }
+        Some(Outcome::Missing) => {
+            doubt(&mut ledger, link, &shared, ticket.names);
             drop(ledger);
             return shared.changed.notify_one();
         }
     };
-    if let Some(refusal) = refusal {
-        ledger.counts.refused += 1;
-        let code = refusal.split(' ').next().unwrap_or("");
-        let shown = ticket
-            .names
-            .first()
-            .map(|name| String::from_utf8_lossy(&name.key).into_owned());
-        if code == "OOM" {
-            ledger.fail(format!(
-                "Larder's memory is full: {refusal} (more shards: larder reshard, or a larger --maxmemory; then begin anew with --clear)"
-            ));
-        } else if ticket.purpose == Purpose::Whole && answer.is_some() && !passes_by_itself(code) {
-            ledger.fail(format!(
-                "key {} cannot be written: {refusal}",
-                shown.as_deref().unwrap_or("?")
-            ));
-        } else if ticket.names.is_empty() && answer.is_some() && !passes_by_itself(code) {
-            ledger.fail(format!(
-                "a node refuses what the source carried out: {refusal}"
-            ));
-        } else if ticket.names.is_empty() {
-            ledger.fail(format!(
-                "a node was lost while it was told what concerns all nodes: {refusal} (begin anew with --clear)"
-            ));
-        }
-        tracing::debug!("refused: {refusal}");
-        ticket.names.into_iter().for_each(|name| ledger.doubt(name));
+    ledger.counts.refused += 1;
+    let code = refusal.split(' ').next().unwrap_or("");
+    let shown = ticket
+        .names
+        .first()
+        .map(|name| String::from_utf8_lossy(&name.key).into_owned());
+    if code == "OOM" {
+        ledger.fail(format!(
+            "Larder's memory is full: {refusal} (more shards: larder reshard, or a larger --maxmemory; then begin anew with --clear)"
+        ));
+    } else if ticket.purpose == Purpose::Whole && is_answered && !passes_by_itself(code) {
+        ledger.fail(format!(
+            "key {} cannot be written: {refusal}",
+            shown.as_deref().unwrap_or("?")
+        ));
+    } else if ticket.names.is_empty() && is_answered && !passes_by_itself(code) {
+        ledger.fail(format!(
+            "a node refuses what the source carried out: {refusal}"
+        ));
+    } else if ticket.names.is_empty() {
+        ledger.fail(format!(
+            "a node was lost while it was told what concerns all nodes: {refusal} (begin anew with --clear)"
+        ));
     }
+    tracing::debug!("refused: {refusal}");
+    doubt(&mut ledger, link, &shared, ticket.names);
     drop(ledger);
     shared.changed.notify_one();
+}
+
+/// Puts keys in doubt, and what was made of them by requests that are still under way behind.
+fn doubt(ledger: &mut Ledger, link: &Link, shared: &Rc<Shared>, names: Vec<Name>) {
+    let mut wrong: BTreeSet<Name> = names.into_iter().collect();
+    for later in link.tickets.borrow().iter() {
+        let is_ours = later
+            .shared
+            .as_ref()
+            .is_some_and(|of| Rc::ptr_eq(of, shared));
+        if is_ours && later.builds_on.iter().any(|name| wrong.contains(name)) {
+            wrong.extend(later.names.iter().cloned());
+        }
+    }
+    wrong.into_iter().for_each(|name| ledger.doubt(name));
+}
+
+/// What an answer says.
+enum Outcome {
+    Done,
+    /// A key that the command builds on was not there.
+    Missing,
+    Refused(String),
+}
+
+fn plain(answer: &[u8]) -> Outcome {
+    match reply::error_text(answer) {
+        Some(text) => Outcome::Refused(String::from_utf8_lossy(text).into_owned()),
+        None => Outcome::Done,
+    }
+}
+
+/// The answer to an EXEC: numbers that are `needs` together, and that of the command.
+fn guarded(answer: &[u8], needs: usize) -> Outcome {
+    let Some((count, start)) = reply::array_header(answer) else {
+        return match plain(answer) {
+            Outcome::Done => Outcome::Refused("EXEC was not carried out".to_string()),
+            refused => refused,
+        };
+    };
+    let (mut rest, mut there) = (&answer[start..], 0);
+    for _ in 1..count {
+        let end = rest.windows(2).position(|two| two == b"\r\n");
+        let (number, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 2));
+        there += reply::integer(number).unwrap_or(0);
+        rest = behind;
+    }
+    match there == needs as i64 {
+        true => plain(rest),
+        false => Outcome::Missing,
+    }
 }
 
 fn passes_by_itself(code: &str) -> bool {
@@ -454,4 +603,146 @@ fn passes_by_itself(code: &str) -> bool {
             | "NOREPLICAS"
             | "BUSY"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::{Scene, Step, translate};
+    use larder_wire::{NodeEntry, NodeId, Role, ShardEntry, ShardId, SlotSet};
+    use tokio::task::LocalSet;
+
+    fn map(epoch: u64) -> Arc<ClusterMap> {
+        let node = NodeEntry {
+            id: NodeId::from_bytes([1; 20]),
+            addr: "node:1".to_string(),
+            role: Role::Primary,
+            zone: None,
+            in_step: false,
+        };
+        let shard = ShardEntry {
+            id: ShardId(0),
+            slots: SlotSet::full(),
+            nodes: vec![node],
+        };
+        Arc::new(ClusterMap::new("test", Epoch(epoch), vec![shard]).unwrap())
+    }
+
+    /// One node that is never connected to: no task runs in between.
+    fn on_paper(test: impl FnOnce(&Rc<Nodes>, &Rc<Shared>, &watch::Sender<Arc<ClusterMap>>)) {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(LocalSet::new().run_until(async {
+            let (sender, map) = watch::channel(map(1));
+            let nodes = Nodes::new(Secret::new(b"secret").unwrap(), map);
+            test(&nodes, &Shared::new(), &sender);
+        }));
+    }
+
+    fn carry_out(nodes: &Rc<Nodes>, shared: &Rc<Shared>, line: &str) {
+        let request = OwnedRequest::from_args(line.split(' ').collect::<Vec<_>>());
+        let scene = Scene {
+            db: Db::ZERO,
+            slots: &SlotSet::full(),
+            is_level: true,
+            has_timed_fields: true,
+            standing: &|_| crate::ledger::Standing::Level,
+        };
+        let Ok(Step::Send(commands)) = translate(&request.view(), &scene) else {
+            panic!("{line} is sent");
+        };
+        for command in commands {
+            nodes.carry_out(command, Db::ZERO, shared);
+        }
+    }
+
+    /// Answers the first requests that are under way.
+    fn answer(nodes: &Rc<Nodes>, answers: &[&str]) {
+        let link = nodes.link("node:1");
+        for answer in answers {
+            let ticket = link.tickets.borrow_mut().pop_front().unwrap();
+            settle(&link, ticket, Some(answer.as_bytes()));
+        }
+    }
+
+    fn in_doubt(shared: &Shared) -> Vec<String> {
+        let names = shared.ledger.borrow().in_doubt();
+        let key = |name: &Name| String::from_utf8_lossy(&name.key).into_owned();
+        names.iter().map(key).collect()
+    }
+
+    const QUEUED: &str = "+QUEUED\r\n";
+
+    #[test]
+    fn a_command_goes_in_one_transaction_with_the_question_whether_what_it_builds_on_is_there() {
+        let outcomes = [
+            ("*2\r\n:1\r\n:6\r\n", false),
+            ("*2\r\n:0\r\n:1\r\n", true),
+            ("*2\r\n:1\r\n-WRONGTYPE Operation\r\n", true),
+            ("-EXECABORT Transaction discarded\r\n", true),
+        ];
+        for (exec, is_doubted) in outcomes {
+            on_paper(|nodes, shared, _| {
+                carry_out(nodes, shared, "INCR a");
+                let sent = String::from_utf8(nodes.link("node:1").out.borrow().clone()).unwrap();
+                let words: Vec<&str> = sent
+                    .split("\r\n")
+                    .filter(|word| !word.is_empty() && !word.starts_with(['*', '$']))
+                    .collect();
+                assert_eq!(words, ["MULTI", "EXISTS", "a", "INCR", "a", "EXEC"]);
+                answer(nodes, &["+OK\r\n", QUEUED, QUEUED, exec]);
+                assert_eq!(!in_doubt(shared).is_empty(), is_doubted, "{exec}");
+                assert_eq!(shared.ledger.borrow().open(), 0);
+            });
+        }
+    }
+
+    #[test]
+    fn fields_are_counted_with_their_key() {
+        for (exec, is_doubted) in [
+            ("*3\r\n:1\r\n:1\r\n:6\r\n", false),
+            ("*3\r\n:1\r\n:0\r\n:1\r\n", true),
+        ] {
+            on_paper(|nodes, shared, _| {
+                carry_out(nodes, shared, "HINCRBY h f 1");
+                answer(nodes, &["+OK\r\n", QUEUED, QUEUED, QUEUED, exec]);
+                assert_eq!(!in_doubt(shared).is_empty(), is_doubted, "{exec}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_and_was_made_of_a_key_in_doubt_is_in_doubt_too() {
+        on_paper(|nodes, shared, _| {
+            carry_out(nodes, shared, "ZUNIONSTORE {a}0 1 {a}1");
+            carry_out(nodes, shared, "ZADD {a}1 1 m");
+            carry_out(nodes, shared, "ZUNIONSTORE {a}2 1 {a}1");
+            carry_out(nodes, shared, "COPY {a}2 {a}3");
+            carry_out(nodes, shared, "RENAME {a}3 {a}4");
+            carry_out(nodes, shared, "COPY {a}5 {a}6");
+            answer(nodes, &["+OK\r\n", QUEUED, QUEUED, "*2\r\n:1\r\n:1\r\n"]);
+            assert!(in_doubt(shared).is_empty());
+            answer(nodes, &["+OK\r\n", QUEUED, QUEUED, "*2\r\n:0\r\n:1\r\n"]);
+            assert_eq!(in_doubt(shared), ["{a}1", "{a}2", "{a}3", "{a}4"]);
+        });
+    }
+
+    #[test]
+    fn nothing_is_sent_by_a_map_while_answers_to_what_another_has_sent_are_missing() {
+        on_paper(|nodes, shared, maps| {
+            let is_ready = || {
+                let mut ready = std::pin::pin!(nodes.ready(shared));
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                ready.as_mut().poll(&mut context).is_ready()
+            };
+            assert!(is_ready());
+            carry_out(nodes, shared, "SET a 1");
+            assert!(is_ready(), "of one map many may be under way");
+            maps.send_replace(map(2));
+            assert!(!is_ready());
+            answer(nodes, &["-MOVED 1 node:2\r\n"]);
+            assert!(is_ready());
+            assert_eq!(in_doubt(shared), ["a"]);
+        });
+    }
 }

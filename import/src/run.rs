@@ -272,6 +272,8 @@ impl Run {
             let point = stopped.as_ref().map(|stopped| stopped.point.clone());
             if let Some(stopped) = stopped {
                 *shared.ledger.borrow_mut() = Ledger::with_doubts(stopped.doubts);
+                // What was met before is not kept.
+                shared.has_timed_fields.set(true);
             }
             sides.push(Side {
                 addr: place.addr.clone(),

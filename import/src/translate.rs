@@ -40,6 +40,8 @@ pub(crate) struct Command {
     /// Keys whose value it builds on. When one is not there, it may have expired here and not at the source when the
     /// command ran there: then what it writes is in doubt.
     pub(crate) needs: Vec<Box<[u8]>>,
+    /// Likewise of fields of its key.
+    pub(crate) fields: Vec<Box<[u8]>>,
 }
 
 /// Why the stream cannot be followed: one line for the operator.
@@ -67,6 +69,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) slots: &'a SlotSet,
     /// Whether no key at all is in doubt.
     pub(crate) is_level: bool,
+    /// Whether hashes may have fields that expire.
+    pub(crate) has_timed_fields: bool,
     pub(crate) standing: &'a dyn Fn(&Name) -> Standing,
 }
 
@@ -138,10 +142,11 @@ fn with_keys(
             standing: Standing::Level,
         });
     }
-    let spec = command::spec(id);
-    if touched.is_empty() || !spec.is_write() {
+    // PFCOUNT keeps its count in the value.
+    let is_write = command::spec(id).is_write() || id == CommandId::Pfcount;
+    if touched.is_empty() || !is_write {
         // PUBLISH, PING, MULTI and EXEC; a script without keys left its effects as commands of their own.
-        let harmless = !spec.is_write() || matches!(id, CommandId::Eval | CommandId::Evalsha);
+        let harmless = !is_write || matches!(id, CommandId::Eval | CommandId::Evalsha);
         return match harmless {
             true => Ok(Step::Nothing),
             false => Err(Unfollowable::Unknown(shown(request))),
@@ -157,16 +162,19 @@ fn with_keys(
     let is_plain = touched
         .iter()
         .all(|touched| touched.slot == slot && touched.standing == Standing::Level);
-    if is_plain {
+    if is_plain && !reads_by_pattern(id, request) {
+        let all_needed = looks_before_it_sets(id, request);
         return Ok(Step::Send(vec![Command {
             slot,
             bytes: as_sent(id, request),
             writes: names(touched.iter().filter(|touched| touched.is_written())),
             needs: touched
                 .iter()
-                .filter(|touched| touched.is_needed() && touched.db == scene.db)
+                .filter(|touched| all_needed || touched.is_needed())
+                .filter(|touched| touched.db == scene.db)
                 .map(|touched| touched.key.into())
                 .collect(),
+            fields: fields_needed(id, request, scene.has_timed_fields),
         }]));
     }
     if let Some(parts) = split(id, request, &touched) {
@@ -233,10 +241,79 @@ fn split(id: CommandId, request: &Request<'_>, touched: &[Touched<'_>]) -> Optio
                     bytes: OwnedRequest::from_args(args).into_bytes(),
                     writes: vec![Name::new(touched.db, touched.key)],
                     needs: Vec::new(),
+                    fields: Vec::new(),
                 }
             })
             .collect(),
     )
+}
+
+/// SORT with BY or GET reads keys that no position tells.
+fn reads_by_pattern(id: CommandId, request: &Request<'_>) -> bool {
+    let mut words = request.args_from(2);
+    id == CommandId::Sort
+        && words.any(|word| word.eq_ignore_ascii_case(b"by") || word.eq_ignore_ascii_case(b"get"))
+}
+
+/// Whether a command that is flagged as setting a key blindly looks at what was there: by XX, KEEPTTL or IFEQ. A value that is such
+/// a word asks once too often, which harms nobody.
+fn looks_before_it_sets(id: CommandId, request: &Request<'_>) -> bool {
+    let mut words = match id {
+        CommandId::Set => request.args_from(3),
+        CommandId::Msetex => request.args_from(2),
+        _ => return false,
+    };
+    words.any(|word| {
+        [&b"xx"[..], b"keepttl", b"ifeq"]
+            .iter()
+            .any(|option| word.eq_ignore_ascii_case(option))
+    })
+}
+
+/// Whether the command gives fields of a hash a life of their own, or brings a hash that may have such.
+pub(crate) fn brings_timed_fields(request: &Request<'_>) -> bool {
+    matches!(
+        command::lookup(request.name(), request.get(1)),
+        Found::Command(
+            CommandId::Hexpire
+                | CommandId::Hpexpire
+                | CommandId::Hexpireat
+                | CommandId::Hpexpireat
+                | CommandId::Hsetex
+                | CommandId::Hgetex
+                | CommandId::Restore
+                | CommandId::RestoreAsking
+        )
+    )
+}
+
+/// Fields of a hash that a command builds on. They expire as keys do.
+fn fields_needed(id: CommandId, request: &Request<'_>, has_timed_fields: bool) -> Vec<Box<[u8]>> {
+    let word = |of: &[u8]| {
+        let mut places = 2..request.len();
+        places.find(|at| {
+            let word = request.get(*at);
+            word.is_some_and(|word| word.eq_ignore_ascii_case(of))
+        })
+    };
+    let listed = |stride: usize| -> Vec<Box<[u8]>> {
+        let first = word(b"fields").map_or(request.len(), |at| at + 2);
+        let fields = request.args_from(first.min(request.len()));
+        fields.step_by(stride).map(Box::from).collect()
+    };
+    match id {
+        CommandId::Hincrby | CommandId::Hincrbyfloat if has_timed_fields => {
+            request.get(2).map(Box::from).into_iter().collect()
+        }
+        CommandId::Hexpire
+        | CommandId::Hpexpire
+        | CommandId::Hexpireat
+        | CommandId::Hpexpireat
+        | CommandId::Hpersist
+        | CommandId::Hgetex => listed(1),
+        CommandId::Hsetex if word(b"keepttl").is_some() || word(b"fxx").is_some() => listed(2),
+        _ => Vec::new(),
+    }
 }
 
 impl Touched<'_> {
@@ -297,6 +374,7 @@ mod tests {
             db: Db::ZERO,
             slots,
             is_level: doubt.is_empty(),
+            has_timed_fields: false,
             standing: &|name| {
                 let found = doubt.iter().find(|(key, _)| key.as_bytes() == &*name.key);
                 found.map_or(Standing::Level, |(_, standing)| *standing)
@@ -341,12 +419,21 @@ mod tests {
     fn a_command_of_one_slot_goes_as_it_came_and_says_what_it_builds_on() {
         assert_eq!(sent(step("SET a 1")), ["SET a 1|"]);
         assert_eq!(sent(step("INCR a")), ["INCR a|a"]);
+        assert_eq!(sent(step("SET a 1 PXAT 9")), ["SET a 1 PXAT 9|"]);
+        assert_eq!(sent(step("SET a 1 KEEPTTL")), ["SET a 1 KEEPTTL|a"]);
+        assert_eq!(sent(step("SET a 1 xx")), ["SET a 1 xx|a"]);
+        assert_eq!(sent(step("SET a 1 IFEQ 2")), ["SET a 1 IFEQ 2|a"]);
+        assert_eq!(
+            sent(step("MSETEX 1 a 1 KEEPTTL")),
+            ["MSETEX 1 a 1 KEEPTTL|a"]
+        );
         assert_eq!(sent(step("DEL a")), ["DEL a|"]);
         assert_eq!(
             sent(step("SINTERSTORE {a}d {a}1 {a}2")),
             ["SINTERSTORE {a}d {a}1 {a}2|{a}d {a}1 {a}2"]
         );
         assert_eq!(sent(step("PEXPIREAT a 9")), ["PEXPIREAT a 9|a"]);
+        assert_eq!(sent(step("PFCOUNT a")), ["PFCOUNT a|a"]);
         assert_eq!(sent(step("RESTORE-ASKING a 0 x")), ["RESTORE a 0 x|"]);
     }
 
@@ -359,6 +446,32 @@ mod tests {
         assert_eq!(fetched(step("LMOVE a b LEFT LEFT")), ["a", "b"]);
         assert_eq!(fetched(step("BITOP AND d a b")), ["d"]);
         assert_eq!(fetched(step("SORT a STORE d")), ["d"]);
+        assert_eq!(
+            sent(step("SORT {a}l STORE {a}d")),
+            ["SORT {a}l STORE {a}d|{a}l"]
+        );
+        assert_eq!(fetched(step("SORT {a}l BY {a}w* STORE {a}d")), ["{a}d"]);
+    }
+
+    #[test]
+    fn fields_that_a_command_builds_on_are_named_where_they_can_have_expired() {
+        let fields = |line: &str, has_timed_fields| {
+            let request = OwnedRequest::from_args(line.split(' ').collect::<Vec<_>>());
+            let Found::Command(id) = command::lookup(request.view().name(), None) else {
+                panic!("{line} is a command");
+            };
+            let fields = fields_needed(id, &request.view(), has_timed_fields);
+            let text = |field: &Box<[u8]>| String::from_utf8_lossy(field).into_owned();
+            fields.iter().map(text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(fields("HINCRBY h f 1", false), "");
+        assert_eq!(fields("HINCRBY h f 1", true), "f");
+        assert_eq!(fields("HSET h f 1", true), "");
+        assert_eq!(fields("HPERSIST h FIELDS 2 f g", false), "f g");
+        assert_eq!(fields("HPEXPIREAT h 9 GT FIELDS 1 f", false), "f");
+        assert_eq!(fields("HSETEX h PXAT 9 FIELDS 1 f v", false), "");
+        assert_eq!(fields("HSETEX h KEEPTTL FIELDS 2 f v g w", false), "f g");
+        assert_eq!(fields("HSETEX h fxx fields 1 f v", false), "f");
     }
 
     #[test]

@@ -71,11 +71,12 @@ impl RedisServer {
 
     /// A newest valkey-server, where `bench/peers/fetch` has brought one.
     pub fn valkey_program() -> Option<PathBuf> {
-        let folder = match std::env::var_os("LARDER_PEERS_DIR") {
-            Some(folder) => PathBuf::from(folder),
-            None => PathBuf::from(std::env::var_os("HOME")?).join(".cache/larder/sid"),
-        };
-        Some(folder.join("bin/valkey-server")).filter(|program| program.exists())
+        peer("valkey-server")
+    }
+
+    /// A redis-server newer than Debian's, likewise.
+    pub fn newer_redis_program() -> Option<PathBuf> {
+        peer("redis-server")
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -93,4 +94,12 @@ impl RedisServer {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+fn peer(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os("LARDER_PEERS_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(std::env::var_os("HOME")?).join(".cache/larder/sid"),
+    };
+    Some(folder.join("bin").join(name)).filter(|program| program.exists())
 }

@@ -11,7 +11,8 @@ use larder_tests::cluster::{SECRET, larder_bin};
 use larder_tests::process::local;
 use larder_tests::{Client, Importer, Process, Reply, Up, free_port};
 
-use crate::source::{fill, larder, nodes, redis, url, wait_same};
+use crate::cluster::{addrs, old_cluster};
+use crate::source::{digests, fill, larder, nodes, redis, url, wait_same};
 
 /// Counters of each client.
 const COUNTERS: usize = 5;
@@ -35,8 +36,17 @@ fn another_proxy(name: &str, up: &Up, folder: &Path) -> (Process, SocketAddr) {
     (process, addr)
 }
 
+/// What a key holds at whichever of some servers owns it.
+fn at(servers: &[SocketAddr], key: &str) -> Option<String> {
+    let replies = servers
+        .iter()
+        .map(|addr| Client::to(*addr).run(&format!("GET {key}")));
+    let mut answers = replies.filter(|reply| !reply.is_error());
+    answers.next().expect("somebody owns the key").as_text()
+}
+
 /// Waits till proxies forward: what is written through them is at the source.
-fn wait_forwarding(source: &mut Client, proxies: &[SocketAddr]) {
+fn wait_forwarding(source: &[SocketAddr], proxies: &[SocketAddr]) {
     for (number, addr) in proxies.iter().enumerate() {
         let mut client = Client::to(*addr);
         let give_up = Instant::now() + Duration::from_secs(20);
@@ -44,11 +54,14 @@ fn wait_forwarding(source: &mut Client, proxies: &[SocketAddr]) {
         loop {
             round += 1;
             client.run(&format!("SET mark:{number} {round}"));
-            let seen = source.run(&format!("GET mark:{number}"));
-            if seen.as_text() == Some(round.to_string()) {
+            let seen = at(source, &format!("mark:{number}"));
+            if seen == Some(round.to_string()) {
                 break;
             }
-            assert!(Instant::now() < give_up, "{addr} does not forward: {seen}");
+            assert!(
+                Instant::now() < give_up,
+                "{addr} does not forward: {seen:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -154,7 +167,7 @@ fn clients_of_two_proxies_are_handed_over_without_an_error_or_a_lost_number() {
         &more,
     );
     import.wait_streaming();
-    wait_forwarding(&mut source.client(), &proxies);
+    wait_forwarding(&[source.addr()], &proxies);
     let counting = Counting::start(&proxies, 6);
     counting.wait_rounds(60);
     let done = import.ask(&["cutover"]);
@@ -206,7 +219,7 @@ fn a_cutover_that_the_old_server_does_not_let_happen_in_time_is_not_done() {
         &more,
     );
     import.wait_streaming();
-    wait_forwarding(&mut source.client(), &proxies);
+    wait_forwarding(&[source.addr()], &proxies);
     let counting = Counting::start(&proxies, 3);
     counting.wait_rounds(30);
     // It answers the importer's first questions, then nothing for a while.
@@ -243,7 +256,7 @@ fn an_import_that_is_aborted_leaves_clients_with_the_old_server() {
     let proxies = [up.proxy_addr()];
     let mut import = Importer::start(&url(source.addr()), up.topology_addr(), folder.path(), &[]);
     import.wait_streaming();
-    wait_forwarding(&mut source.client(), &proxies);
+    wait_forwarding(&[source.addr()], &proxies);
     let counting = Counting::start(&proxies, 2);
     counting.wait_rounds(20);
     assert!(import.ask(&["abort", "--clear"]).status.success());
@@ -252,5 +265,82 @@ fn an_import_that_is_aborted_leaves_clients_with_the_old_server() {
     assert_eq!(
         source.client().run("GET common").as_text(),
         Some(rounds.to_string())
+    );
+}
+
+#[test]
+fn clients_of_a_cluster_are_handed_over_without_an_error_or_a_lost_number() {
+    let old = old_cluster();
+    let there = addrs(&old);
+    let folder = tempfile::tempdir().unwrap();
+    let up = larder(folder.path());
+    let (_proxy, second) = another_proxy("second", &up, folder.path());
+    let proxies = [up.proxy_addr(), second];
+    let more = ["--hold", "4000"];
+    let mut import = Importer::start(&url(there[1]), up.topology_addr(), folder.path(), &more);
+    import.wait_streaming();
+    wait_forwarding(&there, &proxies);
+    let counting = Counting::start(&proxies, 6);
+    counting.wait_rounds(60);
+    let done = import.ask(&["cutover"]);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&done.stderr),
+        import.process.output()
+    );
+    assert!(
+        said.contains("2 proxies turned to Larder") && !said.contains("BUT"),
+        "{said}"
+    );
+    println!("{said}");
+    assert!(import.process.wait_end().success());
+    let frozen = at(&there, "common");
+    counting.wait_rounds(60);
+    let rounds = counting.stop();
+    let count = Client::to(second).run("GET common").as_text();
+    assert_eq!(count, Some(rounds.to_string()));
+    assert_ne!(count, frozen, "nobody has gone on at Larder");
+    assert_eq!(
+        at(&there, "common"),
+        frozen,
+        "the old cluster was written to"
+    );
+}
+
+#[test]
+fn clients_of_a_cluster_stay_with_it_when_a_cutover_fails_and_when_the_import_is_aborted() {
+    let old = old_cluster();
+    let there = addrs(&old);
+    let folder = tempfile::tempdir().unwrap();
+    let up = larder(folder.path());
+    let proxies = [up.proxy_addr()];
+    let more = ["--hold", "300"];
+    let mut import = Importer::start(&url(there[0]), up.topology_addr(), folder.path(), &more);
+    import.wait_streaming();
+    wait_forwarding(&there, &proxies);
+    let counting = Counting::start(&proxies, 3);
+    counting.wait_rounds(30);
+    // One primary answers nothing while the others would let go of their clients.
+    let mut sleeper = old[2].client();
+    let sleeping = std::thread::spawn(move || sleeper.run("DEBUG SLEEP 1"));
+    let done = import.ask(&["cutover"]);
+    assert_eq!(
+        done.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&done.stdout)
+    );
+    sleeping.join().unwrap();
+    counting.wait_rounds(30);
+    assert!(import.ask(&["abort", "--clear"]).status.success());
+    assert!(import.process.wait_end().success());
+    counting.wait_rounds(30);
+    let rounds = counting.stop();
+    assert_eq!(at(&there, "common"), Some(rounds.to_string()));
+    assert!(
+        digests(&nodes(&up)).is_empty(),
+        "what was copied is cleared"
     );
 }

@@ -5,5 +5,6 @@
 mod cluster;
 mod cutover;
 mod faults;
+mod lag;
 mod one;
 mod source;

@@ -52,7 +52,6 @@ fn a_redis_under_writes_is_copied_by_a_file() {
 }
 
 #[test]
-#[ignore = "not yet: of Valkey 9, a stream that groups read is now and then found different, and fetched anew"]
 fn a_valkey_under_writes_is_copied() {
     let Some(program) = RedisServer::valkey_program() else {
         eprintln!("no Valkey here (bench/peers/fetch brings one): nothing copied");
@@ -121,6 +120,21 @@ fn databases_functions_scripts_and_flushes_arrive() {
 }
 
 #[test]
+fn a_count_that_the_source_keeps_within_the_value_is_kept_here_too() {
+    let source = redis(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let up = larder(folder.path());
+    let from = url(source.addr());
+    let mut import = Importer::start(&from, up.topology_addr(), folder.path(), &[]);
+    import.wait_streaming();
+    let mut client = source.client();
+    client.run("PFADD counted a b c");
+    wait_same(&[source.addr()], &nodes(&up), 0);
+    assert_eq!(client.run("PFCOUNT counted").as_int(), Some(3));
+    wait_same(&[source.addr()], &nodes(&up), 0);
+}
+
+#[test]
 fn an_import_that_is_stopped_goes_on_where_it_was() {
     let source = redis(&[]);
     fill(&mut source.client());
@@ -166,4 +180,55 @@ fn an_import_ends_where_it_was_begun_or_leaves_nothing_behind() {
     );
     assert!(digests(&nodes(&up)).is_empty());
     assert_eq!(source.client().run("GET a").as_text().as_deref(), Some("1"));
+}
+
+#[test]
+fn a_consumer_of_which_the_source_tells_no_replica_is_no_difference() {
+    let source = redis(&[]);
+    let mut client = source.client();
+    client.run("XADD x 1-1 f 1");
+    client.run("XGROUP CREATE x g 0");
+    let folder = tempfile::tempdir().unwrap();
+    let up = larder(folder.path());
+    let from = url(source.addr());
+    let mut import = Importer::start(&from, up.topology_addr(), folder.path(), &[]);
+    import.wait_streaming();
+    import.process.signal("INT");
+    import.process.wait_end();
+    let port = source.addr().port().to_string();
+    let replica = redis(&["--replicaof", "127.0.0.1", &port]);
+    let mut copy = replica.client();
+    let consumers = |client: &mut larder_tests::Client| {
+        let told = client.run("XINFO CONSUMERS x g");
+        told.items().len()
+    };
+    let mut wait = |key: &str| {
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while copy.run(&format!("GET {key}")).as_text().is_none() {
+            assert!(std::time::Instant::now() < give_up, "the replica follows");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    client.run("SET before 1");
+    wait("before");
+    // A read of what the reader holds, which is nothing.
+    client.run("XREADGROUP GROUP g reader STREAMS x 0");
+    client.run("SET after 1");
+    wait("after");
+    assert_eq!(
+        (consumers(&mut client), consumers(&mut copy)),
+        (1, 0),
+        "this server tells its replicas of such a consumer"
+    );
+    let mut import = Importer::start(
+        &from,
+        up.topology_addr(),
+        folder.path(),
+        &["--verify", "all"],
+    );
+    let status = import.wait_until("to compare all keys", |status| {
+        status["verified"].is_object()
+    });
+    assert_eq!(status["verified"]["different"], 0, "{status:#}");
+    assert_eq!(status["verified"]["checked"], 3, "{status:#}");
 }
