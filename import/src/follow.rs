@@ -31,6 +31,8 @@ use crate::translate::{Scene, Step, brings_timed_fields, translate};
 const FETCH_KEYS_MAX: usize = 256;
 /// Pause before keys are fetched again that a node has just refused, in milliseconds.
 const REFUSED_MS: u64 = 10;
+/// Slots that are emptied at once.
+const EMPTY_SLOTS_MAX: usize = 512;
 /// So often the source is told how far it was read, and asked how far it is, in milliseconds.
 const ACK_MS: u64 = 1000;
 const DIAL_MS_MIN: u64 = 50;
@@ -760,45 +762,67 @@ pub(crate) async fn empty_slots(
     slots: &SlotSet,
     db: Option<Db>,
 ) -> Result<(), String> {
-    const KEYS_AT_ONCE: &str = "1000";
-    let told = |error: ForeignError| error.to_string();
-    // Neighbouring slots mostly have one owner.
-    let mut open: Option<(String, Foreign, Vec<Db>)> = None;
+    let mut by_owner: BTreeMap<String, Vec<Slot>> = BTreeMap::new();
     for slot in slots.iter() {
         let owner = nodes.owner(slot);
         let owner = owner.ok_or_else(|| format!("nobody owns slot {slot}"))?;
-        let (node, dbs) = match &mut open {
-            Some((addr, node, dbs)) if *addr == owner => (node, dbs.clone()),
-            other => {
-                let mut node = nodes.reader_at(&owner).await?;
-                let dbs: Vec<Db> = match db {
-                    Some(db) => vec![db],
-                    None => {
-                        let info = node.ask(["INFO", "keyspace"]).await.map_err(told)?;
-                        let info = text(&info);
-                        Db::all()
-                            .filter(|db| info_field(&info, &format!("db{db}")).is_some())
-                            .collect()
-                    }
-                };
-                let (_, node, dbs) = other.insert((owner, node, dbs));
-                (node, dbs.clone())
-            }
-        };
-        for db in dbs {
+        by_owner.entry(owner).or_default().push(slot);
+    }
+    for (owner, slots) in by_owner {
+        let told = |error: ForeignError| error.to_string();
+        let mut node = nodes.reader_at(&owner).await?;
+        let info = text(&node.ask(["INFO", "keyspace"]).await.map_err(told)?);
+        let holding = Db::all().filter(|db| info_field(&info, &format!("db{db}")).is_some());
+        for db in holding.filter(|held| db.is_none_or(|db| db == *held)) {
             node.ask(["SELECT", &db.to_string()]).await.map_err(told)?;
-            let number = slot.number().to_string();
-            loop {
-                let question = ["CLUSTER", "GETKEYSINSLOT", &number, KEYS_AT_ONCE];
-                let keys = match node.ask(question).await.map_err(told)? {
-                    Reply::Array(keys) if !keys.is_empty() => keys,
-                    _ => break,
-                };
-                let mut args: Vec<&[u8]> = vec![b"UNLINK"];
-                args.extend(keys.iter().filter_map(Reply::bytes));
-                node.ask(args).await.map_err(told)?;
+            for slots in slots.chunks(EMPTY_SLOTS_MAX) {
+                empty_some(&mut node, slots).await.map_err(told)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes the keys of some slots that one node owns.
+async fn empty_some(node: &mut Foreign, slots: &[Slot]) -> Result<(), ForeignError> {
+    const KEYS_AT_ONCE: &[u8] = b"1000";
+    let mut slots = slots.to_vec();
+    while !slots.is_empty() {
+        let mut questions = Vec::new();
+        for slot in &slots {
+            let number = slot.number().to_string();
+            let question: [&[u8]; 4] = [
+                b"CLUSTER",
+                b"GETKEYSINSLOT",
+                number.as_bytes(),
+                KEYS_AT_ONCE,
+            ];
+            content::push(&mut questions, &question);
+        }
+        let found = node.ask_all(&questions, slots.len()).await?;
+        let (mut removals, mut left) = (Vec::new(), Vec::new());
+        for (slot, keys) in slots.into_iter().zip(&found) {
+            let keys: Vec<&[u8]> = match keys {
+                Reply::Array(keys) => keys.iter().filter_map(Reply::bytes).collect(),
+                _ => Vec::new(),
+            };
+            if !keys.is_empty() {
+                let args: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..]).chain(keys).collect();
+                content::push(&mut removals, &args);
+                left.push(slot);
+            }
+        }
+        let removed = node.ask_all(&removals, left.len()).await?;
+        if let Some(Reply::Error(text)) = removed
+            .into_iter()
+            .find(|reply| matches!(reply, Reply::Error(_)))
+        {
+            return Err(ForeignError::Refused {
+                addr: node.addr().to_string(),
+                text,
+            });
+        }
+        slots = left;
     }
     Ok(())
 }

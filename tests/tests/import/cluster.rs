@@ -3,14 +3,21 @@
 use std::net::SocketAddr;
 
 use larder_tests::chance::seeds;
-use larder_tests::{Client, Importer, RedisServer};
+use larder_tests::{Client, Importer, RedisServer, free_port};
 
 use crate::source::{Writers, larder, nodes, redis, url, wait_same, write};
 
 /// Three primaries with a third of the slots each.
 pub(crate) fn old_cluster() -> Vec<RedisServer> {
-    let servers: Vec<RedisServer> = (0..3)
-        .map(|_| redis(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
+    // The bus has a port of its own that is known to be free: 10000 more than the other may not be.
+    let buses: [String; 3] = std::array::from_fn(|_| free_port().to_string());
+    let servers: Vec<RedisServer> = buses
+        .iter()
+        .map(|bus| {
+            let mut args = vec!["--cluster-enabled", "yes", "--cluster-port", bus];
+            args.extend(["--cluster-node-timeout", "2000"]);
+            redis(&args)
+        })
         .collect();
     let thirds = [(0, 5460), (5461, 10922), (10923, 16383)];
     for (server, (first, last)) in servers.iter().zip(thirds) {
@@ -19,11 +26,11 @@ pub(crate) fn old_cluster() -> Vec<RedisServer> {
             .run(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"));
         assert!(!added.is_error(), "{added}");
     }
-    for other in &servers[1..] {
+    for (other, bus) in servers.iter().zip(&buses).skip(1) {
         let addr = other.addr();
         servers[0]
             .client()
-            .run(&format!("CLUSTER MEET {} {}", addr.ip(), addr.port()));
+            .run(&format!("CLUSTER MEET {} {} {bus}", addr.ip(), addr.port()));
     }
     for mut server in servers.iter().map(RedisServer::client) {
         let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
