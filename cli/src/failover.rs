@@ -4,11 +4,11 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use larder_plan::report::{FailoverReport, Status};
-use larder_runtime::{ControlError, Secret};
+use larder_runtime::Secret;
 use larder_topology::failover_text;
 
 use crate::args::Failover;
-use crate::operator::{connect, explain};
+use crate::operator::Watch;
 
 /// How often the topology is asked how far it is, in milliseconds.
 const POLL_MS: u64 = 50;
@@ -20,9 +20,7 @@ pub(crate) async fn run(
     secret: &Secret,
     out: &mut impl Write,
 ) -> Result<(), String> {
-    let topology = &args.ask.topology;
-    let mut client = connect(topology, secret).await?;
-    let failed = |error: ControlError| explain(topology, &error);
+    let mut watch = Watch::begin(&args.ask, secret, "failover").await?;
     let shard = args.shard.to_string();
     let mut words = vec!["LARDER", "FAILOVER", shard.as_str()];
     if let Some(to) = &args.to {
@@ -32,15 +30,14 @@ pub(crate) async fn run(
         words.push("FORCE");
     }
     words.push("JSON");
-    let report: FailoverReport = client.request_json(words).await.map_err(failed)?;
+    let report: FailoverReport = watch.order(&words).await?;
     let written = |error: std::io::Error| error.to_string();
     if !args.ask.json {
         write!(out, "{}", failover_text(&report)).map_err(written)?;
     }
     let began = Instant::now();
     let primary = loop {
-        let asked = client.request_json(["LARDER", "STATUS", "JSON"]);
-        let status: Status = asked.await.map_err(failed)?;
+        let status: Status = watch.ask(&["LARDER", "STATUS", "JSON"], || ()).await?;
         let shards = status.shards.into_iter();
         let Some(shard) = shards.into_iter().find(|s| s.id == report.shard) else {
             return Err(format!("shard {} has left the cluster", report.shard));

@@ -1,10 +1,19 @@
 //! An operator's connection: where the question goes, with which secret, and errors as one line.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use larder_runtime::secret::SecretSource;
 use larder_runtime::{ControlClient, ControlError, Secret, Topologies};
 use larder_wire::control::Peer;
+use serde::de::DeserializeOwned;
+
+use crate::args::Ask;
+
+/// How long a topology that went away is waited for, in milliseconds.
+const GONE_MS_MAX: u64 = 60_000;
+/// How often it is looked for meanwhile, in milliseconds.
+const LOOK_MS: u64 = 100;
 
 /// Whether `host:port` (or a host alone) is certainly of this machine.
 pub(crate) fn is_loopback(addr: &str) -> bool {
@@ -45,6 +54,89 @@ pub(crate) async fn connect(
         .connect(secret, Peer::Operator)
         .await
         .map_err(|error| explain(topologies, &error))
+}
+
+/// An order, and the questions how far it is: over as many connections, and to as many topologies, as that takes.
+pub(crate) struct Watch<'a> {
+    topologies: &'a Topologies,
+    secret: &'a Secret,
+    client: ControlClient,
+    /// What was ordered, for sentences: `reshard`.
+    name: &'static str,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) async fn begin(
+        ask: &'a Ask,
+        secret: &'a Secret,
+        name: &'static str,
+    ) -> Result<Watch<'a>, String> {
+        Ok(Watch {
+            topologies: &ask.topology,
+            secret,
+            client: connect(&ask.topology, secret).await?,
+            name,
+        })
+    }
+
+    /// Says the order, once: one that was not answered may have been taken.
+    pub(crate) async fn order<T: DeserializeOwned>(&mut self, words: &[&str]) -> Result<T, String> {
+        let answer = self.client.request_json(words).await;
+        answer.map_err(|error| match passes(&error) {
+            false => explain(self.topologies, &error),
+            true => format!(
+                "{}; whether the {} was ordered is not known (see with: larder status --topology {})",
+                explain(self.topologies, &error),
+                self.name,
+                self.topologies
+            ),
+        })
+    }
+
+    /// Asks until a topology answers; `gone` is told each time that none does.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &mut self,
+        words: &[&str],
+        mut gone: impl FnMut(),
+    ) -> Result<T, String> {
+        let began = Instant::now();
+        loop {
+            let error = match self.client.request_json(words).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !passes(&error) || began.elapsed() >= Duration::from_millis(GONE_MS_MAX) {
+                return Err(format!(
+                    "{}; {}",
+                    explain(self.topologies, &error),
+                    self.goes_on()
+                ));
+            }
+            gone();
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            if let Ok(again) = connect(self.topologies, self.secret).await {
+                self.client = again;
+            }
+        }
+    }
+
+    /// What becomes of the order when nobody watches it.
+    pub(crate) fn goes_on(&self) -> String {
+        format!(
+            "the {} goes on without this command; watch it with: larder status --topology {}",
+            self.name, self.topologies
+        )
+    }
+}
+
+/// The topology went away: it, or another, may answer soon.
+fn passes(error: &ControlError) -> bool {
+    match error {
+        ControlError::Unreachable { .. }
+        | ControlError::PortClosed { .. }
+        | ControlError::Garbled { .. } => true,
+        ControlError::Refused { .. } | ControlError::Version(_) => false,
+    }
 }
 
 /// Thing, cause, mend.

@@ -9,17 +9,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_plan::report::{MovesReport, OperationReport, OrderReport, Stage};
 use larder_plan::{Finished, Outcome};
 use larder_runtime::size::show_size;
-use larder_runtime::{ControlClient, ControlError, Secret, shutdown};
+use larder_runtime::{Secret, shutdown};
 use larder_topology::order_text;
 
 use crate::args::{Ask, Move, Rebalance, Reshard};
-use crate::operator::{connect, explain};
+use crate::operator::Watch;
 use crate::text::{count, seconds, thousands};
 
 /// How often the topology is asked how far it is, in milliseconds.
 const POLL_MS: u64 = 100;
-/// How long a topology that went away is waited for, in milliseconds.
-const GONE_MS_MAX: u64 = 60_000;
 /// Where there is no terminal, a line is printed this often, in milliseconds.
 const LINE_MS: u64 = 5_000;
 
@@ -85,11 +83,9 @@ pub(crate) async fn run(
     secret: &Secret,
     out: &mut impl Write,
 ) -> Result<End, String> {
-    let topology = &order.ask.topology;
-    let mut client = connect(topology, secret).await?;
-    let report = say(&mut client, order)
-        .await
-        .map_err(|error| explain(topology, &error))?;
+    let mut watched = Watch::begin(order.ask, secret, order.name).await?;
+    let goes_on = watched.goes_on();
+    let report = say(&mut watched, order).await?;
     let written = |error: std::io::Error| error.to_string();
     if !order.ask.json {
         write!(out, "{}", order_text(&report)).map_err(written)?;
@@ -105,12 +101,9 @@ pub(crate) async fn run(
     };
     let began = Instant::now();
     let finished = tokio::select! {
-        finished = watch(client, id, order, secret) => finished?,
+        finished = watch(watched, id, order) => finished?,
         _ = shutdown::signal().map_err(written)? => {
-            eprintln!(
-                "\nthe {} goes on without this command; watch it with: larder status --topology {topology}",
-                order.name
-            );
+            eprintln!("\n{goes_on}");
             return Ok(End::LeftAlone);
         }
     };
@@ -129,66 +122,36 @@ pub(crate) async fn run(
     }
 }
 
-async fn say(client: &mut ControlClient, order: &Order<'_>) -> Result<OrderReport, ControlError> {
+async fn say(watched: &mut Watch<'_>, order: &Order<'_>) -> Result<OrderReport, String> {
     let mut words = vec!["LARDER"];
     words.extend(order.words.iter().map(String::as_str));
     if order.dry_run {
         words.push("DRYRUN");
     }
     words.push("JSON");
-    client.request_json(words).await
+    watched.order(&words).await
 }
 
-/// Asks until operation `id` has ended, over as many connections as that takes.
-async fn watch(
-    mut client: ControlClient,
-    id: u64,
-    order: &Order<'_>,
-    secret: &Secret,
-) -> Result<Finished, String> {
-    let topology = &order.ask.topology;
+/// Asks until operation `id` has ended.
+async fn watch(mut watched: Watch<'_>, id: u64, order: &Order<'_>) -> Result<Finished, String> {
     let mut display = Display::new(order.ask.json);
-    let mut gone_since: Option<Instant> = None;
     loop {
-        match client
-            .request_json::<MovesReport>(["LARDER", "MOVES", "JSON"])
-            .await
-        {
-            Ok(moves) => {
-                gone_since = None;
-                if let Some(finished) = moves
-                    .finished
-                    .into_iter()
-                    .find(|finished| finished.id == id)
-                {
-                    display.end();
-                    return Ok(finished);
-                }
-                match moves.operation.filter(|operation| operation.id == id) {
-                    Some(operation) => display.show(&operation),
-                    None => {
-                        return Err(format!(
-                            "the topology at {topology} no longer knows of this {}",
-                            order.name
-                        ));
-                    }
-                }
+        let gone = || display.waiting_for_topology();
+        let asked = watched.ask::<MovesReport>(&["LARDER", "MOVES", "JSON"], gone);
+        let moves = asked.await?;
+        let mut finished = moves.finished.into_iter();
+        if let Some(finished) = finished.find(|finished| finished.id == id) {
+            display.end();
+            return Ok(finished);
+        }
+        match moves.operation.filter(|operation| operation.id == id) {
+            Some(operation) => display.show(&operation),
+            None => {
+                return Err(format!(
+                    "the topology at {} no longer knows of this {}",
+                    order.ask.topology, order.name
+                ));
             }
-            Err(
-                error @ (ControlError::Unreachable { .. }
-                | ControlError::PortClosed { .. }
-                | ControlError::Garbled { .. }),
-            ) => {
-                let since = *gone_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= Duration::from_millis(GONE_MS_MAX) {
-                    return Err(explain(topology, &error));
-                }
-                display.waiting_for_topology();
-                if let Ok(again) = connect(topology, secret).await {
-                    client = again;
-                }
-            }
-            Err(error) => return Err(explain(topology, &error)),
         }
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
     }

@@ -6,13 +6,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use larder_plan::report::{ReplicasReport, WritesReport};
-use larder_runtime::{ControlError, Secret};
+use larder_runtime::Secret;
 use larder_topology::{replicas_text, writes_text};
 use larder_wire::replication::WriteMode;
 use serde::Serialize;
 
 use crate::args::{Replicas, WritesOrder};
-use crate::operator::{connect, explain};
+use crate::operator::Watch;
 
 /// How often the topology is asked how far it is, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -22,19 +22,17 @@ pub(crate) async fn replicas(
     secret: &Secret,
     out: &mut impl Write,
 ) -> Result<(), String> {
-    let topology = &args.ask.topology;
-    let mut client = connect(topology, secret).await?;
-    let failed = |error: ControlError| explain(topology, &error);
-    let mut words = vec!["LARDER".to_string(), "REPLICAS".into()];
-    if let Some(count) = args.set {
-        words.extend(["SET".into(), count.to_string()]);
+    let mut watch = Watch::begin(&args.ask, secret, "change of replicas").await?;
+    let count = args.set.map(|count| count.to_string());
+    let mut words = vec!["LARDER", "REPLICAS"];
+    if let Some(count) = &count {
+        words.extend(["SET", count]);
     }
-    words.push("JSON".into());
-    let mut report: ReplicasReport = client.request_json(words).await.map_err(failed)?;
+    words.push("JSON");
+    let mut report: ReplicasReport = watch.order(&words).await?;
     while args.set.is_some() && !report.reached() {
         tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
-        let asked = client.request_json(["LARDER", "REPLICAS", "JSON"]);
-        report = asked.await.map_err(failed)?;
+        report = watch.ask(&["LARDER", "REPLICAS", "JSON"], || ()).await?;
         if args.set != Some(report.wanted) {
             let wanted = report.wanted;
             return Err(format!("somebody else has asked for {wanted} replicas"));
@@ -48,15 +46,13 @@ pub(crate) async fn writes(
     secret: &Secret,
     out: &mut impl Write,
 ) -> Result<(), String> {
-    let topology = &args.ask.topology;
-    let mut client = connect(topology, secret).await?;
+    let mut watch = Watch::begin(&args.ask, secret, "change of writes").await?;
     let mut words = vec!["LARDER", "WRITES"];
     if let Some(mode) = args.set {
         words.extend(["SET", WriteMode::from(mode).word()]);
     }
     words.push("JSON");
-    let asked = client.request_json(words).await;
-    let report: WritesReport = asked.map_err(|error| explain(topology, &error))?;
+    let report: WritesReport = watch.order(&words).await?;
     write(out, args.ask.json, &report, &writes_text(&report))
 }
 
