@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_import::Extent;
+use larder_plan::LostShards;
 use larder_runtime::Topologies;
 use larder_runtime::foreign::RedisUrl;
 use larder_runtime::size::parse_size;
@@ -127,6 +128,10 @@ pub(crate) struct Up {
     /// When a write is answered: at once, or when a replica has it; a cluster that exists already keeps its own
     #[arg(long, value_enum, default_value = "async", value_name = "MODE")]
     pub(crate) writes: Writes,
+    /// What becomes of a shard whose every node is gone: its slots wait for one of them, or come up empty on spares after a
+    /// time (wait, empty, empty:SECONDS); a cluster that exists already keeps its own
+    #[arg(long, default_value = "wait", value_name = "WHAT")]
+    pub(crate) lost_shards: LostShards,
     /// The proxy's port: point applications here
     #[arg(long, default_value_t = 6379)]
     pub(crate) port: u16,
@@ -205,6 +210,10 @@ pub(crate) struct Topology {
     /// When a write is answered: at once, or when a replica has it; a cluster that exists already keeps its own
     #[arg(long, value_enum, default_value = "async", value_name = "MODE")]
     pub(crate) writes: Writes,
+    /// What becomes of a shard whose every node is gone: its slots wait for one of them, or come up empty on spares after a
+    /// time (wait, empty, empty:SECONDS); a cluster that exists already keeps its own
+    #[arg(long, default_value = "wait", value_name = "WHAT")]
+    pub(crate) lost_shards: LostShards,
 }
 
 #[derive(Debug, Args)]
@@ -524,7 +533,8 @@ mod tests {
             "larder replicas --set 1",
             "larder replicas --json",
             "larder writes --set safe",
-            "larder up --replicas 1 --writes safe",
+            "larder up --replicas 1 --writes safe --lost-shards empty:30",
+            "larder topology --lost-shards empty",
             "larder backup",
             "larder backup --to /backups --key-file k --verify --topology 127.0.0.1:7000 --json",
             "larder backup --to s3://bucket/prefix --endpoint http://127.0.0.1:9000 --window 03:00-04:00 --keep 7 --http 127.0.0.1:7082",
@@ -555,6 +565,7 @@ mod tests {
             ("larder move --slots 0-99999 --to x", "--slots"),
             ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),
+            ("larder up --lost-shards full", "empty:SECONDS"),
             ("larder topology --store etcd://x", "host:port"),
             (
                 "larder topology --store etcd://x:1 --data-dir d",

@@ -45,6 +45,7 @@ pub(crate) async fn topology(
         shards: args.shards,
         replicas: args.replicas,
         writes: args.writes.into(),
+        lost_shards: args.lost_shards,
         scale: Default::default(),
     };
     let config = TopologyConfig {

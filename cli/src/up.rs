@@ -131,6 +131,7 @@ fn start_topology(
             shards: args.shards,
             replicas: args.replicas,
             writes: args.writes.into(),
+            lost_shards: args.lost_shards,
             scale: Default::default(),
         },
         protected: args.protected_mode == YesNo::Yes,

@@ -83,6 +83,7 @@ impl TopologyConfig {
                 shards,
                 replicas: 0,
                 writes: Default::default(),
+                lost_shards: Default::default(),
                 scale: Default::default(),
             },
             secret,

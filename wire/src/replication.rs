@@ -3,7 +3,8 @@
 //! ```text
 //! replica → primary   REPLICATE <ReplicateAsk>   the connection becomes a stream: all data first (`LARDER FULL`) or only what is
 //!                                                missing (`LARDER CONTINUE`), then the journal as it grows
-//! topology → node     FENCE <Fence>              JSON of Fenced: from then on it neither takes nor acknowledges anything of that primary
+//! topology → node     FENCE <Fence>              JSON of Fenced: from then on it neither takes nor acknowledges anything of that primary;
+//!                                                the primary itself serves nothing from then on
 //! topology → node     UNFENCE <number>           +OK: the failover was called off
 //! topology → node     YIELD <Yield>              a planned change: the primary holds its writes until `to` has them all.
 //!                                                JSON of Yielded · an error: it does not hold (any more)
@@ -19,13 +20,16 @@
 //! that it *sent* less than [`LEASE_MS`] ago was answered. The topology promotes another only when
 //! 1. it has fenced every replica that is in step with the primary, and
 //! 2. [`LEASE_MS`] and [`LEASE_MARGIN_MS`] have passed since it last granted the lease, and since each of those replicas last answered the primary;
-//!    or the primary's process is known to be gone (its port is closed, or it has started again under another run id).
+//!    or the primary's process is known to be gone (its port is closed, or it has started again under another run id), or it has been fenced itself.
 //!
-//! In a cluster that writes `safe`, a primary answers only what a replica in step has; rule 1 then means that no answer can leave the old primary
-//! which the new one does not know of.
+//! In a cluster that writes `safe`, a primary answers only what a replica in step has, any one of them; rule 1 then means that no answer can leave the old primary
+//! which the fenced do not know of, and of those the one that has most is promoted.
+//!
+//! **A primary parted from its replicas alone** answers nothing in `safe`, and lives. The topology, which reaches all, fences it like its replicas and promotes one of them.
 //!
 //! **In step** (`NodeEntry::in_step` in the map): the replica has once caught up with this primary since it was last told otherwise. Only replicas in step count for
-//! `safe` writes and leases, and only they are promoted. The topology takes the mark away when a replica is silent or falls behind; it still counts the replica as possibly in step until the primary has that map.
+//! `safe` writes and leases, and only they are promoted. The topology takes the mark away when a replica is silent or falls behind; it still counts the replica as possibly in step until the primary has
+//! that map and, in `safe`, until another in step has all that the primary had then: the one that lost its mark may have been alone in acknowledging some of it.
 //!
 //! **A planned change** is a handover as of moves (`control.rs`): `YIELD` holds the writes and is answered when `to` has all; the map with epoch+1, which names the
 //! failover in `MapPush::yields`, goes to the old primary first, which takes it only while it holds (`-LETGO` otherwise).
@@ -88,7 +92,7 @@ pub struct ReplicateAsk {
     pub place: Option<Place>,
 }
 
-/// The topology suspects a primary: its replicas are to let go of it.
+/// The topology suspects a primary: its replicas are to let go of it, and where it is alive and parted from them, it is to serve no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// Numbers only grow; a fence with a number lower than one that was heard is refused. It lasts until a map with a higher epoch than
@@ -100,7 +104,7 @@ pub struct Fence {
     pub epoch: Epoch,
 }
 
-/// What a fenced replica has.
+/// What a fenced node has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fenced {
     pub number: u64,

@@ -150,7 +150,8 @@ impl Plan {
 
     fn ask_for_nodes(&mut self) {
         let wanted = self.state.settings.replicas;
-        let missing = self.missing_nodes() + self.missing_replicas(wanted);
+        let missing =
+            self.missing_nodes() + self.missing_replicas(wanted) + self.missing_for_lost();
         let now = self.soft.now;
         let asked = &mut self.soft.operation.asked_at;
         let lately = asked.is_some_and(|at| now.saturating_sub(at) < ASK_AGAIN_MS);

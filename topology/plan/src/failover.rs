@@ -7,6 +7,8 @@
 //!   └── all that may be in step are fenced, lease run out (or process gone) ── record: epoch+1 ──▶ promoted first, all
 //! ```
 //!
+//! One that lives, and reaches none of its replicas (`parted.rs`), is fenced with them; that it answers calls nothing off.
+//!
 //! While it is undecided, nobody of the shard is given a map: a newer one would lift the fence.
 
 use std::collections::BTreeMap;
@@ -75,12 +77,14 @@ impl Plan {
             let Some(primary) = shard.primary().map(|entry| entry.id) else {
                 continue;
             };
-            if let Some(why) = self.why_suspected(primary) {
-                found.push((shard.id, primary, why));
+            let suspected = self.why_suspected(primary).map(|why| (why, false));
+            let parted = || self.why_parted(shard.id).map(|why| (why, true));
+            if let Some((why, parted)) = suspected.or_else(parted) {
+                found.push((shard.id, primary, why, parted));
             }
         }
-        for (shard, primary, why) in found {
-            self.begin_failover(shard, primary, why);
+        for (shard, primary, why, parted) in found {
+            self.begin_failover(shard, primary, why, parted);
         }
         self.soft.restarted.clear();
     }
@@ -102,7 +106,7 @@ impl Plan {
         }
     }
 
-    fn begin_failover(&mut self, shard: ShardId, primary: NodeId, reason: String) {
+    fn begin_failover(&mut self, shard: ShardId, primary: NodeId, reason: String, parted: bool) {
         let number = self.state.take_failover_number();
         let present = self.state.nodes[&primary].run_id;
         let past = self.soft.restarted.get(&primary).copied();
@@ -124,6 +128,7 @@ impl Plan {
             witnesses: witnesses.iter().filter_map(lives).collect(),
             kind: FailoverKind::Suspected {
                 reason: reason.clone(),
+                parted,
             },
             forced: false,
         };
@@ -142,7 +147,7 @@ impl Plan {
     }
 
     /// What was planned is overtaken. An epoch that the old primary may have been given is spent.
-    fn drop_yield(&mut self, shard: ShardId) {
+    pub(crate) fn drop_yield(&mut self, shard: ShardId) {
         self.state
             .yielding
             .take_if(|yielding| yielding.shard == shard);
@@ -183,7 +188,8 @@ impl Plan {
         }
     }
 
-    /// The life that was suspected has answered since.
+    /// The life that was suspected has answered since. One that is parted from its replicas answers all the while: its
+    /// failover is over soon, or not at all.
     fn answers_again(&self, failover: &Failover) -> bool {
         let Some(soft) = self.soft.nodes.get(&failover.primary) else {
             return false;
@@ -193,10 +199,14 @@ impl Plan {
             .failovers
             .get(&failover.number)
             .map(|soft| soft.began_at);
+        let patience = match failover.is_parted() {
+            true => LAST_WAIT_MS,
+            false => 0,
+        };
         self.is_present_life(failover.primary, failover.run_id)
             && soft.reachable
             && !self.is_silent(failover.primary)
-            && began_at.is_some_and(|began| soft.answered_at > began)
+            && began_at.is_some_and(|began| soft.answered_at > began + patience)
     }
 
     fn call_off(&mut self, shard: ShardId, failover: &Failover) {
@@ -204,9 +214,16 @@ impl Plan {
         self.soft.failovers.remove(&failover.number);
         self.state.counts.failovers_called_off += 1;
         let addr = self.addr(failover.primary);
+        let why = match failover.is_parted() {
+            true => {
+                self.rest_from_parting(shard);
+                format!("primary {addr} answers, and not all of its replicas do")
+            }
+            false => format!("primary {addr} answers again"),
+        };
         self.log(
             Level::Info,
-            format!("failover of shard {shard} is called off: primary {addr} answers again"),
+            format!("failover of shard {shard} is called off: {why}"),
         );
     }
 
@@ -221,7 +238,12 @@ impl Plan {
         let safe = self.state.map.writes == larder_wire::replication::WriteMode::Safe;
         let waited = self.soft.now.saturating_sub(soft.began_at);
         self.await_fences(failover, soft, dead, safe, waited)?;
-        if !dead {
+        // Fenced itself, it serves nothing, whatever lease it has.
+        let told = soft.fenced.contains_key(&failover.primary);
+        #[cfg(test)]
+        let told =
+            told || failover.is_parted() && self.planted == crate::sim::Planted::PartedUntold;
+        if !dead && !told {
             let free_at = self.lease_over_at(failover, soft);
             #[cfg(test)]
             let free_at = match self.planted {
@@ -320,7 +342,10 @@ impl Plan {
                 return Err(Waits::Witnesses(missing));
             }
         }
-        let answered = soft.fenced.iter();
+        let answered = soft
+            .fenced
+            .iter()
+            .filter(|(id, _)| **id != failover.primary);
         let places = answered.filter_map(|(id, (fenced, _))| Some((*id, fenced.place?)));
         let places: Vec<(NodeId, Place)> = places.collect();
         let whole: Vec<_> = places
@@ -494,7 +519,7 @@ impl Plan {
 
     // What nodes are told, and what they answer.
 
-    /// Every replica of a suspected primary is fenced, whether in step or not.
+    /// Every replica of a suspected primary is fenced, whether in step or not; the primary, too, where it is known to hear.
     pub(crate) fn send_fences(&mut self) {
         let now = self.soft.now;
         for (shard, failover) in &self.state.failovers {
@@ -505,7 +530,10 @@ impl Plan {
             let Some(soft) = self.soft.failovers.get_mut(&failover.number) else {
                 continue;
             };
-            for entry in members.filter(|entry| entry.id != failover.primary) {
+            let told = failover.is_parted();
+            #[cfg(test)]
+            let told = told && self.planted != crate::sim::Planted::PartedUntold;
+            for entry in members.filter(|entry| told || entry.id != failover.primary) {
                 let reachable = self
                     .soft
                     .nodes

@@ -6,7 +6,9 @@ use larder_wire::replication::{
 };
 use larder_wire::{Attempt, Epoch, NodeId, Offset, ShardId};
 
-use crate::replica_stories::{follow, followed, in_step, place, settings, shard};
+use crate::replica_stories::{
+    acknowledged, fades, follow, followed, in_step, place, settings, shard,
+};
 use crate::stories::{Stage, id, join, node_state, run};
 use crate::*;
 
@@ -41,6 +43,30 @@ fn fenced(stage: &mut Stage, number: u8, place: Option<Place>, answered_ms_ago: 
             answered_ms_ago,
         }),
     });
+}
+
+/// Shard 1 is node 1 with replica 3, shard 2 is node 2 with replica 4.
+fn two_shards() -> Stage {
+    let mut stage = Stage::with(settings(2, 1));
+    for number in 1..=4 {
+        stage.joins(number);
+    }
+    follow(&mut stage, 1, &[3], 100);
+    follow(&mut stage, 2, &[4], 100);
+    stage
+}
+
+/// The same, and slots of the first begin to move to the second; what its primaries are told is left to the story.
+fn moving() -> Stage {
+    let mut stage = two_shards();
+    stage.by_hand = vec![id(1), id(2)];
+    let order = Order::Move {
+        slots: "0-99".parse().unwrap(),
+        to: id(2).to_string(),
+        dry_run: false,
+    };
+    stage.order_any(order).unwrap();
+    stage
 }
 
 fn primary(stage: &Stage) -> NodeId {
@@ -186,6 +212,132 @@ fn in_safe_a_failover_waits_for_all_that_may_be_in_step_and_an_operator_can_end_
 }
 
 #[test]
+fn one_that_lost_its_mark_is_promoted_if_it_has_more_than_those_that_kept_theirs() {
+    let mut stage = fades(WriteMode::Safe);
+    port_closes(&mut stage, 1);
+    fenced(&mut stage, 2, Some(place(1, 60)), Some(10));
+    assert_eq!(primary(&stage), id(1), "another may have more");
+    fenced(&mut stage, 3, Some(place(1, 100)), Some(10));
+    assert_eq!(primary(&stage), id(3));
+    assert_eq!(stage.plan.state().counts.data_losses, 0);
+}
+
+/// The primary answers the topology, as its replicas do, and says that it hears none of them.
+fn parts(stage: &mut Stage, ms: u64) {
+    let silent = PARTED_SILENT_MS;
+    acknowledged(stage, &[(2, 100, silent), (3, 100, silent)]);
+    wait_hearing(stage, ms, &[1, 2, 3]);
+}
+
+#[test]
+fn in_safe_a_primary_that_reaches_no_replica_while_the_topology_reaches_all_is_told_and_replaced() {
+    let mut stage = followed(2, WriteMode::Safe);
+    parts(&mut stage, PARTED_MS - 100);
+    assert!(fences(&stage).is_empty());
+    assert!(lease(&mut stage, 1));
+    wait_hearing(&mut stage, 100, &[1, 2, 3]);
+    let told: Vec<_> = fences(&stage).into_iter().map(|(node, _)| node).collect();
+    assert_eq!(told, [id(1), id(2), id(3)]);
+    assert!(!lease(&mut stage, 1));
+    fenced(&mut stage, 2, Some(place(1, 100)), Some(10));
+    fenced(&mut stage, 3, Some(place(1, 120)), Some(10));
+    // That it answers calls nothing off, and its lease runs.
+    wait_hearing(&mut stage, 100, &[1, 2, 3]);
+    assert_eq!(primary(&stage), id(1));
+    fenced(&mut stage, 1, Some(place(1, 130)), None);
+    assert_eq!(primary(&stage), id(3));
+    let counts = &stage.plan.state().counts;
+    assert_eq!((counts.failovers, counts.data_losses), (1, 0));
+    assert_eq!(stage.nodes[&id(1)].epoch, stage.plan.state().map.epoch);
+}
+
+#[test]
+fn a_parted_primary_that_cannot_be_told_is_replaced_when_its_lease_has_run_out() {
+    let mut stage = followed(2, WriteMode::Safe);
+    parts(&mut stage, PARTED_MS - 100);
+    assert!(lease(&mut stage, 1));
+    let granted = stage.now;
+    wait_hearing(&mut stage, 100, &[1, 2, 3]);
+    for replica in [2, 3] {
+        fenced(&mut stage, replica, Some(place(1, 100)), Some(500));
+    }
+    let left = granted + LEASE_MS + LEASE_MARGIN_MS - stage.now;
+    wait_hearing(&mut stage, left - 20, &[1, 2, 3]);
+    assert_eq!(primary(&stage), id(1));
+    wait_hearing(&mut stage, 20, &[1, 2, 3]);
+    assert_eq!(primary(&stage), id(2));
+}
+
+#[test]
+fn a_primary_that_would_not_be_better_off_replaced_keeps_its_place() {
+    let long = 3 * PARTED_MS;
+    let silent = PARTED_SILENT_MS;
+    // In `async` it answers by itself.
+    let mut stage = followed(2, WriteMode::Async);
+    parts(&mut stage, PARTED_MS + 100);
+    assert!(stage.plan.state().failovers.is_empty());
+    // A single replica would reach nobody.
+    let mut stage = followed(1, WriteMode::Safe);
+    acknowledged(&mut stage, &[(2, 100, silent)]);
+    wait_hearing(&mut stage, long, &[1, 2]);
+    assert!(stage.plan.state().failovers.is_empty());
+    // One of two that are needed does not answer the topology.
+    let mut stage = followed(2, WriteMode::Safe);
+    stage.event(Event::NodeUnreachable {
+        node: id(3),
+        reason: "no answer".into(),
+        process_gone: false,
+    });
+    acknowledged(&mut stage, &[(2, 100, silent), (3, 100, silent)]);
+    wait_hearing(&mut stage, long, &[1, 2]);
+    assert!(stage.plan.state().failovers.is_empty());
+    // It hears one.
+    let mut stage = followed(2, WriteMode::Safe);
+    acknowledged(&mut stage, &[(2, 100, silent), (3, 100, silent - 1)]);
+    wait_hearing(&mut stage, long, &[1, 2, 3]);
+    assert!(stage.plan.state().failovers.is_empty());
+}
+
+#[test]
+fn a_failover_of_a_living_primary_is_soon_over_or_called_off_and_not_begun_again_at_once() {
+    let mut stage = followed(2, WriteMode::Safe);
+    parts(&mut stage, PARTED_MS);
+    let number = stage.plan.state().failovers[&SHARD].number;
+    for node in [1, 2] {
+        fenced(&mut stage, node, Some(place(1, 100)), Some(10));
+        let says = stage.nodes.get_mut(&id(node)).unwrap();
+        says.replication.as_mut().unwrap().fence = Some(number);
+    }
+    wait_hearing(&mut stage, LAST_WAIT_MS, &[1, 2]);
+    assert!(stage.plan.state().failovers.contains_key(&SHARD));
+    wait_hearing(&mut stage, 100, &[1, 2]);
+    assert!(stage.plan.state().failovers.is_empty());
+    for node in [id(1), id(2)] {
+        assert!(stage.seen.contains(&Action::Unfence { node, number }));
+    }
+    assert!(lease(&mut stage, 1));
+    parts(&mut stage, PARTED_REST_MS - 200);
+    assert!(stage.plan.state().failovers.is_empty());
+    parts(&mut stage, 300);
+    assert!(stage.plan.state().failovers.contains_key(&SHARD));
+}
+
+#[test]
+fn a_successor_that_reaches_nobody_either_is_left_alone_for_a_while() {
+    let mut stage = followed(2, WriteMode::Safe);
+    parts(&mut stage, PARTED_MS);
+    for node in [1, 2, 3] {
+        fenced(&mut stage, node, Some(place(1, 100)), None);
+    }
+    assert_eq!((primary(&stage), in_step(&stage)), (id(2), vec![id(3)]));
+    follow(&mut stage, 2, &[], 100);
+    wait_hearing(&mut stage, PARTED_REST_MS - 100, &[1, 2, 3]);
+    assert_eq!(stage.plan.state().last_failover, 1);
+    wait_hearing(&mut stage, 200, &[1, 2, 3]);
+    assert_eq!(stage.plan.state().last_failover, 2);
+}
+
+#[test]
 fn in_async_a_dead_primary_is_replaced_by_the_best_of_those_that_answer() {
     let mut stage = followed(2, WriteMode::Async);
     port_closes(&mut stage, 1);
@@ -250,12 +402,7 @@ fn a_shard_that_nobody_has_data_of_goes_on_empty_and_the_loss_is_counted() {
 
 #[test]
 fn shards_that_fail_at_once_fail_over_side_by_side() {
-    let mut stage = Stage::with(settings(2, 1));
-    for number in 1..=4 {
-        stage.joins(number);
-    }
-    follow(&mut stage, 1, &[3], 100);
-    follow(&mut stage, 2, &[4], 100);
+    let mut stage = two_shards();
     port_closes(&mut stage, 1);
     port_closes(&mut stage, 2);
     assert_eq!(stage.plan.state().failovers.len(), 2);
@@ -334,19 +481,7 @@ fn a_planned_failover_gives_the_map_to_the_old_primary_alone_until_it_has_taken_
 
 #[test]
 fn while_a_shard_changes_its_primary_nothing_moves_from_it_or_to_it() {
-    let mut stage = Stage::with(settings(2, 1));
-    for number in 1..=4 {
-        stage.joins(number);
-    }
-    follow(&mut stage, 1, &[3], 100);
-    follow(&mut stage, 2, &[4], 100);
-    stage.by_hand = vec![id(1), id(2)];
-    let order = Order::Move {
-        slots: "0-99".parse().unwrap(),
-        to: id(2).to_string(),
-        dry_run: false,
-    };
-    stage.order_any(order).unwrap();
+    let mut stage = moving();
     assert_eq!(stage.plan.state().attempts.len(), 1);
     let number = planned(&mut stage);
     assert!(stage.plan.state().attempts.is_empty());
@@ -414,21 +549,9 @@ fn what_cannot_be_planned_is_refused_with_the_reason() {
     );
 }
 
-/// Shard 1 (node 1, replica 2) hands slots to shard 2 (node 3, replica 4), and its primary dies before its word.
+/// Shard 1 hands slots to shard 2, and its primary dies before its word.
 fn source_dies_in_a_handover() -> (Stage, Attempt, Epoch) {
-    let mut stage = Stage::with(settings(2, 1));
-    for number in 1..=4 {
-        stage.joins(number);
-    }
-    follow(&mut stage, 1, &[3], 100);
-    follow(&mut stage, 2, &[4], 100);
-    stage.by_hand = vec![id(1), id(2)];
-    let order = Order::Move {
-        slots: "0-99".parse().unwrap(),
-        to: id(2).to_string(),
-        dry_run: false,
-    };
-    stage.order_any(order).unwrap();
+    let mut stage = moving();
     let attempt = *stage.plan.state().attempts.keys().next().unwrap();
     stage.event(Event::Import {
         attempt,

@@ -25,8 +25,12 @@ mod failover_stories;
 mod form;
 mod handover;
 mod health;
+mod lost;
+#[cfg(test)]
+mod lost_stories;
 mod moves;
 mod orders;
+mod parted;
 mod placement;
 mod planned;
 #[cfg(test)]
@@ -47,8 +51,8 @@ pub use event::{
     Action, Answer, Event, FailoverDone, Level, MoveDone, Order, PushResult, RequestId,
 };
 pub use state::{
-    AttemptRecord, Counts, Failover, FailoverKind, Finished, Handover, Move, Node, Operation,
-    OperationKind, Outcome, STATE_VERSION, Settings, State, StateError, Yielding,
+    AttemptRecord, Counts, Failover, FailoverKind, Finished, Handover, LostShards, Move, Node,
+    Operation, OperationKind, Outcome, STATE_VERSION, Settings, State, StateError, Yielding,
 };
 pub use step::Plan;
 
@@ -64,6 +68,14 @@ pub const LAST_WAIT_MS: u64 = 2_000;
 pub const YIELDS_MAX: u32 = 5;
 /// A replica that was not heard of for this long is replaced, where there is a spare.
 pub const REPLACE_MS: u64 = 60_000;
+/// In `safe`, a primary that has heard none of its replicas for this long reaches none; one of which that is known for this
+/// long is replaced, if the topology reaches all.
+pub const PARTED_SILENT_MS: u64 = 600;
+pub const PARTED_MS: u64 = 600;
+/// Where that did not help, it is not done again for this long.
+pub const PARTED_REST_MS: u64 = 10_000;
+/// A shard whose every process has been gone for this long comes up empty, where that is wanted, unless another time is named.
+pub const LOST_SHARD_WAIT_MS: u64 = 60_000;
 /// A replica this close to its primary is in step; one in step that falls back further than the second is not. In bytes.
 pub const STEP_LAG_BYTES_MAX: u64 = 1 << 20;
 pub const STRAY_LAG_BYTES_MAX: u64 = 64 << 20;

@@ -14,6 +14,7 @@ pub(crate) fn settings(shards: u32, replicas: u32) -> Settings {
         shards,
         replicas,
         writes: WriteMode::Async,
+        lost_shards: Default::default(),
         scale: Default::default(),
     }
 }
@@ -207,6 +208,93 @@ fn one_side_alone_does_not_make_a_replica_in_step() {
     assert_eq!(in_step(&stage), []);
     follow(&mut stage, 1, &[2], 100);
     assert_eq!(in_step(&stage), [id(2)]);
+}
+
+/// The primary says how much each replica has acknowledged, and for how long it has been silent; it has 100 itself.
+pub(crate) fn acknowledged(stage: &mut Stage, replicas: &[(u8, u64, u64)]) {
+    let followers = replicas
+        .iter()
+        .map(|&(number, offset, silent_ms)| Follower {
+            node: id(number),
+            phase: LinkPhase::Streaming,
+            offset: Offset(offset),
+            silent_ms,
+        });
+    let said = ReplicationState {
+        place: Some(place(1, 100)),
+        follows: None,
+        followers: followers.collect(),
+        fence: None,
+        lost_writes: 0,
+    };
+    stage.nodes.get_mut(&id(1)).unwrap().replication = Some(said);
+    stage.probe(id(1));
+}
+
+/// Node 3 has 100 and loses its mark, for its primary does not hear it; node 2, in step, has 60.
+pub(crate) fn fades(writes: WriteMode) -> Stage {
+    let mut stage = followed(2, writes);
+    for _ in 0..=SILENCE_MS / 200 {
+        stage.now += 200;
+        follows(&mut stage, 2, 1, LinkPhase::Streaming, 60, 40);
+        follows(&mut stage, 3, 1, LinkPhase::Streaming, 100, 0);
+        acknowledged(&mut stage, &[(2, 60, 5), (3, 100, SILENCE_MS)]);
+    }
+    assert_eq!(in_step(&stage), [id(2)]);
+    acknowledged(&mut stage, &[(2, 60, 5), (3, 100, SILENCE_MS)]);
+    stage
+}
+
+#[test]
+fn in_safe_a_mark_fades_until_another_has_all_that_the_primary_had_when_it_learnt_of_it() {
+    let mut stage = fades(WriteMode::Safe);
+    let shard_id = shard(&stage).id;
+    let witnesses = |stage: &Stage| stage.plan.state().maybe_in_step(shard_id);
+    assert_eq!(witnesses(&stage), [id(2), id(3)].into());
+    acknowledged(&mut stage, &[(2, 99, 5)]);
+    assert_eq!(witnesses(&stage), [id(2), id(3)].into());
+
+    // A topology that takes over counts from what it sees itself.
+    let state = State::from_json(&stage.plan.state().to_json()).unwrap();
+    stage.plan = Plan::new(state, "127.0.0.1:7000", stage.now);
+    stage.event(Event::Tick);
+    assert_eq!(witnesses(&stage), [id(2), id(3)].into());
+    acknowledged(&mut stage, &[(2, 100, 5)]);
+    assert_eq!(witnesses(&stage), [id(2)].into());
+}
+
+#[test]
+fn in_async_a_mark_is_forgotten_when_the_primary_knows() {
+    let stage = fades(WriteMode::Async);
+    let shard_id = shard(&stage).id;
+    assert_eq!(
+        stage.plan.state().maybe_in_step(shard_id),
+        [id(2)].into(),
+        "nothing was promised"
+    );
+}
+
+#[test]
+fn in_safe_a_lost_replica_stays_beside_the_spare_until_the_spare_has_what_it_may_have_alone() {
+    let mut stage = followed(1, WriteMode::Safe);
+    stage.joins(3);
+    stage.event(Event::NodeUnreachable {
+        node: id(2),
+        reason: "connection refused".into(),
+        process_gone: true,
+    });
+    for _ in 0..REPLACE_MS / 500 {
+        stage.wait(500);
+        acknowledged(&mut stage, &[]);
+        stage.probe(id(3));
+    }
+    let members: Vec<_> = shard(&stage).nodes.iter().map(|entry| entry.id).collect();
+    assert_eq!(members, [id(1), id(2), id(3)]);
+    follow(&mut stage, 1, &[3], 100);
+    stage.probe(id(1));
+    let members: Vec<_> = shard(&stage).nodes.iter().map(|entry| entry.id).collect();
+    assert_eq!(members, [id(1), id(3)]);
+    assert_eq!(in_step(&stage), [id(3)]);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 //! there are as many as the operator wants. It refuses to judge primaries: that is failover's.
 //!
 //! A mark is given when the replica and its primary both say that it streams, and it has all that the primary had when
-//! it was first seen to: from then on it has everything that was ever acknowledged. It is taken away when it
-//! has been silent, astray or far behind for [`SILENCE_MS`]; at once when its process is gone. While the primary
-//! itself is not heard of, nobody is blamed for not following it.
+//! it was first seen to. It is taken away when it has been silent, astray or far behind for [`SILENCE_MS`]; at once when
+//! its process is gone. While the primary itself is not heard of, nobody is blamed for not following it.
+//!
+//! In `safe` any one of those marked acknowledges, so no one of them need have everything that was acknowledged; all
+//! together have it. A mark that is taken away therefore *fades*: a failover asks its former bearer, too, until one
+//! that is marked has all that the primary had when it learnt that the other counts no more.
 
-use larder_wire::replication::{LinkPhase, Place, SILENCE_MS};
+use larder_wire::replication::{LinkPhase, Place, SILENCE_MS, WriteMode};
 use larder_wire::{Epoch, NodeId, Offset, Role, ShardEntry, ShardId};
 
 use crate::event::Level;
@@ -70,7 +73,10 @@ impl Plan {
                     }
                 }
             }
-            while shard.nodes.len() < 1 + wanted
+            // Who is lost and fades is nobody's place to take, and none that stands.
+            let fades = |id: NodeId| self.is_lost(id) && self.is_fading(shard.id, id);
+            let waning = shard.nodes.iter().filter(|entry| fades(entry.id)).count();
+            while shard.nodes.len() < 1 + wanted + waning
                 && let Some(spare) = placement.take(&mates)
             {
                 mates.push(spare);
@@ -218,21 +224,75 @@ impl Plan {
         Some((said.place?, follower.offset))
     }
 
-    /// Primaries that have the map which took marks away count nobody whom it does not name.
+    /// Those whose marks were taken away, and who can have nothing more that nobody else has.
     fn forget_faded(&mut self) {
         #[cfg(test)]
         if self.planted == crate::sim::Planted::ForgetFading {
             self.state.fading.clear();
         }
+        self.note_faded();
         let mut fading = std::mem::take(&mut self.state.fading);
         for (shard, marks) in &mut fading {
-            let primary = self.state.primary(*shard).map(|entry| entry.id);
-            let has = primary.and_then(|id| self.soft.nodes.get(&id));
-            let has = has.map_or(Epoch(0), |soft| soft.acked);
-            marks.retain(|_, epoch| has < *epoch);
+            marks.retain(|id, epoch| !self.is_made_good(*shard, *id, *epoch));
         }
         fading.retain(|_, marks| !marks.is_empty());
+        let still = |shard: &ShardId, id: &NodeId| {
+            let marks = fading.get(shard);
+            marks.is_some_and(|marks| marks.contains_key(id))
+        };
+        self.soft.faded.retain(|(shard, id), _| still(shard, id));
         self.state.fading = fading;
+    }
+
+    /// Notes what primaries had when they no longer counted those whose marks fade.
+    fn note_faded(&mut self) {
+        for (shard, marks) in &self.state.fading {
+            let primary = self.state.primary(*shard).map(|entry| entry.id);
+            let said = primary.and_then(|id| self.soft.nodes.get(&id)?.state.as_ref());
+            let Some(said) = said else {
+                continue;
+            };
+            let place = said.replication.as_ref().and_then(|said| said.place);
+            for (id, epoch) in marks {
+                let known = self.soft.faded.get(&(*shard, *id));
+                let stands = known.is_some_and(|(of, goal)| {
+                    of == epoch && place.is_some_and(|place| place.history == goal.history)
+                });
+                if let Some(place) = place.filter(|_| !stands && said.epoch >= *epoch) {
+                    self.soft.faded.insert((*shard, *id), (*epoch, place));
+                }
+            }
+        }
+    }
+
+    /// Its primary counts it no more, and what it alone has acknowledged is elsewhere by now, or was never promised.
+    fn is_made_good(&self, shard: ShardId, id: NodeId, epoch: Epoch) -> bool {
+        let Some(primary) = self.state.primary(shard).map(|entry| entry.id) else {
+            return true;
+        };
+        let has = self.soft.nodes.get(&primary).map(|soft| soft.acked);
+        if has.unwrap_or(Epoch(0)) < epoch {
+            return false;
+        }
+        let settings = &self.state.settings;
+        let promised = [settings.writes, self.state.map.writes].contains(&WriteMode::Safe);
+        // Whoever wants no replicas wants none to be waited for.
+        let alone = settings.replicas == 0;
+        #[cfg(test)]
+        let promised = promised && self.planted != crate::sim::Planted::ForgetLagging;
+        if !promised || alone {
+            return true;
+        }
+        let Some((_, goal)) = self.soft.faded.get(&(shard, id)) else {
+            return false;
+        };
+        let entry = self.state.shard(shard);
+        let marked = entry.into_iter().flat_map(ShardEntry::replicas);
+        let mut marked = marked.filter(|entry| entry.in_step);
+        marked.any(|entry| {
+            let followed = self.followed(primary, entry.id);
+            followed.is_some_and(|(end, has)| end.history == goal.history && has >= goal.offset)
+        })
     }
 
     fn tell_of_marks(&mut self, shards: &[ShardEntry]) {

@@ -339,7 +339,7 @@ impl Plan {
             planned: matches!(failover.kind, FailoverKind::Planned { .. }),
             running_ms,
             reason: match &failover.kind {
-                FailoverKind::Suspected { reason } => reason.clone(),
+                FailoverKind::Suspected { reason, .. } => reason.clone(),
                 FailoverKind::Planned { to, .. } => format!("ordered, to {}", self.addr(*to)),
             },
             waits: waits.map(|waits| self.waits_text(shard, waits)),

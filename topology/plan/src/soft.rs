@@ -9,6 +9,8 @@ use larder_wire::{Attempt, Epoch, History, NodeId, ShardId};
 
 use crate::event::{Action, Answer, RequestId};
 use crate::failover::Waits;
+use crate::lost::Lost;
+use crate::parted::Reach;
 use crate::scale::Rates;
 use crate::state::Operation;
 
@@ -178,6 +180,13 @@ pub(crate) struct Soft {
     pub(crate) operation: OperationSoft,
     /// By their numbers.
     pub(crate) failovers: BTreeMap<u64, FailoverSoft>,
+    /// Which primaries reach their replicas, in `safe`.
+    pub(crate) reach: BTreeMap<ShardId, Reach>,
+    /// Shards that nobody is heard of, and since when.
+    pub(crate) lost: BTreeMap<ShardId, Lost>,
+    /// Where primaries' journals ended when they were first seen to have the map of that epoch, which took a mark
+    /// away from this replica.
+    pub(crate) faded: BTreeMap<(ShardId, NodeId), (Epoch, Place)>,
     /// When this topology began: one before it may have granted leases until then.
     pub(crate) began_at: u64,
     /// When leases were last granted.

@@ -27,8 +27,45 @@ pub struct Settings {
     /// When a write is answered.
     #[serde(default)]
     pub writes: WriteMode,
+    /// What becomes of a shard that has no node left.
+    #[serde(default)]
+    pub lost_shards: LostShards,
     #[serde(default)]
     pub scale: ScaleSettings,
+}
+
+/// What becomes of the slots of a shard whose every node is gone. As a word: `wait`, `empty` or `empty:SECONDS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LostShards {
+    /// They are not served till a node of the shard is back.
+    #[default]
+    Wait,
+    /// Spare nodes serve them, without data, once all processes of the shard have been gone for so long.
+    Empty { after_ms: u64 },
+}
+
+impl std::str::FromStr for LostShards {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LostShards, String> {
+        let (word, seconds) = match text.split_once(':') {
+            Some((word, seconds)) => (word, Some(seconds)),
+            None => (text, None),
+        };
+        let after_ms = match seconds.map(str::parse::<u64>) {
+            None => Some(crate::LOST_SHARD_WAIT_MS),
+            Some(Ok(seconds)) => seconds.checked_mul(1000),
+            Some(Err(_)) => None,
+        };
+        match (word, seconds, after_ms) {
+            ("wait", None, _) => Ok(LostShards::Wait),
+            ("empty", _, Some(after_ms)) => Ok(LostShards::Empty { after_ms }),
+            (..) => Err(format!(
+                "{text} says nothing of lost shards (choose wait, empty or empty:SECONDS)"
+            )),
+        }
+    }
 }
 
 impl Settings {
@@ -135,8 +172,16 @@ pub struct Failover {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum FailoverKind {
-    Suspected { reason: String },
-    Planned { to: NodeId, tries: u32 },
+    Suspected {
+        reason: String,
+        /// It is alive, and reaches none of the replicas whose word it needs.
+        #[serde(default)]
+        parted: bool,
+    },
+    Planned {
+        to: NodeId,
+        tries: u32,
+    },
 }
 
 /// A map that makes `to` the primary, while the old one has not yet said whether it still held its writes.
@@ -196,6 +241,15 @@ pub struct Operation {
     pub bytes_moved: u64,
     #[serde(default)]
     pub failures: u32,
+}
+
+impl Failover {
+    pub(crate) fn is_parted(&self) -> bool {
+        match self.kind {
+            FailoverKind::Suspected { parted, .. } => parted,
+            FailoverKind::Planned { .. } => false,
+        }
+    }
 }
 
 impl Operation {
@@ -269,7 +323,8 @@ pub struct State {
     #[serde(default)]
     pub spent: Epoch,
     /// Replicas whose mark of being in step was taken away by the map of this epoch, until their primary has that
-    /// map: as long as it has not, it may still answer writes that only they have.
+    /// map (as long as it has not, it may still answer writes that only they have) and, in `safe`, another that is
+    /// marked has all that the primary had then.
     #[serde(default)]
     pub fading: BTreeMap<ShardId, BTreeMap<NodeId, Epoch>>,
     pub nodes: BTreeMap<NodeId, Node>,
@@ -411,7 +466,8 @@ impl State {
         self.last_failover
     }
 
-    /// Every replica that the primary may count as in step, whichever map it has.
+    /// Every replica that the primary may count as in step, whichever map it has, or that may be alone in having what
+    /// was acknowledged when it did: all that was ever answered in `safe` is at one of them.
     pub(crate) fn maybe_in_step(&self, shard: ShardId) -> BTreeSet<NodeId> {
         let entry = self.shard(shard);
         let marked = entry.into_iter().flat_map(ShardEntry::replicas);

@@ -148,10 +148,12 @@ impl Plan {
     /// Each part looks at the state and takes it one step further, if it can.
     fn decide(&mut self) {
         self.form();
+        self.note_reach();
         self.suspect();
         self.drop_hopeless_plans();
         self.watch_yields();
         self.decide_failovers();
+        self.tend_lost_shards();
         self.repair();
         self.tend_replicas();
         self.begin_yields();

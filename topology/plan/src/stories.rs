@@ -40,6 +40,7 @@ impl Stage {
             shards,
             replicas: 0,
             writes: Default::default(),
+            lost_shards: Default::default(),
             scale: Default::default(),
         })
     }
@@ -294,6 +295,7 @@ fn counts_that_are_not_possible_are_refused() {
             shards,
             replicas,
             writes: Default::default(),
+            lost_shards: Default::default(),
             scale: Default::default(),
         };
         assert_eq!(settings.check().is_ok(), served, "{settings:?}");

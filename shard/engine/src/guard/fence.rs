@@ -2,6 +2,8 @@
 //!
 //! Numbers only grow, so that a fence that comes late, or after it was called off, changes nothing. What a fenced replica has is what it may be
 //! promoted with: from the moment of the answer on it takes nothing of that primary and acknowledges nothing.
+//!
+//! The primary itself can be fenced: it is alive, and reaches none of its replicas. From its answer on it serves nothing, whatever lease it has.
 
 use larder_wire::replication::{Fence, Fenced};
 use larder_wire::{Epoch, NodeId, Refusal, Role};
@@ -45,7 +47,7 @@ impl Fences {
         if ownership.epoch() > epoch {
             return Err(Refusal::new(format!("STALE {}", ownership.epoch())));
         }
-        check_follows(&fence, ownership)?;
+        check_shard(&fence, ownership)?;
         self.heard = number;
         self.holds = Some(fence);
         Ok(())
@@ -71,8 +73,8 @@ impl Fences {
     }
 }
 
-/// The fence is about this node's primary.
-fn check_follows(fence: &Fence, ownership: &Ownership) -> Result<(), Refusal> {
+/// The fence is about the primary of this node's shard.
+fn check_shard(fence: &Fence, ownership: &Ownership) -> Result<(), Refusal> {
     let Fence { shard, primary, .. } = fence;
     let own = ownership.map().find_node(ownership.me());
     let Some((own_shard, entry)) = own else {
@@ -87,13 +89,11 @@ fn check_follows(fence: &Fence, ownership: &Ownership) -> Result<(), Refusal> {
             own_shard.id
         )));
     }
-    if entry.role != Role::Replica {
-        return Err(Refusal::new(format!(
-            "ERR this node is the primary of shard {shard}; fences are for its replicas"
-        )));
-    }
     match own_shard.primary() {
         Some(own_primary) if own_primary.id == *primary => Ok(()),
+        Some(_) if entry.role == Role::Primary => Err(Refusal::new(format!(
+            "ERR this node is the primary of shard {shard}, the fence is about {primary}"
+        ))),
         Some(own_primary) => Err(Refusal::new(format!(
             "ERR this node follows {}, the fence is about {primary}",
             own_primary.id
@@ -119,6 +119,7 @@ pub(crate) fn unfence(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
         .ok_or(Refusal::fixed("ERR a fence is a number"))?;
     if turn.node.guard.fences.call_off(number) {
         turn.node.cut_upstream();
+        turn.node.settle_lease(turn.clock);
     }
     turn.ok()
 }
@@ -131,6 +132,8 @@ impl Node {
         self.guard.fences.raise(fence, &self.ownership)?;
         if self.is_fenced_from(primary) {
             self.cut_upstream();
+            // That of a primary is its own.
+            self.settle_lease(clock);
         }
         let answered = self.guard.answered_primary_ms;
         Ok(Fenced {
@@ -237,7 +240,6 @@ mod tests {
             assert_eq!(fences.number(), None);
             refusal.text().to_string()
         };
-        assert!(refused(PRIMARY, fence(1)).contains("is the primary of shard 1"));
         assert!(refused(STRANGER, fence(1)).contains("in no shard"));
         let other_shard = Fence {
             shard: ShardId(2),
@@ -248,6 +250,14 @@ mod tests {
             primary: STRANGER,
             ..fence(1)
         };
-        assert!(refused(REPLICA, other_primary).contains("follows"));
+        assert!(refused(REPLICA, other_primary.clone()).contains("follows"));
+        assert!(refused(PRIMARY, other_primary).contains("is the primary of shard 1"));
+    }
+
+    #[test]
+    fn a_primary_is_fenced_from_itself() {
+        let mut fences = Fences::default();
+        fences.raise(fence(1), &ownership(PRIMARY, 5)).unwrap();
+        assert!(fences.is_against(PRIMARY));
     }
 }

@@ -74,11 +74,13 @@ pub(crate) enum Planted {
     FenceForgotten,
     /// Who waits when a primary becomes a replica is answered.
     FreedByDemotion,
+    /// The topology forgets a mark that it took away while another in step has less.
+    ForgottenFaded,
 }
 
 #[cfg(test)]
 impl Planted {
-    pub(crate) const ALL: [Planted; 7] = [
+    pub(crate) const ALL: [Planted; 8] = [
         Planted::AckOfAnyone,
         Planted::ReadsAtOnce,
         Planted::LeaseForEver,
@@ -86,6 +88,7 @@ impl Planted {
         Planted::StoodStill,
         Planted::FenceForgotten,
         Planted::FreedByDemotion,
+        Planted::ForgottenFaded,
     ];
 }
 
@@ -219,7 +222,7 @@ impl Node {
         self.settle_lease(clock);
     }
 
-    fn settle_lease(&mut self, clock: Clock) {
+    pub(crate) fn settle_lease(&mut self, clock: Clock) {
         let serves = match self.guard.needs_lease {
             false => Serves::All,
             true => {
@@ -236,6 +239,7 @@ impl Node {
                 let leased = signs.are_fresh(clock.mono_ms);
                 #[cfg(test)]
                 let leased = leased || self.guard.planted == Some(Planted::LeaseForEver);
+                let leased = leased && !self.is_fenced_from(self.ownership.me());
                 Serves::decide(self.ownership.map().writes, leased, takes_writes)
             }
         };

@@ -81,8 +81,10 @@ struct Topology {
     epoch: u64,
     primary: usize,
     in_step: Vec<usize>,
-    /// Whom the primary may still take to be in step.
+    /// Who may have what nobody else has: whoever the primary may still take to be in step, and whoever it did when another had less.
     maybe_in_step: Vec<usize>,
+    /// The end of the primary's journal when it took the present map.
+    taken_at: Option<Offset>,
     granted_ms: u64,
     number: u64,
     failover: Option<Failover>,
@@ -95,6 +97,8 @@ struct Failover {
     /// Epoch by which the primary is suspected.
     epoch: u64,
     gone: bool,
+    /// The primary is fenced, too: then nobody waits for its lease.
+    told: bool,
     /// Who is fenced, what each has, and when at the latest it last answered the primary.
     fenced: BTreeMap<usize, (Option<u64>, u64)>,
 }
@@ -196,6 +200,7 @@ impl World {
                 primary: 0,
                 in_step: Vec::new(),
                 maybe_in_step: Vec::new(),
+                taken_at: None,
                 granted_ms: 0,
                 number: 0,
                 failover: None,
@@ -231,6 +236,7 @@ impl World {
         }
         topology.primary = primary;
         topology.in_step = in_step;
+        topology.taken_at = None;
     }
 
     fn map(&self) -> ClusterMap {
@@ -287,6 +293,25 @@ impl World {
         actor.node.take_map(push, clock).unwrap();
         self.topology.known[index] = self.topology.epoch;
         if index == self.topology.primary {
+            self.topology.taken_at = Some(self.actors[index].node.journal.end());
+        }
+    }
+
+    /// Marks that were taken away are forgotten when another has all that the primary had when it heard of it.
+    fn forget_faded(&mut self) {
+        let Topology {
+            primary, taken_at, ..
+        } = self.topology;
+        let Some(goal) = taken_at.filter(|_| self.is_called(primary)) else {
+            return;
+        };
+        let followers = self.actors[primary].node.replication.followers.iter();
+        let mut there = followers.filter(|it| it.in_step && it.acked >= goal);
+        let forgets = match self.planted {
+            Some(Planted::ForgottenFaded) => true,
+            Some(_) | None => there.next().is_some(),
+        };
+        if forgets {
             self.topology.maybe_in_step = self.topology.in_step.clone();
         }
     }
@@ -351,16 +376,6 @@ impl World {
                 in_step.push(index);
             }
         }
-        // Two faults in a row are not judged: whoever keeps its mark has what was known by the one that loses it, and the primary hears of it at once.
-        let lacks = in_step
-            .clone()
-            .into_iter()
-            .any(|index| !self.has_all(index));
-        for index in self.topology.in_step.clone() {
-            if lacks && !in_step.contains(&index) {
-                in_step.push(index);
-            }
-        }
         in_step.sort_unstable();
         if in_step != self.topology.in_step {
             self.record(primary, in_step);
@@ -371,14 +386,16 @@ impl World {
     fn suspect(&mut self) {
         let primary = self.topology.primary;
         let epoch = self.topology.epoch;
-        if self.topology.failover.is_some() || self.topology.in_step.is_empty() {
+        if self.topology.failover.is_some() || self.topology.maybe_in_step.is_empty() {
             return;
         }
+        let told = self.chance(8);
         self.topology.number += 1;
         self.topology.failover = Some(Failover {
             number: self.topology.number,
             epoch,
             gone: !self.actors[primary].alive,
+            told,
             fenced: BTreeMap::new(),
         });
     }
@@ -388,7 +405,8 @@ impl World {
             return;
         };
         let (number, epoch) = (failover.number, failover.epoch);
-        let wanted: Vec<usize> = self.topology.maybe_in_step.clone();
+        let mut wanted: Vec<usize> = self.topology.maybe_in_step.clone();
+        wanted.extend(failover.told.then_some(self.topology.primary));
         let open = wanted
             .iter()
             .filter(|index| !failover.fenced.contains_key(index));
@@ -439,16 +457,19 @@ impl World {
         let answered = failover.fenced.values().map(|(_, at)| *at).max();
         let heard = answered.unwrap_or(0).max(self.topology.granted_ms);
         let over_at = heard + LEASE_MS + LEASE_MARGIN_MS;
-        if !failover.gone && self.now_ms < over_at {
+        let told = failover.fenced.contains_key(&self.topology.primary);
+        if !failover.gone && !told && self.now_ms < over_at {
             return;
         }
-        let best = self
-            .topology
-            .in_step
-            .iter()
-            .filter_map(|index| Some((failover.fenced.get(index)?.0?, *index)))
-            .max();
-        let Some((_, successor)) = best else { return };
+        let places = self.topology.maybe_in_step.iter();
+        let places = places.map(|index| Some((failover.fenced.get(index)?.0?, *index)));
+        // Who has nothing to show may have been alone in having it.
+        let Some(places) = places.collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let Some((_, successor)) = places.into_iter().max() else {
+            return;
+        };
         let clock = self.actors[successor].clock(self.now_ms);
         for key in KEYS {
             let has = self.actors[successor].value(key, clock);
@@ -740,7 +761,8 @@ impl World {
             60..=67 => self.join(index),
             68..=75 => self.join_answered(index),
             76..=82 => self.push_map(index),
-            83..=85 => self.judge_steps(),
+            83 => self.forget_faded(),
+            84..=85 => self.judge_steps(),
             86..=90 => self.fence(),
             91..=94 if self.runs(index) => {
                 let clock = self.actors[index].clock(self.now_ms);
@@ -781,26 +803,13 @@ impl World {
         }
     }
 
-    /// What is known is in two memories at least, this one left out or not.
-    fn may_crash(&mut self, index: usize) -> bool {
+    /// The primary and both replicas run, and are in step.
+    fn may_crash(&self, index: usize) -> bool {
         let whole = self.actors.iter().all(|actor| actor.alive);
         if !whole || self.topology.in_step.len() < NODES - 1 {
             return false;
         }
-        if index == self.topology.primary {
-            return true;
-        }
-        let others = self.topology.in_step.clone();
-        let others = others.into_iter().filter(|other| *other != index);
-        self.topology.failover.is_none() && others.into_iter().all(|other| self.has_all(other))
-    }
-
-    fn has_all(&mut self, index: usize) -> bool {
-        let clock = self.actors[index].clock(self.now_ms);
-        KEYS.into_iter().all(|key| {
-            let known = self.known.get(key).copied().unwrap_or(0);
-            self.actors[index].value(key, clock) >= known
-        })
+        index == self.topology.primary || self.topology.failover.is_none()
     }
 
     fn heal(&mut self) {

@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use larder_wire::control::{HOLD_MS_MAX, MapPush, Peer};
-use larder_wire::replication::{LEASE_MS, LinkPhase, WriteMode, Yield, Yielded};
+use larder_wire::replication::{Fence, Fenced, LEASE_MS, LinkPhase, WriteMode, Yield, Yielded};
 use larder_wire::resp::OwnedRequest;
 use larder_wire::trust::Trust;
 use larder_wire::{
@@ -293,6 +293,45 @@ fn without_a_replica_in_step_nothing_safe_is_written_and_what_is_known_is_read()
     assert_eq!(answer, Answer::At(stage.end()));
     stage.ack(1, stage.end());
     assert_eq!(stage.node.waiting_answers(), 0);
+}
+
+#[test]
+fn a_primary_that_is_fenced_serves_nothing_whatever_lease_it_has_until_a_map_or_the_end_of_the_fence()
+ {
+    for ends_by_map in [false, true] {
+        let mut stage = Stage::new(WriteMode::Safe);
+        let (mut client, mut topology) = (stage.enter(), control(&mut stage));
+        stage.batch(&mut client, "SET k v");
+        let fence = Fence {
+            number: 7,
+            shard: ShardId(1),
+            primary: OWN,
+            epoch: Epoch(stage.epoch),
+        };
+        let body = serde_json::to_string(&fence).unwrap();
+        let (_, reply) = stage.call(&mut topology, &format!("LARDER FENCE {body}"));
+        let said = reply.split("\r\n").nth(1).unwrap();
+        let fenced: Fenced = serde_json::from_str(said).unwrap();
+        assert_eq!((fenced.number, fenced.run_id), (7, OWN));
+        assert_eq!(fenced.place, stage.node.journal.place());
+        assert!(client.client.is_killed(), "what waits is never answered");
+
+        stage.ack_all();
+        stage.node.joined(stage.clock.mono_ms, stage.clock);
+        let mut client = stage.enter();
+        for line in ["SET k w", "GET k"] {
+            let (reply, _) = stage.batch(&mut client, line);
+            assert!(reply.starts_with("-CLUSTERDOWN"), "{line}: {reply}");
+        }
+        match ends_by_map {
+            true => stage.push(OWN, &[FIRST], None).unwrap(),
+            false => {
+                let (_, reply) = stage.call(&mut topology, "LARDER UNFENCE 7");
+                assert_eq!(reply, "+OK\r\n");
+            }
+        }
+        assert_eq!(stage.batch(&mut client, "SET k w").0, "+OK\r\n");
+    }
 }
 
 #[test]

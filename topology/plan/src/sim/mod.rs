@@ -3,6 +3,7 @@
 //!
 //! `LARDER_SIM_SEEDS=2000` runs more seeds, `LARDER_SIM_SEED=17` one of them.
 
+mod diary;
 mod judge;
 mod node;
 mod shards;
@@ -39,6 +40,10 @@ pub(crate) enum Planted {
     AcceptLateMaps,
     /// Nodes that are fenced are given maps of other shards' changes.
     LiftFences,
+    /// A mark that is taken away is forgotten as soon as the primary knows of it, though others may lag.
+    ForgetLagging,
+    /// A primary that lives is replaced without being told of it.
+    PartedUntold,
     /// The heir of a planned failover is told with the old primary, not after it.
     HeirFirst,
 }

@@ -1,12 +1,12 @@
 //! The simulated world: a queue of what happens when, a network, the topology's disk, and chance from one seed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use larder_wire::control::{HOLD_MS_MAX, Import, ImportPhase, MapPush};
 use larder_wire::{Attempt, Epoch, NodeId, Slot};
 
 use super::Planted;
+use super::diary::{Chance, Diary};
 use super::judge::{Judge, Verdict};
 use super::node::{Data, Feeding, SimNode};
 use crate::event::{Action, Answer, Event, Order, PushResult, RequestId};
@@ -95,7 +95,7 @@ enum What {
 
 pub(crate) struct World {
     now: u64,
-    random: u64,
+    chance: Chance,
     faults: Faults,
     planted: Planted,
     queue: BTreeMap<(u64, u64), What>,
@@ -112,15 +112,14 @@ pub(crate) struct World {
     judge: Judge,
     handovers: u64,
     next_request: u64,
-    fingerprint: DefaultHasher,
-    tail: VecDeque<String>,
+    diary: Diary,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults, planted: Planted) -> World {
         let mut world = World {
             now: 0,
-            random: seed ^ 0x9e37_79b9_7f4a_7c15,
+            chance: Chance::new(seed ^ 0x9e37_79b9_7f4a_7c15),
             faults,
             planted,
             queue: BTreeMap::new(),
@@ -136,8 +135,7 @@ impl World {
             judge: Judge::default(),
             handovers: 0,
             next_request: 1,
-            fingerprint: DefaultHasher::new(),
-            tail: VecDeque::new(),
+            diary: Diary::default(),
         };
         world.start_topology();
         for (what, at) in [
@@ -185,8 +183,8 @@ impl World {
         Verdict {
             broken: std::mem::take(&mut self.judge.broken),
             handovers: self.handovers,
-            fingerprint: self.fingerprint.finish(),
-            tail: Vec::from(std::mem::take(&mut self.tail)).join("\n"),
+            fingerprint: self.diary.fingerprint(),
+            tail: self.diary.tail(),
         }
     }
 
@@ -213,17 +211,8 @@ impl World {
 
     // Chance.
 
-    /// SplitMix64.
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, limit: u64) -> u64 {
-        self.draw() % limit
+        self.chance.below(limit)
     }
 
     fn chance(&mut self, per_thousand: u64) -> bool {
@@ -289,6 +278,7 @@ impl World {
                     shards: 3,
                     replicas: 0,
                     writes: Default::default(),
+                    lost_shards: Default::default(),
                     scale: Default::default(),
                 },
             ),
@@ -301,12 +291,7 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        if !matches!(
-            event,
-            Event::Tick | Event::NodeAnswered(_) | Event::NodeJoined(_)
-        ) {
-            self.note(format!("plan <- {event:?}"));
-        }
+        self.diary.note_event(self.now, &event);
         let Some(plan) = &mut self.plan else {
             return;
         };
@@ -316,13 +301,8 @@ impl World {
         }
     }
 
-    fn note(&mut self, mut text: String) {
-        text.hash(&mut self.fingerprint);
-        text.truncate(600);
-        self.tail.push_back(format!("{:>6} {text}", self.now));
-        if self.tail.len() > 400 {
-            self.tail.pop_front();
-        }
+    fn note(&mut self, text: String) {
+        self.diary.note(self.now, text);
     }
 
     fn act(&mut self, action: Action) {

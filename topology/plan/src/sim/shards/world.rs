@@ -1,7 +1,9 @@
-//! The world of shards with replicas: time, network, faults, clients, the topology's disk, and its judges.
+//! The world of shards with replicas: time, network, clients, the topology and its disk.
+
+mod faults;
+mod judges;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use larder_wire::replication::WriteMode;
 use larder_wire::{ClusterMap, Epoch, NodeId, ShardId, Slot};
@@ -9,6 +11,7 @@ use larder_wire::{ClusterMap, Epoch, NodeId, ShardId, Slot};
 use super::node::{Disk, Msg, Op, Out, ReplicaNode};
 use crate::event::{Action, Event, Order, RequestId};
 use crate::sim::Planted;
+use crate::sim::diary::{Chance, Diary};
 use crate::state::{Settings, State};
 use crate::step::Plan;
 
@@ -22,8 +25,8 @@ const CLIENT_PATIENCE_MS: u64 = 300;
 /// A probe without an answer for this long breaks the topology's connection.
 const DEAD_LINK_MS: u64 = 600;
 const SAMPLE_EVERY: usize = 2048;
-/// A replica that has been the only one in step for this long has what others acknowledged before.
-const LEAN_MS: u64 = 900;
+/// A primary that reaches none of its replicas has a successor that serves by then.
+const PARTED_MS_MAX: u64 = 3000;
 /// Clocks run this many thousandths faster or slower at most.
 const DRIFT: u64 = 20;
 
@@ -51,6 +54,11 @@ enum What {
     Fault,
     NodeStarts(NodeId),
     Heals(usize),
+    Crashes(NodeId),
+    /// If one replica alone is in step somewhere, its primary dies.
+    Lean,
+    /// The primary of this shard was parted from its replicas, in this life of the topology.
+    Parted(ShardId, u64),
     Operator,
     TopologyDies,
     TopologyStarts,
@@ -62,12 +70,25 @@ struct Cut {
     from: BTreeSet<End>,
     to: BTreeSet<End>,
     both_ways: bool,
+    /// Some of what was sent arrives when it has long healed.
+    leaks: bool,
     healed: bool,
+}
+
+/// A way on which everything takes so many milliseconds more.
+#[derive(Clone, Debug)]
+struct Slow {
+    from: NodeId,
+    to: NodeId,
+    ms: u64,
+    until: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Client {
     slot: Slot,
+    /// When it was last answered.
+    heard_at: u64,
     op: Op,
     last_write: u64,
     write: bool,
@@ -82,13 +103,16 @@ pub(crate) struct Report {
     pub(crate) failovers: u64,
     pub(crate) planned: u64,
     pub(crate) answered: u64,
+    /// Primaries in `safe` that were parted from their replicas alone, and how many of their shards served soon.
+    pub(crate) parted: u64,
+    pub(crate) parted_served: u64,
     pub(crate) fingerprint: u64,
     pub(crate) tail: String,
 }
 
 pub(crate) struct World {
     now: u64,
-    random: u64,
+    chance: Chance,
     planted: Planted,
     writes: WriteMode,
     topology_rate: u64,
@@ -105,8 +129,7 @@ pub(crate) struct World {
     frozen_until: BTreeMap<NodeId, u64>,
     unheard_since: BTreeMap<NodeId, u64>,
     cuts: Vec<Cut>,
-    /// Shards with one replica in step: their primary, that replica, and since when.
-    lean: BTreeMap<ShardId, (NodeId, NodeId, u64)>,
+    slow: Option<Slow>,
     clients: Vec<Client>,
     client_map: ClusterMap,
     /// Of each slot: the highest value that anybody was told of.
@@ -115,21 +138,19 @@ pub(crate) struct World {
     next_request: u64,
     maps: BTreeMap<Epoch, ClusterMap>,
     report: Report,
-    fingerprint: DefaultHasher,
-    tail: VecDeque<String>,
+    diary: Diary,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, planted: Planted) -> World {
         let mut world = World {
             now: 0,
-            random: seed ^ 0x5851_f42d_4c95_7f2d,
+            chance: Chance::new(seed ^ 0x5851_f42d_4c95_7f2d),
             planted,
             writes: WriteMode::Safe,
             topology_rate: 1000,
             lost: 15,
             late: 25,
-            lean: BTreeMap::new(),
             queue: BTreeMap::new(),
             next_seq: 0,
             plan: None,
@@ -140,6 +161,7 @@ impl World {
             frozen_until: BTreeMap::new(),
             unheard_since: BTreeMap::new(),
             cuts: Vec::new(),
+            slow: None,
             clients: Vec::new(),
             client_map: ClusterMap::empty("larder"),
             known: BTreeMap::new(),
@@ -147,8 +169,7 @@ impl World {
             next_request: 1,
             maps: BTreeMap::new(),
             report: Report::default(),
-            fingerprint: DefaultHasher::new(),
-            tail: VecDeque::new(),
+            diary: Diary::default(),
         };
         if world.below(4) == 0 {
             world.writes = WriteMode::Async;
@@ -163,6 +184,7 @@ impl World {
             .step_by(SAMPLE_EVERY)
             .map(|slot| Client {
                 slot,
+                heard_at: 0,
                 op: 0,
                 last_write: 0,
                 write: false,
@@ -206,141 +228,15 @@ impl World {
         if self.report.broken.is_empty() {
             self.in_the_end();
         }
-        self.report.fingerprint = self.fingerprint.finish();
-        self.report.tail = Vec::from(std::mem::take(&mut self.tail)).join("\n");
+        self.report.fingerprint = self.diary.fingerprint();
+        self.report.tail = self.diary.tail();
         self.report
-    }
-
-    // Judges.
-
-    fn accuse(&mut self, text: String) {
-        if self.report.broken.len() < 3 {
-            self.report
-                .broken
-                .push(format!("at {} ms: {text}", self.now));
-        }
-    }
-
-    /// Of the nodes that serve a slot there is at most one.
-    fn one_owner(&mut self) {
-        let mut owners: BTreeMap<ShardId, Vec<(NodeId, Epoch)>> = BTreeMap::new();
-        for node in self.nodes.iter().filter(|node| node.serves(self.now)) {
-            // A frozen one answers nothing; when it thaws, its clock has gone on.
-            let frozen = self
-                .frozen_until
-                .get(&node.id)
-                .is_some_and(|until| *until > self.now);
-            if let Some((shard, _)) = node.map.find_node(node.id).filter(|_| !frozen) {
-                owners
-                    .entry(shard.id)
-                    .or_default()
-                    .push((node.id, node.epoch()));
-            }
-        }
-        if let Some((shard, owners)) = owners.into_iter().find(|(_, owners)| owners.len() > 1) {
-            self.accuse(format!("shard {shard} is served by {owners:?}"));
-        }
-    }
-
-    fn saw_map(&mut self, map: &ClusterMap) {
-        match self.maps.get(&map.epoch) {
-            Some(known) if known != map => self.accuse(format!("epoch {} has two maps", map.epoch)),
-            Some(_) => {}
-            None => {
-                self.maps.insert(map.epoch, map.clone());
-            }
-        }
-    }
-
-    fn client_hears(&mut self, op: Op, value: u64) {
-        let Some(at) = self.clients.iter().position(|client| client.op == op) else {
-            return;
-        };
-        self.report.answered += 1;
-        let safe = self.writes == WriteMode::Safe;
-        let client = &mut self.clients[at];
-        let (slot, floor) = (client.slot, client.floor);
-        let known = self.known.entry(slot).or_default();
-        *known = (*known).max(value);
-        let again = !client.done;
-        client.done = true;
-        if safe && value < floor {
-            self.accuse(format!(
-                "{slot:?} is {value}, {floor} was known before it was asked"
-            ));
-        }
-        if again {
-            let ms = 1 + self.below(15);
-            self.after(ms, What::ClientActs(at, op));
-        }
-    }
-
-    fn in_the_end(&mut self) {
-        let Some(map) = self.plan.as_ref().map(|plan| plan.state().map.clone()) else {
-            return;
-        };
-        for shard in map.shards() {
-            let primary = shard.primary().expect("checked by the state").id;
-            let log = self.node(primary).log.clone();
-            for replica in shard.replicas() {
-                if self.node(replica.id).log != log {
-                    self.accuse(format!("{:?} has not what {primary:?} has", replica.id));
-                }
-            }
-            for (slot, known) in self.known.clone() {
-                let here = self.node(primary).value(slot);
-                let lost = shard.slots.contains(slot) && here < known;
-                if lost && self.writes == WriteMode::Safe {
-                    self.accuse(format!("{slot:?} is {here}, {known} was acknowledged"));
-                }
-            }
-        }
-    }
-
-    fn why_not_at_rest(&self) -> String {
-        let Some(plan) = &self.plan else {
-            return "no topology".into();
-        };
-        let state = plan.state();
-        if !state.failovers.is_empty() || state.yielding.is_some() || !plan.recorded() {
-            return format!("{:?}", state.failovers);
-        }
-        for node in &self.nodes {
-            if !node.up || node.epoch() != state.map.epoch {
-                return format!("{:?} has epoch {}", node.id, node.epoch());
-            }
-        }
-        for shard in state.map.shards() {
-            let primary = shard.primary().map(|entry| entry.id);
-            let leader = self.nodes.iter().find(|node| Some(node.id) == primary);
-            if !leader.is_some_and(|leader| leader.serves(self.now)) {
-                return format!("shard {} does not serve", shard.id);
-            }
-            let replicas = shard.replicas().count() as u32;
-            if replicas != REPLICAS || shard.replicas().any(|entry| !entry.in_step) {
-                return format!("shard {} is not whole", shard.id);
-            }
-            let end = leader.map_or(0, |leader| leader.log.len());
-            let same = |id: NodeId| {
-                let node = self.nodes.iter().find(|node| node.id == id);
-                node.is_some_and(|node| node.log.len() == end && node.follows_whom() == primary)
-            };
-            if !shard.replicas().all(|entry| same(entry.id)) {
-                return format!("replicas of shard {} are behind", shard.id);
-            }
-        }
-        String::new()
     }
 
     // Chance, time, network.
 
-    /// SplitMix64.
     fn below(&mut self, limit: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
+        self.chance.below(limit)
     }
 
     fn chance(&mut self, per_thousand: u64) -> bool {
@@ -363,7 +259,11 @@ impl World {
     }
 
     fn open(&self, from: End, to: End) -> bool {
-        !self.cuts.iter().any(|cut| {
+        self.cut_between(from, to).is_none()
+    }
+
+    fn cut_between(&self, from: End, to: End) -> Option<&Cut> {
+        self.cuts.iter().find(|cut| {
             let along = cut.from.contains(&from) && cut.to.contains(&to);
             let back = cut.from.contains(&to) && cut.to.contains(&from);
             !cut.healed && (along || cut.both_ways && back)
@@ -372,8 +272,8 @@ impl World {
 
     /// Late, twice or never, by chance; over a way that is cut never, or when it has long healed.
     fn send(&mut self, from: End, to: End, what: What) {
-        if !self.open(from, to) {
-            if self.below(4) == 0 {
+        if let Some(leaks) = self.cut_between(from, to).map(|cut| cut.leaks) {
+            if leaks && self.below(4) == 0 {
                 let ms = 500 + self.below(4000);
                 self.after(ms, what);
             }
@@ -390,7 +290,12 @@ impl World {
             true => self.below(700),
             false => 1 + self.below(3),
         };
-        self.after(ms, what);
+        let slow = self
+            .slow
+            .as_ref()
+            .filter(|slow| slow.until > self.now && Some(slow.from) == from && Some(slow.to) == to);
+        let more = slow.map_or(0, |slow| slow.ms);
+        self.after(ms + more, what);
     }
 
     fn send_node(&mut self, from: End, id: NodeId, msg: Msg) {
@@ -405,13 +310,8 @@ impl World {
         self.after(ms, What::Node { id, run, msg });
     }
 
-    fn note(&mut self, mut text: String) {
-        text.hash(&mut self.fingerprint);
-        text.truncate(400);
-        self.tail.push_back(format!("{:>6} {text}", self.now));
-        if self.tail.len() > 300 {
-            self.tail.pop_front();
-        }
+    fn note(&mut self, text: String) {
+        self.diary.note(self.now, text);
     }
 
     // The topology.
@@ -424,6 +324,7 @@ impl World {
             shards: SHARDS,
             replicas: REPLICAS,
             writes: self.writes,
+            lost_shards: Default::default(),
             scale: Default::default(),
         };
         let state = match &self.disk {
@@ -443,12 +344,7 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
-        if !matches!(
-            event,
-            Event::Tick | Event::NodeAnswered(_) | Event::NodeJoined(_)
-        ) {
-            self.note(format!("plan <- {event:?}"));
-        }
+        self.diary.note_event(self.now, &event);
         let clock = self.topology_clock();
         let Some(plan) = &mut self.plan else {
             return;
@@ -563,160 +459,6 @@ impl World {
         }
     }
 
-    // Faults.
-
-    /// All replicas are in step, by a record that the primary has.
-    fn whole(&self, shard: ShardId) -> bool {
-        let Some(plan) = self.plan.as_ref().filter(|plan| plan.recorded()) else {
-            return false;
-        };
-        let state = plan.state();
-        let Some(entry) = state
-            .shard(shard)
-            .filter(|_| !state.failovers.contains_key(&shard))
-        else {
-            return false;
-        };
-        let well = |id: NodeId| {
-            let node = self.nodes.iter().find(|node| node.id == id);
-            node.is_some_and(|node| node.up && node.epoch() == state.map.epoch)
-        };
-        let healed = self.cuts.iter().all(|cut| cut.healed);
-        let thawed = self.frozen_until.values().all(|until| *until <= self.now);
-        healed
-            && thawed
-            && entry.replicas().count() as u32 == REPLICAS
-            && entry.replicas().all(|replica| replica.in_step)
-            && entry.nodes.iter().all(|entry| well(entry.id))
-            && !state.fading.contains_key(&shard)
-    }
-
-    /// A primary whose one replica in step must have all that was answered: it has been the only one for long.
-    fn long_lean(&mut self) -> Option<NodeId> {
-        let mut ready = None;
-        for shard in (1..=SHARDS).map(ShardId) {
-            let lean = self.lean_shard(shard);
-            let known = self.lean.get(&shard).copied();
-            match (lean, known) {
-                (Some(pair), Some((primary, replica, since))) if pair == (primary, replica) => {
-                    if self.now - since > LEAN_MS {
-                        ready = Some(primary);
-                    }
-                }
-                (Some((primary, replica)), _) => {
-                    self.lean.insert(shard, (primary, replica, self.now));
-                }
-                (None, _) => {
-                    self.lean.remove(&shard);
-                }
-            }
-        }
-        ready
-    }
-
-    fn lean_shard(&self, shard: ShardId) -> Option<(NodeId, NodeId)> {
-        let plan = self.plan.as_ref().filter(|plan| plan.recorded())?;
-        let state = plan.state();
-        let entry = state.shard(shard)?;
-        let primary = entry.primary()?.id;
-        let marked: Vec<NodeId> = entry
-            .replicas()
-            .filter(|r| r.in_step)
-            .map(|r| r.id)
-            .collect();
-        let [replica] = marked[..] else {
-            return None;
-        };
-        let settled = !state.failovers.contains_key(&shard) && !state.fading.contains_key(&shard);
-        let well = [primary, replica].iter().all(|id| {
-            let node = self.nodes.iter().find(|node| node.id == *id);
-            let cut = self.cuts.iter().any(|cut| {
-                !cut.healed && (cut.from.contains(&Some(*id)) || cut.to.contains(&Some(*id)))
-            });
-            let frozen = self
-                .frozen_until
-                .get(id)
-                .is_some_and(|until| *until > self.now);
-            !cut && !frozen && node.is_some_and(|node| node.up && node.epoch() == state.map.epoch)
-        });
-        (settled && well).then_some((primary, replica))
-    }
-
-    fn fault(&mut self) {
-        let again = 200 + self.below(1500);
-        self.after(again, What::Fault);
-        let shard = ShardId(1 + self.below(u64::from(SHARDS)) as u32);
-        if self.now >= STORM_MS {
-            return;
-        }
-        if let Some(primary) = self.long_lean() {
-            return self.crash(primary);
-        }
-        if !self.whole(shard) {
-            return;
-        }
-        let members: Vec<NodeId> = {
-            let state = self.plan.as_ref().map(|plan| plan.state().clone());
-            let entry = state.and_then(|state| state.shard(shard).cloned());
-            entry
-                .into_iter()
-                .flat_map(|entry| entry.nodes)
-                .map(|entry| entry.id)
-                .collect()
-        };
-        // The primary more often than not.
-        let at = self.below(members.len() as u64 + 2) as usize;
-        let victim = *members.get(at).unwrap_or(&members[0]);
-        match self.below(6) {
-            0 | 1 => self.crash(victim),
-            2 => {
-                let ms = 100 + self.below(4000);
-                self.note(format!("{victim:?} freezes for {ms} ms"));
-                self.frozen_until.insert(victim, self.now + ms);
-            }
-            _ => self.cut(victim, &members),
-        }
-    }
-
-    fn crash(&mut self, victim: NodeId) {
-        let behind = self.below(20) as usize;
-        let disk = match self.below(2) {
-            0 => Disk::default(),
-            _ => self.node(victim).disk(behind),
-        };
-        self.node(victim).crash(disk);
-        self.note(format!("{victim:?} dies"));
-        let ms = 20 + self.below(2500);
-        self.after(ms, What::NodeStarts(victim));
-    }
-
-    fn cut(&mut self, victim: NodeId, members: &[NodeId]) {
-        let everyone: BTreeSet<End> = self.nodes.iter().map(|node| Some(node.id)).collect();
-        let one = BTreeSet::from([Some(victim)]);
-        let topology = BTreeSet::from([TOPOLOGY]);
-        let other = members[self.below(members.len() as u64) as usize];
-        let (from, to) = match self.below(5) {
-            // From all.
-            0 => (one, everyone.union(&topology).copied().collect()),
-            // From the topology alone, or from some of the others.
-            1 => (topology, one),
-            2 => (one, topology),
-            3 => (one, BTreeSet::from([Some(other)])),
-            // Two of a shard from the topology.
-            _ => (topology, BTreeSet::from([Some(victim), Some(other)])),
-        };
-        let both_ways = self.below(3) > 0;
-        self.note(format!("cut {from:?} -> {to:?}, both ways: {both_ways}"));
-        self.cuts.push(Cut {
-            from,
-            to,
-            both_ways,
-            healed: false,
-        });
-        let ms = 100 + self.below(4500);
-        self.after(ms, What::Heals(self.cuts.len() - 1));
-    }
-
     // What happens.
 
     fn happen(&mut self, what: What) {
@@ -753,6 +495,15 @@ impl World {
                 self.cuts[at].healed = true;
                 self.note("healed".into());
             }
+            What::Crashes(id) => {
+                if self.node(id).up && !self.node(id).leads() {
+                    self.crash(id);
+                }
+            }
+            What::Lean => {
+                self.crash_lean();
+            }
+            What::Parted(shard, life) => self.served_after_parting(shard, life),
             What::Operator => self.operator(),
             What::TopologyDies => {
                 let again = 1500 + self.below(6000);
