@@ -161,6 +161,9 @@ pub(crate) struct Up {
     /// When those files are synced to the disk
     #[arg(long, default_value = "everysec", value_name = "WHEN", value_parser = ["always", "everysec", "no"])]
     pub(crate) appendfsync: String,
+    /// A further parameter of CONFIG SET from the start on, as aof-load-truncated=no; also dbfilename, appendfilename and appenddirname
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub(crate) config: Vec<(String, String)>,
     /// The address that all ports are bound to
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(crate) bind: String,
@@ -270,6 +273,9 @@ pub(crate) struct Shard {
     /// When those files are synced to the disk
     #[arg(long, default_value = "everysec", value_name = "WHEN", value_parser = ["always", "everysec", "no"])]
     pub(crate) appendfsync: String,
+    /// A further parameter of CONFIG SET from the start on, as aof-load-truncated=no; also dbfilename, appendfilename and appenddirname
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub(crate) config: Vec<(String, String)>,
     /// Where metrics are served [default: not at all]
     #[arg(long, value_name = "A:P")]
     pub(crate) http: Option<String>,
@@ -478,6 +484,12 @@ pub(crate) struct ImportStart {
     pub(crate) patience: u64,
 }
 
+/// `NAME=VALUE`.
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_string(), value.to_string()))
+}
+
 /// `all`, or a number of keys.
 fn parse_extent(text: &str) -> Result<Extent, String> {
     match (text, text.parse()) {
@@ -521,6 +533,7 @@ mod tests {
             "larder shard --topology 127.0.0.1:7000 --listen 127.0.0.1:7001 --nodes 4 --maxmemory 512mb --zone a --data-dir d",
             "larder shard --standalone --listen 127.0.0.1:6379",
             "larder shard --data-dir d --save 3600 --appendonly yes --appendfsync always",
+            "larder shard --config aof-load-truncated=no --config dbfilename=kept.rdb",
             "larder proxy --topology 127.0.0.1:7000 --listen 127.0.0.1:6379 --threads 2 --unix /tmp/l.sock --http 127.0.0.1:7081",
             "larder status --topology 127.0.0.1:7000 --json",
             "larder status --topology 10.0.0.1:7000,10.0.0.2:7000",

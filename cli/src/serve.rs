@@ -109,6 +109,7 @@ pub(crate) async fn shard(
         save: args.save,
         appendonly: args.appendonly == YesNo::Yes,
         appendfsync: args.appendfsync,
+        settings: args.config,
         http: http.addr(),
         protected_mode: args.protected_mode == YesNo::Yes,
         ..ShardConfig::default()

@@ -206,6 +206,7 @@ fn node_template(
         save: args.save.clone(),
         appendonly: args.appendonly == YesNo::Yes,
         appendfsync: args.appendfsync.clone(),
+        settings: args.config.clone(),
         // The topology's own port is this process's: it names that itself.
         http: None,
         protected_mode: args.protected_mode == YesNo::Yes,

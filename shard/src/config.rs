@@ -37,6 +37,8 @@ pub struct ShardConfig {
     pub appendonly: bool,
     /// `appendfsync`.
     pub appendfsync: String,
+    /// Further parameters of CONFIG SET and their values, and the names of files that only a start decides.
+    pub settings: Vec<(String, String)>,
     /// `host:port` of this process's HTTP port, told to the topology.
     pub http: Option<String>,
     /// Refuses strangers beyond loopback where no password is set.
@@ -62,6 +64,7 @@ impl Default for ShardConfig {
             save: String::new(),
             appendonly: false,
             appendfsync: "everysec".to_string(),
+            settings: Vec::new(),
             http: None,
             protected_mode: true,
             listen_flag: "--listen".to_string(),

@@ -174,7 +174,15 @@ fn users_check(config: &ShardConfig) -> Result<(), String> {
 /// The same checks that `CONFIG SET` makes.
 fn settings_check(config: &ShardConfig) -> Result<(), larder_wire::Refusal> {
     let mut probe = larder_engine::config::Config::default();
-    probe.set(&settings_pairs(config))
+    probe.set(&settings_pairs(config))?;
+    probe.set_at_start(&further_pairs(config))
+}
+
+fn further_pairs(config: &ShardConfig) -> Vec<(&[u8], &[u8])> {
+    let settings = config.settings.iter();
+    settings
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        .collect()
 }
 
 fn settings_pairs(config: &ShardConfig) -> [(&[u8], &[u8]); 6] {
@@ -369,7 +377,10 @@ fn make_shared(plan: &Plan, run_id: NodeId) -> Result<Shared, String> {
         node.config
             .fix(Parameter::Appenddirname, format!("appendonlydir-{port}"));
     }
-    if let Err(refusal) = node.set_config(&settings_pairs(config)) {
+    let set = node
+        .set_config(&settings_pairs(config))
+        .and_then(|()| node.set_config_at_start(&further_pairs(config)));
+    if let Err(refusal) = set {
         unreachable!("checked before the start: {}", refusal.text());
     }
     node.acl.host = Some(Box::new(Host {

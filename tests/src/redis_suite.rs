@@ -1,4 +1,5 @@
-//! Redis' own test suite, file by file, each against a server of its own.
+//! Redis' own test suite, file by file, each against a server of its own, or with servers that the suite starts itself: those are nodes by
+//! `tests/redis-suite/redis-server`.
 //!
 //! The suite is Debian's source package of redis, which `tests/run` fetches into `target/redis-suite`; nothing of it is in
 //! this repository but names of tests. `tests/redis-suite/` says what is left out and why, what is not expected yet,
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, larder_bin};
 use crate::process::{free_ports, local};
 use crate::redis::RedisServer;
 use crate::reply::Reply;
@@ -25,8 +26,9 @@ use crate::standalone::Standalone;
 /// Longest run of one file, in seconds: the longest takes a minute on a quiet machine.
 pub const FILE_S_MAX: u64 = 400;
 const LOOK_EVERY_MS: u64 = 20;
-/// Ports that one run of the suite may take for itself.
-const SUITE_PORTS: u16 = 40;
+/// Ports that one run of the suite may take for itself: the first are its own, the last are for its servers.
+const SUITE_PORTS: u16 = 64;
+const SERVER_PORTS: u16 = 32;
 
 /// How the suite sees its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,16 +38,19 @@ pub enum Mode {
     SingleDb,
     /// One node that owns all slots.
     Cluster,
+    /// Starts servers itself, as the tests of files and restarts do.
+    Own,
 }
 
 impl Mode {
-    pub const ALL: [Mode; 3] = [Mode::Databases, Mode::SingleDb, Mode::Cluster];
+    pub const ALL: [Mode; 4] = [Mode::Databases, Mode::SingleDb, Mode::Cluster, Mode::Own];
 
     pub fn name(self) -> &'static str {
         match self {
             Mode::Databases => "databases",
             Mode::SingleDb => "singledb",
             Mode::Cluster => "cluster",
+            Mode::Own => "own",
         }
     }
 
@@ -54,6 +59,7 @@ impl Mode {
             Mode::Databases => &[],
             Mode::SingleDb => &["--singledb"],
             Mode::Cluster => &["--cluster-mode", "--singledb"],
+            Mode::Own => &["--clients", "1"],
         }
     }
 }
@@ -63,6 +69,8 @@ pub enum Server {
     Standalone(Standalone),
     Cluster(Box<Cluster>),
     Redis(RedisServer),
+    /// The program that the suite starts.
+    Program(PathBuf),
 }
 
 impl Server {
@@ -70,6 +78,7 @@ impl Server {
         match mode {
             Mode::Databases | Mode::SingleDb => Server::Standalone(Standalone::start()),
             Mode::Cluster => Server::Cluster(Box::new(Cluster::start(1, 0))),
+            Mode::Own => Server::Program(Lists::folder().join("redis-server")),
         }
     }
 
@@ -79,6 +88,7 @@ impl Server {
         let server = match mode {
             Mode::Databases | Mode::SingleDb => RedisServer::start_with(&debug),
             Mode::Cluster => RedisServer::start_with(&[debug, cluster].concat()),
+            Mode::Own => return Server::Program(installed("redis-server")),
         };
         if mode == Mode::Cluster {
             let taken = server.client().run("CLUSTER ADDSLOTSRANGE 0 16383");
@@ -87,11 +97,13 @@ impl Server {
         Server::Redis(server)
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    /// None of a program.
+    pub fn addr(&self) -> Option<SocketAddr> {
         match self {
-            Server::Standalone(node) => node.addr(),
-            Server::Cluster(cluster) => local_addr(cluster.node_addr(0)),
-            Server::Redis(redis) => redis.addr(),
+            Server::Standalone(node) => Some(node.addr()),
+            Server::Cluster(cluster) => Some(local_addr(cluster.node_addr(0))),
+            Server::Redis(redis) => Some(redis.addr()),
+            Server::Program(_) => None,
         }
     }
 
@@ -102,8 +114,18 @@ impl Server {
                 .as_mut()
                 .is_some_and(|node| node.is_running()),
             Server::Redis(redis) => redis.process().is_running(),
+            Server::Program(program) => program.exists(),
         }
     }
+}
+
+/// Where a program is that the search path has.
+fn installed(name: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed (tests/run does that)"))
 }
 
 fn local_addr(addr: SocketAddr) -> SocketAddr {
@@ -150,24 +172,30 @@ impl Suite {
     /// Runs one file to its end, with options of the suite besides.
     pub fn run(&self, file: &str, mode: Mode, server: &mut Server, more: &[&str]) -> Run {
         let work = self.work_folder();
-        let port = server.addr().port().to_string();
-        let base = free_ports(SUITE_PORTS) + SUITE_PORTS - 8;
+        let base = free_ports(SUITE_PORTS) + SUITE_PORTS - SERVER_PORTS;
+        let mut place = Vec::new();
+        match (server.addr(), &*server) {
+            (Some(addr), _) => {
+                let port = addr.port().to_string();
+                place.extend(["--host", "127.0.0.1", "--port"].map(str::to_owned));
+                place.push(port);
+            }
+            (None, Server::Program(program)) => link_programs(&work.path().join("src"), program),
+            (None, _) => unreachable!("every server but a program has an address"),
+        }
         let log = work.path().join("output");
         let out = File::create(&log).expect("a file for the suite's output");
         let child = Command::new("tclsh")
-            .args([
-                "tests/test_helper.tcl",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                &port,
-            ])
-            .args(["--baseport", &base.to_string(), "--portcount", "8"])
+            .arg("tests/test_helper.tcl")
+            .args(place)
+            .args(["--baseport", &base.to_string()])
+            .args(["--portcount", &SERVER_PORTS.to_string()])
             .args(["--single", file, "--durable", "--tags", "-slow"])
             .args(mode.options())
             .args(more)
             .current_dir(work.path())
             .env("TERM", "dumb")
+            .env("LARDER_BIN", larder_bin())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle of the output"))
             .stderr(out)
@@ -205,6 +233,17 @@ impl Suite {
         link(&self.folder.join("tests"), &tests, "tmp");
         work
     }
+}
+
+/// The suite finds its programs in a folder: all are as installed, but the server.
+fn link_programs(folder: &Path, server: &Path) {
+    fs::remove_file(folder).expect("the link to the source's folder");
+    fs::create_dir(folder).expect("a folder for programs");
+    let tools = ["redis-cli", "redis-benchmark", "redis-check-aof"];
+    for name in tools {
+        symlink(installed(name), folder.join(name)).expect("a link");
+    }
+    symlink(server, folder.join("redis-server")).expect("a link");
 }
 
 /// False when its time ran out, and it was ended.
@@ -317,7 +356,7 @@ impl Lists {
             let mut words = line.split_whitespace();
             let file = words.next().expect("a line is not empty").to_owned();
             for (mode, count) in Mode::ALL.into_iter().zip(words) {
-                let count = count.parse().expect("redis-passes: file and three counts");
+                let count = count.parse().expect("redis-passes: file and counts");
                 redis_passes.insert((file.clone(), mode), count);
             }
         }

@@ -200,7 +200,100 @@ fn a_torn_tail_is_cut_and_told_and_what_makes_no_sense_is_refused_with_its_place
     let flags = ["--data-dir", text(folder.path()), "--appendonly", "yes"];
     let (ended, told) = Standalone::refused(&flags);
     assert!(!ended.success());
-    assert!(told.contains("is damaged at byte"), "{told}");
+    assert!(
+        told.contains("Bad file format reading the append only file"),
+        "{told}"
+    );
+}
+
+#[test]
+fn bgrewriteaof_writes_the_files_where_nothing_is_appended_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = ["appendfilename=kept.aof", "appenddirname=kept"];
+    let mut node = Standalone::start_with(&[
+        "--data-dir",
+        text(folder.path()),
+        "--config",
+        names[0],
+        "--config",
+        names[1],
+    ]);
+    let mut client = node.client();
+    for round in 1..=2 {
+        assert_eq!(client.run(&format!("SET key {round}")), Reply::ok());
+        let begun = "Background append only file rewriting started";
+        assert_eq!(client.run("BGREWRITEAOF"), Reply::Simple(begun.to_owned()));
+        assert_eq!(
+            client.run("BGREWRITEAOF"),
+            Reply::Error(
+                "ERR Background append only file rewriting already in progress".to_owned()
+            )
+        );
+        node.process().wait_for("to rewrite", |_| {
+            info(&mut client, "aof_rewrite_in_progress") == "0"
+        });
+        assert_eq!(info(&mut client, "aof_last_bgrewrite_status"), "ok");
+        // Nothing of the round before is left.
+        let files: Vec<String> = names_in(&folder.path().join("kept"));
+        assert_eq!(
+            files,
+            [
+                format!("kept.aof.{round}.base.rdb"),
+                "kept.aof.manifest".to_owned()
+            ]
+        );
+    }
+    let redis = RedisServer::start_with(&[
+        "--dir",
+        text(folder.path()),
+        "--appendonly",
+        "yes",
+        "--appendfilename",
+        "kept.aof",
+        "--appenddirname",
+        "kept",
+    ]);
+    assert_eq!(redis.client().run("GET key"), Reply::bulk("2"));
+}
+
+/// Sorted.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_seconds_of_writes_are_in_the_file_for_those_who_cut_it_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut node = node_in(folder.path(), "always");
+    let mut client = node.client();
+    assert_eq!(
+        client.run("CONFIG SET aof-timestamp-enabled yes"),
+        Reply::ok()
+    );
+    let second = |client: &mut Client| {
+        let seconds = client.run("TIME").items()[0].as_text().expect("a text");
+        seconds.parse::<i64>().expect("seconds")
+    };
+    assert_eq!(client.run("SET key early"), Reply::ok());
+    let early = second(&mut client);
+    node.process()
+        .wait_for("another second", |_| second(&mut client) > early + 1);
+    assert_eq!(client.run("SET key late"), Reply::ok());
+    node.process().kill();
+    let manifest = folder.path().join("appendonlydir/appendonly.aof.manifest");
+    let cut = Command::new("redis-check-aof")
+        .args(["--truncate-to-timestamp", &early.to_string()])
+        .arg(&manifest)
+        .output()
+        .expect("redis-check-aof is installed (tests/run does that)");
+    assert!(cut.status.success(), "{cut:?}");
+    let node = node_in(folder.path(), "always");
+    assert_eq!(node.client().run("GET key"), Reply::bulk("early"));
 }
 
 /// Writes numbered keys until the server is gone; the last that was acknowledged, and when.

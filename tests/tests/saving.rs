@@ -75,6 +75,49 @@ fn a_node_loads_what_redis_saved_compressed_or_not() {
     }
 }
 
+/// `tests/rdb-files/make` says how they were made.
+#[test]
+fn files_of_redis_3_to_6_are_loaded_as_redis_7_loads_them() {
+    const FILES: usize = 4;
+    const QUESTIONS: &[&str] = &[
+        "XRANGE stream - +",
+        "XINFO GROUPS stream",
+        "XPENDING stream readers",
+        "XLEN stream:gone",
+        "PEXPIRETIME short",
+        "PEXPIRETIME zset:600",
+        "OBJECT ENCODING int:12",
+        "LRANGE list:long-elements 0 -1",
+        "ZRANGE zset:edges 0 -1 WITHSCORES",
+        "GET binary",
+    ];
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("rdb-files");
+    let mut loaded = 0;
+    for entry in fs::read_dir(kept).expect("the files").flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|ending| ending != "rdb") {
+            continue;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::copy(&path, folder.path().join("dump.rdb")).expect("a copy");
+        let node = node_in(folder.path());
+        let redis = RedisServer::start_with(&[
+            "--enable-debug-command",
+            "local",
+            "--dir",
+            folder.path().to_str().expect("a path of text"),
+        ]);
+        let (mut ours, mut theirs) = (node.client(), redis.client());
+        assert_eq!(digest(&mut ours), digest(&mut theirs), "{path:?}");
+        for question in QUESTIONS {
+            let (our, their) = (ours.run(question), theirs.run(question));
+            assert_eq!(our, their, "{path:?}: {question}");
+        }
+        loaded += 1;
+    }
+    assert_eq!(loaded, FILES);
+}
+
 #[test]
 fn a_node_that_is_killed_while_it_saves_comes_back_with_the_save_before() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -21,7 +21,7 @@ use larder_wire::{Refusal, slot_of};
 
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::guard::waits::ForReplicas;
+use crate::guard::waits::ForCopies;
 use crate::journal::Unit;
 use crate::node::Node;
 use crate::ownership::{Verdict, admit};
@@ -51,9 +51,9 @@ struct Waiter {
     /// The client wants no reply (CLIENT REPLY).
     silent: bool,
     give_up: GiveUp,
-    /// `None`: for no key, only for time to pass, or for replicas.
+    /// `None`: for no key, only for time to pass, or for copies.
     wait: Option<Wait>,
-    replicas: Option<ForReplicas>,
+    copies: Option<ForCopies>,
 }
 
 impl Waiter {
@@ -79,7 +79,7 @@ pub(crate) struct Blocked {
     by_key: BTreeMap<Db, HashMap<Box<[u8]>, Awaited>>,
     deadlines: BTreeSet<(u64, u64)>,
     /// Clients that wait for replicas.
-    for_replicas: BTreeSet<u64>,
+    for_copies: BTreeSet<u64>,
     /// Keys that somebody waits for and that were changed.
     ready: VecDeque<(Db, Box<[u8]>)>,
 }
@@ -145,7 +145,7 @@ impl Blocked {
         if let Some(deadline_ms) = waiter.deadline_ms {
             self.deadlines.remove(&(deadline_ms, client));
         }
-        self.for_replicas.remove(&client);
+        self.for_copies.remove(&client);
         if let Some(keys) = self.by_key.get_mut(&waiter.db) {
             for WaitKey { key, .. } in waiter.keys() {
                 if let Some(awaited) = keys.get_mut(key) {
@@ -227,40 +227,40 @@ impl Node {
             silent: session.reply_mode != ReplyMode::On,
             give_up,
             wait,
-            replicas: None,
+            copies: None,
         });
     }
 
-    /// The same until so many replicas have what the client wrote, or the time is up.
-    pub(crate) fn block_for_replicas(
+    /// The same until there are so many copies of what the client wrote, or the time is up.
+    pub(crate) fn block_for_copies(
         &mut self,
         session: &Session,
         asked: (CommandId, Request<'_>),
-        replicas: ForReplicas,
+        copies: ForCopies,
         timeout_ms: u64,
         clock: Clock,
     ) {
         self.block(session, asked, None, timeout_ms, |_| (), clock);
         let client = session.client.id;
         if let Some(waiter) = self.blocked.by_client.get_mut(&client) {
-            waiter.replicas = Some(replicas);
-            self.blocked.for_replicas.insert(client);
+            waiter.copies = Some(copies);
+            self.blocked.for_copies.insert(client);
         }
     }
 
-    /// A replica has more than before.
-    pub(crate) fn serve_waits_for_replicas(&mut self) {
-        if self.blocked.for_replicas.is_empty() {
+    /// A replica has more than before, or a disk.
+    pub(crate) fn serve_waits_for_copies(&mut self) {
+        if self.blocked.for_copies.is_empty() {
             return;
         }
         let served: Vec<u64> = self
             .blocked
-            .for_replicas
+            .for_copies
             .iter()
             .filter(|client| {
                 let waiter = self.blocked.by_client.get(client);
-                let waits = waiter.and_then(|waiter| waiter.replicas);
-                waits.is_some_and(|waits| self.replicas_with(waits.place) >= waits.count)
+                let waits = waiter.and_then(|waiter| waiter.copies);
+                waits.is_some_and(|waits| self.has_copies(&waits))
             })
             .copied()
             .collect();
@@ -316,23 +316,10 @@ impl Node {
         let Some(waiter) = self.blocked.remove(client) else {
             return;
         };
-        match waiter.replicas {
-            // Met or not, the answer is how many have it.
-            Some(waits) => {
-                let have = self.replicas_with(waits.place) as i64;
-                answer(&waiter, |reply| reply.int(have));
-            }
+        match waiter.copies {
+            // Met or not, the answer is how many there are.
+            Some(waits) => answer(&waiter, |reply| self.tell_copies(&waits, reply)),
             None => answer(&waiter, waiter.give_up),
-        }
-    }
-
-    /// What a client's `command` waits for has come; nothing happens when it does not wait any more.
-    pub(crate) fn end_waiting(&mut self, client: u64, command: CommandId, reply: GiveUp) {
-        let waiter = self.blocked.by_client.get(&client);
-        if waiter.is_some_and(|waiter| waiter.command == command)
-            && let Some(waiter) = self.blocked.remove(client)
-        {
-            answer(&waiter, reply);
         }
     }
 

@@ -51,14 +51,9 @@ impl Files {
 
     /// `None`: there is none. A single file, as Redis had it before 7, becomes the base of one.
     pub(crate) fn read_manifest(&self) -> Result<Option<Manifest>, String> {
-        let path = self.manifest_path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return self.adopt_single(),
-            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+        let Some(manifest) = self.listed()? else {
+            return self.adopt_single();
         };
-        let manifest = Manifest::parse(&text)
-            .map_err(|error| format!("{} is damaged at {error}", path.display()))?;
         if let Some(base) = &manifest.base
             && !self.path(base).exists()
             && self.parent.join(&base.name).exists()
@@ -67,6 +62,19 @@ impl Files {
             self.move_in(base)?;
         }
         Ok(Some(manifest))
+    }
+
+    /// What the manifest on the disk says.
+    pub(crate) fn listed(&self) -> Result<Option<Manifest>, String> {
+        let path = self.manifest_path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+        };
+        Manifest::parse(&text)
+            .map(Some)
+            .map_err(|error| format!("{} is damaged at {error}", path.display()))
     }
 
     fn adopt_single(&self) -> Result<Option<Manifest>, String> {

@@ -22,14 +22,16 @@ const READ_BYTES: usize = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
+    #[error("Can't open the append-only file {path} for reading: {error}", path = path.display())]
+    Open { path: PathBuf, error: io::Error },
     #[error("cannot read {path}: {error}", path = path.display())]
     Read { path: PathBuf, error: io::Error },
     #[error("{path} is damaged {error}", path = path.display())]
     Snapshot { path: PathBuf, error: LoadError },
-    #[error("{path} is damaged {error}", path = path.display())]
+    #[error("{what} (at byte {offset} of {path})", what = error.what, offset = error.offset, path = path.display())]
     Commands { path: PathBuf, error: ReplayError },
     #[error(
-        "{path} ends in the middle of a command at byte {whole} of {total} (`aof-load-truncated no`: cut it off there to go on)",
+        "Unexpected end of file reading the append only file {path}: whole up to byte {whole} of {total} (`aof-load-truncated no`: cut it off there to go on)",
         path = path.display()
     )]
     Torn {
@@ -37,7 +39,7 @@ enum Fault {
         whole: u64,
         total: u64,
     },
-    #[error("{path} ends in the middle at byte {whole}, and it is not the last file", path = path.display())]
+    #[error("Unexpected end of file reading the append only file {path} at byte {whole}, and it is not the last file", path = path.display())]
     TornBefore { path: PathBuf, whole: u64 },
 }
 
@@ -74,7 +76,10 @@ async fn load_file(shared: &Rc<Shared>, path: &Path, is_last: bool) -> Result<()
         path: path.to_path_buf(),
         error,
     };
-    let mut file = File::open(path).map_err(read)?;
+    let mut file = File::open(path).map_err(|error| Fault::Open {
+        path: path.to_path_buf(),
+        error,
+    })?;
     let total = file.metadata().map_err(read)?.len();
     let mut magic = Vec::new();
     let mut head = file.by_ref().take(6);

@@ -20,12 +20,12 @@ use std::task::{Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder_engine::Node;
 use larder_engine::append::manifest::Manifest;
 use larder_engine::append::read::place_remark;
 use larder_engine::append::{BACKLOG_BYTES_MAX, BACKLOG_MS_MAX, Fsync};
 use larder_engine::journal::Keeper;
 use larder_engine::snapshot::Produced;
+use larder_engine::{Node, Parameter};
 use larder_wire::Offset;
 use larder_wire::replication::Place;
 use tokio::sync::{Notify, oneshot};
@@ -63,6 +63,12 @@ pub(crate) struct Stream {
     /// What was given to the thread.
     from: Place,
     fsync: Fsync,
+    /// What is loaded says where it stands in the journal: a node of a cluster goes on from there.
+    says_place: bool,
+    /// Up to where whole commands were given to the thread, when that is known.
+    boundary: Option<Offset>,
+    /// The second of the Unix clock that was written down last.
+    stamped: i64,
     next_base: u64,
     /// Wakes the task when the journal grows.
     bell: Waker,
@@ -115,6 +121,7 @@ impl Stream {
         let fsync = node.append_fsync();
         let next_base = manifest.next_base();
         let has_file = file.is_some();
+        let says_place = !node.ownership.is_standalone();
         let writer = Writer::new(
             files.clone(),
             manifest,
@@ -122,6 +129,7 @@ impl Stream {
             whole,
             fsync,
             offset,
+            says_place,
             Arc::clone(bell),
         );
         let progress = writer.progress();
@@ -140,12 +148,15 @@ impl Stream {
             progress,
             from,
             fsync,
+            says_place,
+            boundary: Some(from.offset),
+            stamped: 0,
             next_base,
             bell: Waker::from(Arc::new(Bell(Arc::clone(bell)))),
             mark: None,
         };
         match (whole, has_file) {
-            (true, true) => stream.tell(Message::Remark(place_remark(from))),
+            (true, true) => stream.say_place(),
             (true, false) => stream.tell(Message::Next { from }),
             // The rewrite's cut begins the first.
             (false, _) => {}
@@ -160,8 +171,27 @@ impl Stream {
         }
     }
 
+    fn say_place(&self) {
+        if self.says_place {
+            self.tell(Message::Remark(place_remark(self.from)));
+        }
+    }
+
+    /// With `aof-timestamp-enabled`: what follows was written in this second.
+    fn stamp(&mut self, node: &Node, now_s: i64) {
+        let wanted = node.config.flag(Parameter::AofTimestampEnabled)
+            && now_s != self.stamped
+            && self.boundary == Some(self.from.offset)
+            && node.append.next_cut() != self.boundary
+            && self.from.offset < node.journal.end();
+        if wanted {
+            self.stamped = now_s;
+            self.tell(Message::Remark(format!("#TS:{now_s}\r\n").into_bytes()));
+        }
+    }
+
     /// Gives the thread what the journal has, `all` of it or as much as may be under way, and the node what the thread has done.
-    fn pump(&mut self, node: &mut Node, all: bool) -> Result<(), Lost> {
+    fn pump(&mut self, node: &mut Node, all: bool, now_s: i64) -> Result<(), Lost> {
         let fsync = node.append_fsync();
         if fsync != self.fsync {
             self.fsync = fsync;
@@ -169,10 +199,14 @@ impl Stream {
         }
         let written = self.progress.at().written.0;
         while all || self.from.offset.0.saturating_sub(written) < UNDER_WAY_BYTES_MAX {
+            self.stamp(node, now_s);
             if !self.pass_on(node)? {
                 break;
             }
         }
+        let end = node.journal.end();
+        let between = self.from.offset == end && !node.journal.has_unit();
+        self.boundary = between.then_some(end);
         node.journal.set_floor(Keeper::File, Some(self.from.offset));
         node.journal.set_bell(&self.bell);
         let (at, fault) = (self.progress.at(), self.progress.fault());
@@ -197,7 +231,7 @@ impl Stream {
             }
             if previous.offset == self.from.offset {
                 self.from.history = place.history;
-                self.tell(Message::Remark(place_remark(self.from)));
+                self.say_place();
                 return Ok(true);
             }
             until = until.min(previous.offset.0);
@@ -288,9 +322,12 @@ pub(crate) async fn run(shared: Rc<Shared>) {
     loop {
         let (wants, runs) = {
             let node = shared.node.borrow();
+            let runs = shared.append.borrow().is_some();
+            // A base that is being made alone has the name that theirs would have.
+            let free = runs || !node.is_rewriting();
             (
-                node.wants_append() && node.may_append() && node.loading().is_none(),
-                shared.append.borrow().is_some(),
+                node.wants_append() && node.may_append() && node.loading().is_none() && free,
+                runs,
             )
         };
         match (wants, runs) {
@@ -309,13 +346,13 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             finish(&shared);
             shared.node.borrow_mut().end_append();
         }
-        if shared.append.borrow().is_some() {
-            let clock = shared.clocks.clock();
-            let taken = shared.node.borrow_mut().take_rewrite(clock);
-            if taken.is_some() {
-                pump(&shared, false);
-                tokio::task::spawn_local(rewrite(Rc::clone(&shared)));
-            }
+        let clock = shared.clocks.clock();
+        let taken = shared.node.borrow_mut().take_rewrite(clock);
+        if taken.is_some() {
+            pump(&shared, false);
+            tokio::task::spawn_local(rewrite(Rc::clone(&shared)));
+        } else if shared.node.borrow_mut().take_lone_rewrite(clock) {
+            tokio::task::spawn_local(rewrite_alone(Rc::clone(&shared)));
         }
         // A bell that was rung meanwhile is heard at once.
         let _ = tokio::time::timeout(LOOK_EVERY, shared.append_bell.notified()).await;
@@ -338,7 +375,8 @@ fn pump(shared: &Shared, all: bool) -> bool {
         return true;
     };
     let mut node = shared.node.borrow_mut();
-    let pumped = stream.pump(&mut node, all);
+    let now_s = shared.clocks.clock().unix_seconds();
+    let pumped = stream.pump(&mut node, all, now_s);
     shared.pass_releases_on(&node);
     pumped.is_ok()
 }
@@ -356,6 +394,18 @@ async fn rewrite(shared: Rc<Shared>) {
     let _guard = EndOnPanic(Rc::clone(&shared));
     info!("rewriting the append-only file");
     let result = make_base(&shared).await;
+    end_rewrite(&shared, result);
+}
+
+/// A snapshot becomes all that there is; what was listed before is deleted.
+async fn rewrite_alone(shared: Rc<Shared>) {
+    let _guard = EndOnPanic(Rc::clone(&shared));
+    info!("writing an append-only file of one moment");
+    let result = make_lone_base(&shared).await;
+    end_rewrite(&shared, result);
+}
+
+fn end_rewrite(shared: &Shared, result: Result<u64, String>) {
     match &result {
         Ok(bytes) => info!("rewrote the append-only file: {bytes} bytes"),
         Err(why) => warn!("cannot rewrite the append-only file: {why}"),
@@ -388,6 +438,30 @@ async fn make_base(shared: &Shared) -> Result<u64, String> {
         stream.tell(Message::Base { part, cut, done });
     }
     told.await.map_err(|_| GONE.to_string())?
+}
+
+/// The bytes of the file.
+async fn make_lone_base(shared: &Shared) -> Result<u64, String> {
+    let files = Files::of(&shared.node.borrow());
+    let listed = files.listed().unwrap_or_else(|why| {
+        warn!("{why}: the files are made anew");
+        None
+    });
+    let mut manifest = listed.unwrap_or_default();
+    let folder = files.folder().display().to_string();
+    let fault = move |error: std::io::Error| format!("cannot write to {folder}: {error}");
+    files.make_folder().map_err(&fault)?;
+    let base = files.base(manifest.next_base());
+    write_base(shared, &files.path(&base)).await?;
+    let listing = tokio::task::spawn_blocking(move || {
+        let first = manifest.next_increment();
+        manifest.rebase(base, first);
+        files.write_manifest(&manifest)?;
+        files.delete_history(&mut manifest)?;
+        Ok(files.bytes(&manifest))
+    });
+    let listed = listing.await.map_err(|error| error.to_string())?;
+    listed.map_err(fault)
 }
 
 async fn write_base(shared: &Shared, path: &Path) -> Result<(), String> {

@@ -96,6 +96,8 @@ pub(super) struct Writer {
     opened: Vec<(Offset, u64)>,
     file: Option<File>,
     fsync: Fsync,
+    /// Each file begins with where it stands in the journal.
+    says_place: bool,
     unsynced: bool,
     synced_at: Instant,
     /// Of the message at hand: bytes that are written already.
@@ -114,6 +116,7 @@ impl Writer {
         whole: bool,
         fsync: Fsync,
         from: Offset,
+        says_place: bool,
         bell: Arc<Notify>,
     ) -> Writer {
         let progress = Arc::new(Progress::default());
@@ -130,6 +133,7 @@ impl Writer {
             opened: Vec::new(),
             file,
             fsync,
+            says_place,
             unsynced: false,
             synced_at: Instant::now(),
             taken: 0,
@@ -280,11 +284,13 @@ impl Writer {
         let last = self.unlisted.last().or(self.manifest.increments.last());
         let part = self.files.increment(last.map_or(1, |part| part.seq + 1));
         let mut file = File::create(self.files.path(&part))?;
-        let remark = place_remark(from);
-        file.write_all(&remark)?;
-        self.progress
-            .file_bytes
-            .fetch_add(remark.len() as u64, Ordering::Relaxed);
+        if self.says_place {
+            let remark = place_remark(from);
+            file.write_all(&remark)?;
+            self.progress
+                .file_bytes
+                .fetch_add(remark.len() as u64, Ordering::Relaxed);
+        }
         if self.whole {
             let mut manifest = self.manifest.clone();
             manifest.increments.push(part.clone());

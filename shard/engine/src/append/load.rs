@@ -19,6 +19,9 @@ use crate::turn::Outcome;
 /// Commands carried out at once, at most.
 const COMMANDS_PER_STEP: usize = 2000;
 
+/// Why a file cannot be read is told in Redis' words, which its tools and handbooks know.
+const READING: &str = "reading the append only file";
+
 /// Why a file of commands cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset}: {what}")]
@@ -99,10 +102,9 @@ impl Node {
                 offset: replay.offset,
                 what,
             };
-            let piece = replay
-                .reader
-                .look(rest)
-                .map_err(|NoCommand(what)| fault(what, replay))?;
+            let piece = replay.reader.look(rest).map_err(|NoCommand(what)| {
+                fault(format!("Bad file format {READING}: {what}"), replay)
+            })?;
             let taken = match piece {
                 Piece::Incomplete => break,
                 Piece::Remark { bytes, place } => {
@@ -153,7 +155,9 @@ impl Node {
                 replay.transaction = Some(Vec::new());
                 Ok(())
             }
-            (CommandId::Multi, Some(_)) => Err("MULTI within MULTI".to_string()),
+            (CommandId::Multi, Some(_)) => {
+                Err(format!("Bad file format {READING}: MULTI within MULTI"))
+            }
             (CommandId::Exec, open @ Some(_)) => {
                 let commands = open.take().unwrap_or_default();
                 commands.iter().try_for_each(|request| {
@@ -164,7 +168,9 @@ impl Node {
                     self.carry_out(&mut replay.session, id, request.view(), clock)
                 })
             }
-            (CommandId::Exec, None) => Err("EXEC without MULTI".to_string()),
+            (CommandId::Exec, None) => {
+                Err(format!("Bad file format {READING}: EXEC without MULTI"))
+            }
             (_, Some(open)) => {
                 open.push(request);
                 Ok(())
@@ -229,15 +235,17 @@ impl Node {
 fn known(request: &Request<'_>) -> Result<CommandId, String> {
     let name = || String::from_utf8_lossy(request.name()).into_owned();
     match command::lookup(request.name(), request.get(1)) {
-        Found::Command(id) if !command::spec(id).takes(request.len()) => {
-            Err(format!("{} has a wrong number of arguments", name()))
-        }
-        Found::Command(id) if crate::call::is_control(id) => {
-            Err(format!("{} is no command of a file", name()))
-        }
+        Found::Command(id) if !command::spec(id).takes(request.len()) => Err(format!(
+            "Bad file format {READING}: {} has a wrong number of arguments",
+            name()
+        )),
+        Found::Command(id) if crate::call::is_control(id) => Err(format!(
+            "Bad file format {READING}: {} is no command of a file",
+            name()
+        )),
         Found::Command(id) => Ok(id),
         Found::Unknown | Found::UnknownSubcommand(_) => {
-            Err(format!("{} is no command of this release", name()))
+            Err(format!("Unknown command '{}' {READING}", name()))
         }
     }
 }

@@ -5,7 +5,7 @@
 //! file appendonly.aof.5.incr.aof seq 5 type i      what was written since, in order
 //! file appendonly.aof.4.incr.aof seq 4 type h      not needed any more, and not yet deleted
 //! ```
-//! Reads and writes text; knows no folder.
+//! What is wrong with one is told in Redis' words, which its tools and handbooks know. Reads and writes text; knows no folder.
 
 use larder_wire::resp::split_args;
 
@@ -45,36 +45,36 @@ impl Manifest {
                 what: what.to_string(),
             };
             if line.len() > LINE_BYTES_MAX {
-                return Err(fault("the line is too long"));
+                return Err(fault("The AOF manifest file contains too long line"));
             }
             lines += 1;
             if line.starts_with('#') {
                 continue;
             }
             if line.trim().is_empty() {
-                return Err(fault("the line is empty"));
+                return Err(fault("Invalid AOF manifest file format: the line is empty"));
             }
             let (part, kind) = part(line).map_err(|what| fault(&what))?;
             match kind.as_str() {
                 "b" if manifest.base.is_some() => {
-                    return Err(fault("there is a second base file"));
+                    return Err(fault("Found duplicate base file information"));
                 }
                 "b" => manifest.base = Some(part),
                 "h" => manifest.history.push(part),
                 "i" => {
                     let last = manifest.increments.last().map_or(0, |last| last.seq);
                     if part.seq <= last {
-                        return Err(fault("the sequence of the incremental files does not grow"));
+                        return Err(fault("Found a non-monotonic sequence number"));
                     }
                     manifest.increments.push(part);
                 }
-                other => return Err(fault(&format!("type {other} of a file is not known"))),
+                other => return Err(fault(&format!("Unknown AOF file type {other}"))),
             }
         }
         if lines == 0 {
             return Err(ManifestError {
                 line: 1,
-                what: "the manifest is empty".to_string(),
+                what: "Found an empty AOF manifest".to_string(),
             });
         }
         Ok(manifest)
@@ -122,7 +122,9 @@ impl Manifest {
 }
 
 fn part(line: &str) -> Result<(Part, String), String> {
-    let malformed = || "it is not of the form `file NAME seq NUMBER type b|h|i`".to_string();
+    let malformed = || {
+        "Invalid AOF manifest file format, which is `file NAME seq NUMBER type b|h|i`".to_string()
+    };
     let words = split_args(line.as_bytes()).ok_or_else(malformed)?;
     let words: Option<Vec<String>> = words
         .into_iter()
@@ -144,7 +146,7 @@ fn part(line: &str) -> Result<(Part, String), String> {
     }
     match (name, seq, kind) {
         (Some(name), Some(_), Some(_)) if name.contains('/') => {
-            Err("a file's name is no path".to_string())
+            Err("File can't be a path, just a filename".to_string())
         }
         (Some(name), Some(seq @ 1..), Some(kind)) => Ok((Part { name, seq }, kind)),
         _ => Err(malformed()),

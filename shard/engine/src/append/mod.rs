@@ -84,8 +84,6 @@ pub struct Append {
     failures: u32,
     failed_at_ms: u64,
     last_took_ms: Option<u64>,
-    /// WAITAOF: which client waits for which offset to be on the disk.
-    pub(crate) waits: Vec<(Offset, u64)>,
 }
 
 impl Append {
@@ -226,7 +224,7 @@ impl Node {
             self.release();
         }
         self.settle_append();
-        self.serve_waits_for_disk();
+        self.serve_waits_for_copies();
     }
 
     /// After a change of what answers wait for.
@@ -253,14 +251,16 @@ impl Node {
 
     // Rewrites.
 
-    /// `BGREWRITEAOF`: true when it begins at once.
-    pub(crate) fn schedule_rewrite(&mut self) -> Result<bool, Refusal> {
-        if self.saving.is_rewriting() {
+    /// `BGREWRITEAOF`: true when it begins at once. Where nothing is appended the files are a base alone.
+    pub(crate) fn schedule_rewrite(&mut self, clock: Clock) -> Result<bool, Refusal> {
+        let begins =
+            self.append.scheduled && !self.saving.is_running() && self.append.may_try_again(clock);
+        if begins || self.saving.is_rewriting() {
             return Err(Refusal::fixed(
                 "ERR Background append only file rewriting already in progress",
             ));
         }
-        self.append.scheduled = self.append.is_on();
+        self.append.scheduled = true;
         Ok(!self.saving.is_running())
     }
 
@@ -282,18 +282,31 @@ impl Node {
 
     /// Begins the rewrite that is wanted, if it can begin now: in the middle of a transaction there is no moment. The offset is that of the moment.
     pub fn take_rewrite(&mut self, clock: Clock) -> Option<Offset> {
+        let begins = self.append.is_on() && self.begin_rewrite_when_due(clock);
+        begins.then(|| self.cut())
+    }
+
+    /// The same where nothing is appended: nothing follows the base.
+    pub fn take_lone_rewrite(&mut self, clock: Clock) -> bool {
+        !self.append.is_on() && self.begin_rewrite_when_due(clock)
+    }
+
+    /// A base is being made.
+    pub fn is_rewriting(&self) -> bool {
+        self.saving.is_rewriting()
+    }
+
+    fn begin_rewrite_when_due(&mut self, clock: Clock) -> bool {
         let able = self.append.scheduled
-            && self.append.is_on()
             && self.append.may_try_again(clock)
             && !self.saving.is_running()
             && self.loading.is_none()
             && self.is_between_units();
-        if !able {
-            return None;
+        if able {
+            self.append.scheduled = false;
+            self.begin_base(clock);
         }
-        self.append.scheduled = false;
-        self.begin_base(clock);
-        Some(self.cut())
+        able
     }
 
     fn is_between_units(&self) -> bool {
@@ -326,7 +339,9 @@ impl Node {
             return Some(Produced::More);
         }
         self.begin_base(clock);
-        self.cut();
+        if self.append.is_on() {
+            self.cut();
+        }
         self.produce_base(limit, out).map(|_| Produced::Anew)
     }
 

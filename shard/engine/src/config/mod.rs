@@ -95,6 +95,19 @@ impl Config {
 
     /// `CONFIG SET` of several parameters: all or none.
     pub fn set(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
+        self.set_allowing(pairs, |_| false)
+    }
+
+    /// What a node is started with: as [`Config::set`], and the names of its files besides.
+    pub fn set_at_start(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
+        self.set_allowing(pairs, Parameter::names_files)
+    }
+
+    fn set_allowing(
+        &mut self,
+        pairs: &[(&[u8], &[u8])],
+        allowed: impl Fn(Parameter) -> bool,
+    ) -> Result<(), Refusal> {
         let mut changes: Vec<(&[u8], Parameter, &[u8])> = Vec::with_capacity(pairs.len());
         for &(name, value) in pairs {
             let parameter = Parameter::find(name).ok_or_else(|| {
@@ -104,6 +117,7 @@ impl Config {
                 ))
             })?;
             match parameter.row().change {
+                _ if allowed(parameter) => {}
                 Change::Immutable => return Err(failed(name, "can't set immutable config")),
                 Change::Protected => return Err(failed(name, "can't set protected config")),
                 Change::Live | Change::Kept | Change::Fixed => {}
@@ -116,6 +130,10 @@ impl Config {
         let mut values = Vec::with_capacity(changes.len());
         for (name, parameter, value) in changes {
             let (row, before) = (parameter.row(), self.get(parameter));
+            if parameter.names_files() && (value.is_empty() || value.contains(&b'/')) {
+                let why = format!("{} can't be a path, just a filename", row.name);
+                return Err(failed(name, &why));
+            }
             let value = row
                 .kind
                 .normal_form(value, before)

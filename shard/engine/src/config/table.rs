@@ -227,7 +227,7 @@ parameters! {
     AofIncrementalFsync     "aof-rewrite-incremental-fsync" ""   BOOL,                           "yes"         Kept;
     AofLoadTruncated        "aof-load-truncated" ""              BOOL,                           "yes"         Live;
     AofUseRdbPreamble       "aof-use-rdb-preamble" ""            BOOL,                           "yes"         Kept;
-    AofTimestampEnabled     "aof-timestamp-enabled" ""           BOOL,                           "no"          Kept;
+    AofTimestampEnabled     "aof-timestamp-enabled" ""           BOOL,                           "no"          Live;
     AofDisableAutoGc        "aof-disable-auto-gc" ""             BOOL,                           "no"          Kept;
     // Replication
     Replicaof               "replicaof" "slaveof"                TEXT,                           ""            Immutable;
@@ -300,6 +300,14 @@ impl Parameter {
     /// Left out where a pattern asks.
     pub fn is_hidden(self) -> bool {
         self as usize >= Parameter::KeyLoadDelay as usize
+    }
+
+    /// Names files in the node's folder, which a start alone decides.
+    pub fn names_files(self) -> bool {
+        matches!(
+            self,
+            Parameter::Dbfilename | Parameter::Appendfilename | Parameter::Appenddirname
+        )
     }
 
     /// Its name, and its older one when it has one.

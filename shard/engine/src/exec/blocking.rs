@@ -5,10 +5,8 @@
 use larder_store::exec::blocking::Blocking;
 use larder_store::exec::{list_block, stream_read, zset_block};
 use larder_wire::Refusal;
-use larder_wire::command::CommandId;
-use larder_wire::resp::ReplyWriter;
 
-use crate::node::Node;
+pub(crate) use crate::guard::waits::waitaof;
 use crate::turn::{Outcome, Turn};
 
 pub fn blpop(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
@@ -129,86 +127,6 @@ fn says_block(turn: &Turn<'_>) -> bool {
         };
     }
     false
-}
-
-/// Waits until what this connection wrote is on this node's disk. No replica tells of its disk: whoever asks for any waits for the time to pass.
-pub fn waitaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let local = turn.arg_int(1)?;
-    if !(0..=1).contains(&local) {
-        return Err(Refusal::fixed(
-            "ERR value is out of range, value must between 0 and 1",
-        ));
-    }
-    let replicas = turn.arg_int(2).map_err(|_| NOT_POSITIVE)?;
-    if replicas < 0 {
-        return Err(NOT_POSITIVE);
-    }
-    let timeout_ms = timeout_of_ms(turn, 3)?;
-    if local > 0 && !turn.node.wants_append() {
-        return Err(Refusal::fixed(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
-    }
-    let wrote_up_to = turn.session.client.wrote_up_to.get();
-    let offset = wrote_up_to.min(turn.node.journal.end());
-    let here = turn.node.append.is_whole() && turn.node.append.written().synced >= offset;
-    let enough = replicas == 0 && (local == 0 || here);
-    if enough || !turn.session.may_wait() {
-        acknowledged(here, &mut turn.reply);
-        return Ok(Outcome::Done);
-    }
-    if replicas == 0 {
-        let client = turn.session.client.id;
-        let waits = &mut turn.node.append.waits;
-        // One of before, whose time was up.
-        waits.retain(|(_, other)| *other != client);
-        waits.push((offset, client));
-    }
-    wait_for_time(turn, timeout_ms, |reply| acknowledged(false, reply))
-}
-
-/// On how many disks: this node's, and replicas'.
-fn acknowledged(here: bool, reply: &mut ReplyWriter<'_>) {
-    reply.array(2);
-    reply.int(here.into());
-    reply.int(0);
-}
-
-impl Node {
-    /// The disk has more than before: whoever waits for that is answered.
-    pub(crate) fn serve_waits_for_disk(&mut self) {
-        if !self.append.is_whole() {
-            return;
-        }
-        let synced = self.append.written().synced;
-        let waits = std::mem::take(&mut self.append.waits);
-        let (there, later): (Vec<_>, Vec<_>) =
-            waits.into_iter().partition(|(offset, _)| *offset <= synced);
-        self.append.waits = later;
-        for (_, client) in there {
-            self.end_waiting(client, CommandId::Waitaof, |reply| {
-                acknowledged(true, reply)
-            });
-        }
-    }
-}
-
-const NOT_POSITIVE: Refusal = Refusal::fixed("ERR value is out of range, must be positive");
-
-fn wait_for_time(
-    turn: &mut Turn<'_>,
-    timeout_ms: u64,
-    give_up: crate::blocked::GiveUp,
-) -> Result<Outcome, Refusal> {
-    turn.node.block(
-        turn.session,
-        (turn.id, turn.request),
-        None,
-        timeout_ms,
-        give_up,
-        turn.clock,
-    );
-    Ok(Outcome::Blocked)
 }
 
 pub(crate) fn timeout_of_ms(turn: &Turn<'_>, at: usize) -> Result<u64, Refusal> {

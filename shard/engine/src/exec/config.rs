@@ -65,13 +65,24 @@ impl Node {
     /// Sets all parameters or none, and makes them take effect.
     pub fn set_config(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
         self.config.set(pairs)?;
+        self.settle_config(pairs);
+        Ok(())
+    }
+
+    /// What a node is started with: as [`Node::set_config`], and the names of its files besides.
+    pub fn set_config_at_start(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Refusal> {
+        self.config.set_at_start(pairs)?;
+        self.settle_config(pairs);
+        Ok(())
+    }
+
+    fn settle_config(&mut self, pairs: &[(&[u8], &[u8])]) {
         for (name, value) in pairs {
             if Parameter::find(name) == Some(Parameter::Requirepass) {
                 self.acl.set_default_password(value);
             }
         }
         self.apply_config();
-        Ok(())
     }
 
     fn apply_config(&mut self) {

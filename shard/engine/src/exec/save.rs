@@ -22,9 +22,8 @@ pub fn bgsave(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     Ok(Outcome::Done)
 }
 
-/// Without an append-only file there is nothing to rewrite.
 pub fn bgrewriteaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
-    let word = match turn.node.schedule_rewrite()? {
+    let word = match turn.node.schedule_rewrite(turn.clock)? {
         true => "started",
         false => "scheduled",
     };

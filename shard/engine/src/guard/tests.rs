@@ -12,6 +12,7 @@ use larder_wire::{
 
 use super::answers::ANSWER_WAIT_MS_MAX;
 use super::*;
+use crate::append::Written;
 use crate::node::NodeSettings;
 use crate::replication::LinkId;
 use crate::session::Session;
@@ -494,15 +495,66 @@ fn a_planned_change_in_a_safe_cluster_cuts_nobody_off() {
     assert!(stage.node.answered_up_to(stage.clock) >= Some(stage.end()));
 }
 
+/// What a session that waited was told.
+fn post(session: &Session) -> String {
+    let mut out = Vec::new();
+    session.client.take_post(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn waitaof_counts_the_disks_that_have_the_last_write_of_the_connection() {
+    let mut stage = Stage::new(WriteMode::Async);
+    let (mut client, mut other) = (stage.enter(), stage.enter());
+    let [one, two] = stage.links;
+    stage.batch(&mut client, "SET k v");
+    let first = stage.end();
+    stage.batch(&mut client, "WAITAOF 0 2 0");
+    stage.batch(&mut other, "SET l v");
+    stage.batch(&mut other, "WAITAOF 0 2 100");
+    let end = stage.end();
+    // In their memory is not on their disks.
+    stage.ack_all();
+    stage.node.follower_synced(one, end);
+    assert_eq!(
+        (post(&client), post(&other)),
+        (String::new(), String::new())
+    );
+    stage.node.follower_synced(two, first);
+    assert_eq!(
+        (post(&client), post(&other)),
+        ("*2\r\n:0\r\n:2\r\n".into(), String::new())
+    );
+    stage.pass(101);
+    stage.node.give_up_due(stage.clock);
+    assert_eq!(post(&other), "*2\r\n:0\r\n:1\r\n");
+    // This node's own disk, which has it while a replica is waited for.
+    stage.batch(&mut client, "CONFIG SET appendonly yes");
+    stage.node.begin_append(true, 0);
+    stage.batch(&mut client, "SET k w");
+    stage.batch(&mut client, "WAITAOF 1 1 100");
+    let synced = Written {
+        written: stage.end(),
+        synced: stage.end(),
+        file_bytes: 0,
+    };
+    stage.node.append_progress(synced, None, false);
+    assert_eq!(post(&client), "");
+    stage.pass(101);
+    stage.node.give_up_due(stage.clock);
+    assert_eq!(post(&client), "*2\r\n:1\r\n:0\r\n");
+    stage.batch(&mut client, "WAITAOF 1 1 0");
+    stage.node.follower_synced(one, stage.end());
+    assert_eq!(post(&client), "*2\r\n:1\r\n:1\r\n");
+    stage.push(FIRST, &[], None).unwrap();
+    let on_replica = stage.batch(&mut client, "WAITAOF 0 1 0").0;
+    assert!(on_replica.starts_with("-ERR WAITAOF cannot be used with replica instances."));
+}
+
 #[test]
 fn wait_counts_the_replicas_that_have_the_last_write_of_the_connection() {
     let mut stage = Stage::new(WriteMode::Async);
     let (mut client, mut other) = (stage.enter(), stage.enter());
-    let post = |session: &Session| {
-        let mut out = Vec::new();
-        session.client.take_post(&mut out);
-        String::from_utf8(out).unwrap()
-    };
     // Who has written nothing waits for nothing.
     assert_eq!(stage.batch(&mut other, "WAIT 2 0").0, ":2\r\n");
     stage.batch(&mut client, "SET k v");

@@ -267,8 +267,9 @@ impl Journal {
         self.ring();
     }
 
+    /// What is being done is not at its end.
     #[inline]
-    pub(crate) fn has_unit(&self) -> bool {
+    pub fn has_unit(&self) -> bool {
         self.unit_commands > 0
     }
 

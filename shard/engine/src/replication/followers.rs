@@ -18,6 +18,8 @@ pub struct Follower {
     pub phase: LinkPhase,
     /// It has everything before this; 0 while it is loading all data.
     pub acked: Offset,
+    /// Everything before this is on its disk; `None`: it has not said.
+    pub synced: Option<Offset>,
     /// By the map that this node has.
     pub in_step: bool,
     /// When the ping left that it answered last.
@@ -46,6 +48,7 @@ impl Followers {
             node,
             phase,
             acked: Offset(0),
+            synced: None,
             in_step: self.in_step.contains(&node),
             last_ping_answered_sent_at_ms: None,
             last_heard_ms: now_ms,
@@ -84,6 +87,12 @@ impl Followers {
         let more = acked > follower.acked;
         follower.acked = follower.acked.max(acked);
         more
+    }
+
+    pub(crate) fn synced(&mut self, link: LinkId, synced: Offset) {
+        if let Some(follower) = self.find_mut(link) {
+            follower.synced = follower.synced.max(Some(synced));
+        }
     }
 
     /// A map was taken.
@@ -135,9 +144,18 @@ impl Followers {
 
     /// How many replicas, in step or not, have everything before `offset`.
     pub fn count_that_have(&self, offset: Offset) -> usize {
-        let streaming = |follower: &&Follower| follower.phase == LinkPhase::Streaming;
-        let followers = self.all.iter().filter(streaming);
-        followers.filter(|it| it.acked >= offset).count()
+        self.streaming().filter(|it| it.acked >= offset).count()
+    }
+
+    /// How many have it on their disks.
+    pub fn count_that_synced(&self, offset: Offset) -> usize {
+        let has = |it: &&Follower| it.synced.is_some_and(|synced| synced >= offset);
+        self.streaming().filter(has).count()
+    }
+
+    fn streaming(&self) -> impl Iterator<Item = &Follower> {
+        let followers = self.all.iter();
+        followers.filter(|it| it.phase == LinkPhase::Streaming)
     }
 }
 

@@ -7,7 +7,8 @@
 //!                     LARDER JOINED <history> <offset> [<history> <offset>]     that was all data: the journal follows, from there
 //!                     LARDER PING <ms> <offset>                                 the primary's clock, and the end of its journal
 //! replica → primary   LARDER ACK <bytes>                                        of the feed so many bytes are applied
-//!                     LARDER HAVE <offset> [<ms>]                               of the journal everything before is; the last ping
+//!                     LARDER HAVE <offset> [<ms> [<offset>]]                    of the journal everything before is; the last ping, or 0;
+//!                                                                               what of it is on the disk
 //! ```
 
 use larder_wire::Offset;
@@ -36,6 +37,7 @@ pub enum LinkWord {
     Have {
         offset: Offset,
         ping_sent_ms: Option<u64>,
+        synced: Option<Offset>,
     },
 }
 
@@ -50,12 +52,18 @@ impl LinkWord {
             }
             LinkWord::Have {
                 offset,
-                ping_sent_ms: None,
-            } => write(out, &["HAVE", &offset.to_string()]),
-            LinkWord::Have {
-                offset,
-                ping_sent_ms: Some(ms),
-            } => write(out, &["HAVE", &offset.to_string(), &ms.to_string()]),
+                ping_sent_ms,
+                synced,
+            } => {
+                let mut texts = vec![offset.to_string()];
+                if ping_sent_ms.is_some() || synced.is_some() {
+                    texts.push(ping_sent_ms.unwrap_or(0).to_string());
+                }
+                texts.extend(synced.map(|synced| synced.to_string()));
+                let mut args = vec!["HAVE"];
+                args.extend(texts.iter().map(String::as_str));
+                write(out, &args);
+            }
         }
     }
 
@@ -89,9 +97,10 @@ impl LinkWord {
             b"HAVE" => Some(LinkWord::Have {
                 offset: offset(2)?,
                 ping_sent_ms: match text(3) {
+                    Some("0") | None => None,
                     Some(ms) => Some(ms.parse().ok()?),
-                    None => None,
                 },
+                synced: offset(4),
             }),
             _ => None,
         }
@@ -148,10 +157,22 @@ mod tests {
             LinkWord::Have {
                 offset: Offset(5),
                 ping_sent_ms: None,
+                synced: None,
             },
             LinkWord::Have {
                 offset: Offset(5),
                 ping_sent_ms: Some(6),
+                synced: None,
+            },
+            LinkWord::Have {
+                offset: Offset(5),
+                ping_sent_ms: Some(6),
+                synced: Some(Offset(4)),
+            },
+            LinkWord::Have {
+                offset: Offset(5),
+                ping_sent_ms: None,
+                synced: Some(Offset(0)),
             },
         ] {
             let mut bytes = Vec::new();

@@ -51,10 +51,16 @@ impl Node {
         }
     }
 
+    /// A replica has on its disk all before `synced`.
+    pub fn follower_synced(&mut self, link: LinkId, synced: Offset) {
+        self.replication.followers.synced(link, synced);
+        self.serve_waits_for_copies();
+    }
+
     /// A replica has more of the journal than before: what waits for that looks again.
     pub(crate) fn acked_advanced(&mut self, _clock: Clock) {
         self.settle_acked();
-        self.serve_waits_for_replicas();
+        self.serve_waits_for_copies();
         if self.guard.yields.held().is_some() {
             self.release();
         }

@@ -274,9 +274,13 @@ impl Node {
         if let Some(LinkWord::Have {
             offset,
             ping_sent_ms,
+            synced,
         }) = LinkWord::read(frame)
         {
             self.follower_heard(link, offset, ping_sent_ms, clock);
+            if let Some(synced) = synced {
+                self.follower_synced(link, synced);
+            }
             return Ok(());
         }
         match Word::read(frame) {

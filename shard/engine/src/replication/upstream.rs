@@ -69,6 +69,8 @@ pub(crate) struct Upstream {
     ping_sent_ms: Option<u64>,
     /// What was last acknowledged.
     told: Option<u64>,
+    /// The same of what is on this node's disk.
+    told_synced: Option<Offset>,
     bell: Option<Waker>,
 }
 
@@ -114,6 +116,7 @@ impl Node {
         upstream.heard_ms = clock.mono_ms;
         upstream.unit = None;
         upstream.told = None;
+        upstream.told_synced = None;
         upstream.ping_sent_ms = None;
         Some(ReplicateAsk {
             node: self.settings.id,
@@ -283,6 +286,7 @@ impl Node {
         upstream.state = State::Streaming;
         upstream.end = upstream.end.max(from.0);
         upstream.told = None;
+        upstream.told_synced = None;
     }
 
     /// A frame of the feed of all data.
@@ -393,18 +397,23 @@ impl Node {
             return;
         }
         let end = self.journal.end();
+        let is_whole = self.append.is_whole();
+        let on_disk = is_whole.then(|| self.append.written().synced.min(end));
         let upstream = &mut self.replication.upstream;
         let have = match upstream.state {
             State::Down | State::Asked => return,
             State::Full { applied } => applied,
             State::Streaming => end.0,
         };
-        let more = upstream.told.is_none_or(|told| have > told);
+        let streams = upstream.state == State::Streaming;
+        let synced = on_disk.filter(|it| streams && Some(*it) > upstream.told_synced);
+        let more = synced.is_some() || upstream.told.is_none_or(|told| have > told);
         let ping_sent_ms = upstream.ping_sent_ms.take();
         if !more && ping_sent_ms.is_none() {
             return;
         }
         upstream.told = Some(have);
+        upstream.told_synced = upstream.told_synced.max(synced);
         let offset = match upstream.state {
             State::Streaming => end,
             State::Down | State::Asked | State::Full { .. } => {
@@ -417,6 +426,7 @@ impl Node {
             LinkWord::Have {
                 offset,
                 ping_sent_ms,
+                synced,
             }
             .write(out);
         }

@@ -27,6 +27,8 @@ pub const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A value of more elements or bytes than this is captured and written in pieces.
 const WHOLE_ELEMENTS_MAX: usize = 256;
 const WHOLE_BYTES_MAX: usize = 16 * 1024;
+/// What a step of a large value is worth of which nothing goes out: it is counted before it is written.
+const COUNT_COST_BYTES: usize = 16 * 1024;
 /// What a key is counted as beside its bytes: a small one is work, too.
 const KEY_COST_BYTES: usize = 64;
 /// Slots without keys that one step passes over.
@@ -227,8 +229,12 @@ impl Snapshot {
                 if record.is_at_start() {
                     tell_db(&mut self.told_db, *db, &mut self.file, out);
                 }
+                let length = out.len();
                 if self.file.write_piece(record, out) {
-                    return 0;
+                    return match out.len() == length {
+                        true => COUNT_COST_BYTES,
+                        false => 0,
+                    };
                 }
                 let visited = *bytes + KEY_COST_BYTES;
                 self.queued_bytes -= *bytes;

@@ -259,6 +259,43 @@ fn a_string_longer_than_the_backlog_may_be_is_saved() {
 }
 
 #[test]
+fn what_is_pending_in_a_stream_is_saved_in_small_pieces() {
+    const PIECE_BYTES_MAX: usize = 80 * 1024;
+    let mut world = World::new(10);
+    for n in 1..=20_000 {
+        world.run(&format!("XADD key:1 {n}-1 field {n}"));
+    }
+    for group in ["empty", "one", "many"] {
+        world.run(&format!("XGROUP CREATE key:1 {group} 0"));
+    }
+    world.run("XREADGROUP GROUP one me COUNT 20000 STREAMS key:1 >");
+    for consumer in 0..400 {
+        world.run(&format!(
+            "XREADGROUP GROUP many consumer:{consumer} COUNT 50 STREAMS key:1 >"
+        ));
+    }
+    // Pending, and there no more.
+    world.run("XTRIM key:1 MAXLEN 10");
+    let meant = contents(&world.node, world.clock);
+    world.node.begin_save_to_nowhere(world.clock);
+    let (mut file, mut pieces) = (Vec::new(), 0);
+    loop {
+        let before = file.len();
+        let produced = world.node.produce_save(STEP_BYTES, &mut file);
+        let bytes = file.len() - before;
+        assert!(bytes <= PIECE_BYTES_MAX, "a piece of {bytes} bytes");
+        pieces += 1;
+        if produced == Some(Produced::Done) {
+            break;
+        }
+        assert_eq!(produced, Some(Produced::More));
+    }
+    assert!(pieces > 20, "{pieces} pieces of {} bytes", file.len());
+    let node = loaded(&file, world.clock).expect("a whole file");
+    assert_same(10, &contents(&node, world.clock), &meant);
+}
+
+#[test]
 fn a_node_that_is_shut_down_while_it_loads_leaves_its_file_alone() {
     let mut world = World::new(9);
     world.node.begin_loading(1000, world.clock);

@@ -12,7 +12,7 @@ use super::write::{
 use super::{LIBRARY, VERSION_VALKEY, VERSION_WRITTEN};
 use crate::collection::pieces::Budget;
 use crate::db::Db;
-use crate::value::{Value, ValueRef};
+use crate::value::{Collection, Value, ValueRef};
 use crate::walk::Captured;
 
 /// What may stand in a type's place.
@@ -32,6 +32,8 @@ pub(super) const END: u8 = 0xFF;
 const PIECE_ELEMENTS_MAX: usize = 512;
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 const STRING_PIECE_BYTES: usize = 256 * 1024;
+/// Entries of a stream that are counted at once.
+const COUNTED_ENTRIES: usize = 4096;
 /// Of large records no longer string is compressed, which takes a hundred times as long as copying it.
 const COMPRESSED_BYTES_MAX: usize = 64 * 1024;
 
@@ -117,6 +119,10 @@ impl FileWriter {
             Next::Head => {
                 write_key(key, value.view(), captured.expires, &mut out);
                 match value {
+                    Value::Collection(Collection::Stream(_)) => {
+                        *next = Next::Count { from: 0, runs: 0 };
+                        return true;
+                    }
                     Value::Collection(collection) => write_head(collection, &mut out),
                     Value::Bytes(bytes) if bytes.len() > COMPRESSED_BYTES_MAX => {
                         write_length(bytes.len() as u64, &mut out);
@@ -127,6 +133,19 @@ impl FileWriter {
                         None
                     }
                 }
+            }
+            Next::Count { from, runs } => {
+                let Value::Collection(Collection::Stream(stream)) = value else {
+                    unreachable!("only streams are counted")
+                };
+                let (more, from) = stream.runs_len(from, COUNTED_ENTRIES);
+                let runs = runs + more;
+                if from < stream.len() {
+                    *next = Next::Count { from, runs };
+                    return true;
+                }
+                write_length(runs as u64, &mut out);
+                Some(0)
             }
             Next::Place(from) => match value {
                 Value::Collection(collection) => {
@@ -168,6 +187,11 @@ pub struct LargeRecord {
 
 enum Next {
     Head,
+    /// A stream says first of how many nodes it is: so many up to entry `from`.
+    Count {
+        from: usize,
+        runs: usize,
+    },
     /// An element, or a byte of a string.
     Place(usize),
     Nothing,

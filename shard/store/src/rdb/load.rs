@@ -188,7 +188,7 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
         let said = u64::from_le_bytes(self.some(Reader::array)?);
         if said != 0 && said != made {
             return Err(self.fault(format!(
-                "the checksum is {made:016x} and not {said:016x}, as the file says"
+                "CRC error: the checksum is {made:016x} and not {said:016x}, as the file says"
             )));
         }
         Ok(())

@@ -11,6 +11,7 @@ mod lzf;
 pub mod read;
 mod read_stream;
 pub mod write;
+mod write_stream;
 mod ziplist;
 
 pub use file::{FileWriter, LargeRecord};

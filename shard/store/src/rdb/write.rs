@@ -2,10 +2,9 @@
 
 use super::crc64::crc64;
 use super::lzf::Lzf;
-use super::{LIBRARY, Type, VERSION_VALKEY, VERSION_WRITTEN};
+use super::{LIBRARY, Type, VERSION_VALKEY, VERSION_WRITTEN, write_stream};
 use crate::collection::pieces::Budget;
-use crate::collection::stream::StreamId;
-use crate::collection::{Hash, Item, Packed, Set, Stream, Zset};
+use crate::collection::{Hash, Item, Packed, Set, Zset};
 use crate::number::parse_i64;
 use crate::value::{Collection, StringRef, ValueRef};
 
@@ -138,7 +137,7 @@ pub(super) fn write_head(collection: &Collection, out: &mut Writer<'_>) -> Optio
             return None;
         }
         Collection::List(list) => list.packed_chunks_from(0).count(),
-        Collection::Stream(stream) => stream.runs_len(),
+        Collection::Stream(stream) => stream.runs_len(0, usize::MAX).0,
         Collection::Hash(_) | Collection::Set(_) | Collection::ZSet(_) => collection.len(),
     };
     write_length(count as u64, out);
@@ -189,98 +188,11 @@ pub(super) fn write_elements(
             }
             None
         }
-        Collection::Stream(stream) => write_nodes(stream, from, budget, out),
+        Collection::Stream(stream) => write_stream::write_places(stream, from, budget, out),
     }
 }
 
-/// Nodes of entries; behind the last what the stream knows of its past, and its groups, in one piece.
-fn write_nodes(
-    stream: &Stream,
-    from: usize,
-    mut budget: Budget,
-    out: &mut Writer<'_>,
-) -> Option<usize> {
-    let mut first = from;
-    while let Some((count, bytes)) = stream.run_from(first) {
-        if !budget.takes(bytes) {
-            return Some(first);
-        }
-        write_node(stream, first, count, out);
-        first += count;
-    }
-    write_past(stream, out);
-    None
-}
-
-fn write_past(stream: &Stream, out: &mut Writer<'_>) {
-    write_length(stream.len() as u64, out);
-    let first = stream.first().map_or(StreamId::MIN, |entry| entry.id);
-    for id in [stream.last_id(), first, stream.max_deleted_id()] {
-        write_id(id, out);
-    }
-    write_length(stream.entries_added(), out);
-    write_length(stream.groups().len() as u64, out);
-    for (name, group) in stream.groups().iter() {
-        write_text(name, out);
-        write_id(group.last_delivered, out);
-        write_length(group.entries_read.unwrap_or(u64::MAX), out);
-        write_length(group.pending_len() as u64, out);
-        for pending in group.pending_at(0) {
-            write_raw_id(pending.id, out);
-            out.extend_from_slice(&pending.delivered.0.to_le_bytes());
-            write_length(pending.deliveries, out);
-        }
-        write_length(group.consumers().len() as u64, out);
-        for (name, consumer) in group.consumers().iter() {
-            write_text(name, out);
-            out.extend_from_slice(&consumer.seen.0.to_le_bytes());
-            write_length(consumer.pending_len() as u64, out);
-            for id in consumer.pending_from(StreamId::MIN) {
-                write_raw_id(id, out);
-            }
-        }
-    }
-}
-
-/// A node's first id, and a listpack: how many entries, how many deleted, no common fields and the end of that head; then each
-/// entry's flags, its id less the first, its fields and values, and how many elements to go back.
-fn write_node(stream: &Stream, from: usize, count: usize, out: &mut Writer<'_>) {
-    let entries = || stream.iter_from(from).take(count);
-    let Some(first) = entries().next().map(|entry| entry.id) else {
-        return;
-    };
-    write_length(16, out);
-    write_raw_id(first, out);
-    let mut packed = Packed::new();
-    let push = |packed: &mut Packed, int: i64| packed.push_back_item(Item::Int(int));
-    for head in [count as i64, 0, 0, 0] {
-        push(&mut packed, head);
-    }
-    for entry in entries() {
-        let (count, items) = entry.items();
-        push(&mut packed, 0);
-        push(&mut packed, entry.id.ms.wrapping_sub(first.ms) as i64);
-        push(&mut packed, entry.id.seq.wrapping_sub(first.seq) as i64);
-        push(&mut packed, (count / 2) as i64);
-        for item in items {
-            packed.push_back(item);
-        }
-        push(&mut packed, count as i64 + 4);
-    }
-    write_blob(&packed, out);
-}
-
-fn write_id(id: StreamId, out: &mut Writer<'_>) {
-    write_length(id.ms, out);
-    write_length(id.seq, out);
-}
-
-fn write_raw_id(id: StreamId, out: &mut Writer<'_>) {
-    out.extend_from_slice(&id.ms.to_be_bytes());
-    out.extend_from_slice(&id.seq.to_be_bytes());
-}
-
-fn write_blob(packed: &Packed, out: &mut Writer<'_>) {
+pub(super) fn write_blob(packed: &Packed, out: &mut Writer<'_>) {
     let mut blob = Vec::with_capacity(packed.byte_len());
     packed.write_listpack(&mut blob);
     write_bytes(&blob, out);

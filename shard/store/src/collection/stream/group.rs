@@ -56,7 +56,11 @@ impl Consumer {
 
     /// Ids from `from` on that wait for its acknowledgement.
     pub fn pending_from(&self, from: StreamId) -> impl Iterator<Item = StreamId> {
-        let at = self.pending.count_keys(|id| *id < from);
+        self.pending_at(self.pending.count_keys(|id| *id < from))
+    }
+
+    /// The same from place `at` on.
+    pub fn pending_at(&self, at: usize) -> impl Iterator<Item = StreamId> {
         self.pending.iter_from(at).map(|record| record.key)
     }
 }

@@ -75,14 +75,17 @@ impl Stream {
         by_count.min(by_bytes)
     }
 
-    /// Runs of entries for a serialized form, each with its first entry: how many.
-    pub fn runs_len(&self) -> usize {
-        let (mut runs, mut from) = (0, 0);
-        while let Some((count, _)) = self.run_from(from) {
+    /// Runs of entries for a serialized form: how many there are from entry `from` on among about `entries`, and where the next begins.
+    pub fn runs_len(&self, from: usize, entries: usize) -> (usize, usize) {
+        let (mut runs, mut next) = (0, from);
+        while next - from < entries
+            && next < self.len()
+            && let Some((count, _)) = self.run_from(next)
+        {
             runs += 1;
-            from += count;
+            next += count;
         }
-        runs
+        (runs, next)
     }
 
     /// The run that begins with entry `from`: its entries and bytes. It has not many entries, and not many bytes unless of a single entry.
