@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarding {
     pub id: u64,
-    /// The old server's URL, with its password.
+    /// The old server's URL, with its password until it is turned.
     pub from: String,
     /// The cutover has happened: Larder serves.
     #[serde(default)]
@@ -79,6 +79,8 @@ pub fn step(record: Option<Forwarding>, verb: ForwardVerb) -> Result<Option<Forw
             Ok(Some(Forwarding {
                 turned: true,
                 attempt: None,
+                // Nobody goes to the old server any more.
+                from: without_login(&known.from),
                 ..known
             }))
         }
@@ -97,6 +99,16 @@ pub fn step(record: Option<Forwarding>, verb: ForwardVerb) -> Result<Option<Forw
             Err("this cutover is void: a proxy has not waited for it".to_string())
         }
     }
+}
+
+/// `redis://user:password@host` becomes `redis://host`.
+fn without_login(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) => url.split_at(at + "://".len()),
+        None => ("", url),
+    };
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}{place}")
 }
 
 #[cfg(test)]
@@ -126,6 +138,21 @@ mod tests {
         assert!(late.turned, "too late");
         assert!(after([begin("a"), Turn(7)]).is_err());
         assert!(after([Prepare(7)]).is_err());
+    }
+
+    #[test]
+    fn the_old_server_s_password_is_not_kept_beyond_the_cutover() {
+        use ForwardVerb::{Prepare, Turn};
+        for (from, kept) in [
+            ("redis://ann:p@ss@old:6379", "redis://old:6379"),
+            (":pass@old", "old"),
+            ("redis://[::1]:6379", "redis://[::1]:6379"),
+        ] {
+            let before = after([begin(from), Prepare(7)]).unwrap().unwrap();
+            assert_eq!(before.from, from, "proxies forward with it");
+            let turned = after([begin(from), Prepare(7), Turn(7)]).unwrap().unwrap();
+            assert_eq!(turned.from, kept);
+        }
     }
 
     #[test]
