@@ -31,7 +31,8 @@ pub struct Cluster {
     node_addrs: Vec<SocketAddr>,
     proxy_addr: SocketAddr,
     shards: usize,
-    /// Further flags of all nodes.
+    /// Further flags of the topology, and of all nodes.
+    topology_flags: Vec<String>,
     node_flags: Vec<String>,
     folder: TempDir,
 }
@@ -46,6 +47,18 @@ impl Cluster {
     pub fn start_keeping(shards: usize, spares: usize, node_flags: &[&str]) -> Cluster {
         let flags = [&["--data-dir", "data"], node_flags].concat();
         Cluster::start_with(shards, spares, &flags)
+    }
+
+    /// With further flags of the topology, `["--lost-shards", "empty:1"]`.
+    pub fn start_flagged(shards: usize, spares: usize, topology_flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::prepare(shards, spares);
+        cluster.topology_flags = topology_flags
+            .iter()
+            .map(|flag| (*flag).to_owned())
+            .collect();
+        cluster.start_topology();
+        cluster.start_members();
+        cluster
     }
 
     fn start_with(shards: usize, spares: usize, node_flags: &[&str]) -> Cluster {
@@ -76,6 +89,7 @@ impl Cluster {
             node_addrs: (0..nodes).map(|_| local(free_port())).collect(),
             proxy_addr: local(free_port()),
             shards,
+            topology_flags: Vec::new(),
             node_flags: Vec::new(),
             folder: tempfile::tempdir().expect("a folder for the cluster"),
         }
@@ -94,8 +108,9 @@ impl Cluster {
                 .filter_map(|shard| shard["slot_count"].as_u64());
             let primaries = shards.iter().map(|shard| &shard["node"]);
             let mut joined = primaries.chain(array(status, "spares"));
+            let replicas = shards.iter().flat_map(|shard| array(shard, "replicas"));
             slots.sum::<u64>() == 16384
-                && shards.len() + array(status, "spares").len() == nodes
+                && shards.len() + replicas.count() + array(status, "spares").len() == nodes
                 && array(status, "proxies").len() == 1
                 && joined.all(|node| node["reachable"] == true && node["epoch"] == status["epoch"])
         });
@@ -105,7 +120,7 @@ impl Cluster {
         let shards = self.shards.to_string();
         let (listen, http) = (self.topology_addr.to_string(), self.http_addr.to_string());
         let data = self.folder.path().join("topology").display().to_string();
-        let args = [
+        let mut args = vec![
             "topology",
             "--listen",
             &listen,
@@ -116,6 +131,7 @@ impl Cluster {
             "--data-dir",
             &data,
         ];
+        args.extend(self.topology_flags.iter().map(String::as_str));
         self.topology = Some(self.start_larder("topology", &args, self.topology_addr));
     }
 

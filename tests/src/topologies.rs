@@ -22,12 +22,19 @@ pub struct Topologies {
     /// Where each finds etcd.
     stores: Vec<SocketAddr>,
     shards: usize,
+    /// Further flags of all.
+    flags: Vec<String>,
     folder: TempDir,
 }
 
 impl Topologies {
     /// One topology for each of `stores`, addresses of one etcd; they form clusters of `shards` shards.
     pub fn start(stores: &[SocketAddr], shards: usize) -> Topologies {
+        Topologies::start_flagged(stores, shards, &[])
+    }
+
+    /// With further flags, `["--replicas", "1"]`.
+    pub fn start_flagged(stores: &[SocketAddr], shards: usize, flags: &[&str]) -> Topologies {
         let port = |_| local(free_port());
         let mut topologies = Topologies {
             processes: stores.iter().map(|_| None).collect(),
@@ -35,6 +42,7 @@ impl Topologies {
             http: stores.iter().map(port).collect(),
             stores: stores.to_vec(),
             shards,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             folder: tempfile::tempdir().expect("a folder for the topologies"),
         };
         for index in 0..stores.len() {
@@ -57,7 +65,8 @@ impl Topologies {
             "--log",
             "info",
         ];
-        let args = args.map(str::to_owned);
+        let mut args = args.map(str::to_owned).to_vec();
+        args.extend_from_slice(&self.flags);
         let envs = [("LARDER_SECRET", SECRET)];
         let name = format!("topology-{index}");
         let mut process = Process::start(&name, &larder_bin(), &args, &envs, self.folder.path())

@@ -1,7 +1,8 @@
 //! Real processes in a network of their own are broken in every way that `scenarios.rs` lists, while clients write down what they see; the table in
 //! `docs/faults.md` is what this prints.
 //!
-//! `LARDER_FAULT=crash` runs only the scenarios whose names contain that, `LARDER_WRITES=safe` only one mode; `LARDER_BLESS=1` puts the table on the page.
+//! `LARDER_FAULT=crash` runs only the scenarios whose names contain that, `LARDER_WRITES=safe` only one mode; `LARDER_BLESS=1` puts the table on the page
+//! and allows no fault more time than `scenarios.rs` does (for a machine that does nothing else; otherwise what a busy one adds is granted).
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use larder_tests::chance::seeds;
 use larder_tests::faults::broken::Hosts;
 use larder_tests::faults::scenarios::{
-    REPLICAS, Row, SCENARIOS, SHARDS, Scenario, rows_of, run, table, wanted_rows,
+    BUSY_MS, REPLICAS, Row, SCENARIOS, SHARDS, Scenario, rows_of, run, table, wanted_rows,
 };
 use larder_wire::replication::WriteMode;
 
@@ -20,7 +21,6 @@ const BEGIN: &str = "<!-- faults: begin -->\n";
 const END: &str = "<!-- faults: end -->";
 
 #[test]
-#[ignore = "a primary parted from its replicas alone is not replaced in `safe` yet: three rows exceed their bounds"]
 fn what_breaks_costs_no_more_than_it_may() {
     if let Err(reason) = Hosts::new(0) {
         println!("SKIPPED, no network of our own can be made: {reason}");
@@ -30,6 +30,8 @@ fn what_breaks_costs_no_more_than_it_may() {
     let seed = seeds(1)[0];
     println!("LARDER_SEED={seed}");
     let start = Instant::now();
+    let blesses = std::env::var_os("LARDER_BLESS").is_some();
+    let slack_ms = if blesses { 0 } else { BUSY_MS };
     let rows = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for writes in modes() {
@@ -37,7 +39,7 @@ fn what_breaks_costs_no_more_than_it_may() {
             scope.spawn(move || {
                 let hosts = Hosts::new(SHARDS * (1 + REPLICAS)).expect("a network, as before");
                 for (index, scenario) in chosen {
-                    let row = run(scenario, &hosts, writes, seed);
+                    let row = run(scenario, &hosts, writes, seed, slack_ms);
                     rows.lock().unwrap().push((*index, row));
                 }
             });
@@ -48,7 +50,7 @@ fn what_breaks_costs_no_more_than_it_may() {
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let text = table(&rows);
     println!("{text}in {:?}", start.elapsed());
-    if std::env::var_os("LARDER_BLESS").is_some() && rows.len() == wanted_rows().len() {
+    if blesses && rows.len() == wanted_rows().len() {
         bless(&text);
     }
     let complaints: Vec<String> = rows
@@ -68,7 +70,7 @@ fn the_page_has_a_row_for_every_fault_and_mode() {
     assert_eq!(
         rows_of(&page),
         wanted_rows(),
-        "write the table anew: LARDER_BLESS=1 cargo test --profile quick -p larder-tests --test faults -- --ignored"
+        "write the table anew: LARDER_BLESS=1 cargo test --profile quick -p larder-tests --test faults"
     );
 }
 

@@ -201,6 +201,46 @@ fn after_kill_9_of_the_leader_another_leads_within_seconds_and_goes_on_with_the_
 }
 
 #[test]
+fn a_leader_and_a_primary_that_die_at_once_are_both_replaced_and_what_was_answered_in_safe_is_there()
+ {
+    let etcd = Etcd::start();
+    let flags = ["--replicas", "2", "--writes", "safe"];
+    let mut topologies = Topologies::start_flagged(&vec![etcd.addr(); 3], 1, &flags);
+    let mut cluster = Cluster::join(&topologies.list(), 1, 2);
+    let status = cluster.wait_until("both replicas are in step", |status| {
+        let shards = array(status, "shards").iter();
+        let replicas = shards.flat_map(|shard| array(shard, "replicas"));
+        replicas.filter(|it| it["in_step"] == true).count() == 2
+    });
+    let addr = |status: &Value| {
+        status["shards"][0]["node"]["addr"]
+            .as_str()
+            .map(String::from)
+    };
+    let old = addr(&status).expect("a primary");
+    let primary = cluster.node_at(&old).expect("a node of the cluster");
+    let mut client = cluster.client();
+    for key in 0..500 {
+        let line = format!("SET key:{key} {key}");
+        assert_eq!(client.run(&line), Reply::ok());
+    }
+    let leader = topologies.wait_leader(&[0, 1, 2]);
+    topologies.process(leader).kill();
+    cluster.nodes[primary].as_mut().expect("it runs").kill();
+    let gone = Instant::now();
+    topologies.wait_leader(&topologies.others(leader));
+    cluster.wait_until("another is the primary", |status| {
+        addr(status).is_some_and(|addr| addr != old)
+    });
+    println!("both are replaced after {:?}", gone.elapsed());
+    for key in 0..500 {
+        let read = client.run(&format!("GET key:{key}"));
+        assert_eq!(read, Reply::bulk(&key.to_string()));
+    }
+    assert_eq!(client.run("SET key:0 after"), Reply::ok());
+}
+
+#[test]
 fn a_leader_that_is_stopped_hands_over_at_once() {
     let mut world = World::start(2, 0);
     let load = world.load(2);

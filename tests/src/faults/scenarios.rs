@@ -23,8 +23,10 @@ const CLIENTS: usize = 4;
 /// Writes before the fault, and after it, of each shard.
 const WRITES_BEFORE: u64 = 100;
 const WRITES_AFTER: u64 = 100;
-/// Longest wait for writes to flow again once all is mended, in seconds.
-const FLOW_S_MAX: u64 = 15;
+/// Longest wait for writes to flow again once all is mended, in seconds: generous, what they cost is judged apart.
+const FLOW_S_MAX: u64 = 60;
+/// What a machine that is busy with other work may add to what a fault costs, in milliseconds: then timers and processes run late.
+pub const BUSY_MS: u64 = 2500;
 /// What the clients' own pauses and a machine at work add to a hold, in milliseconds.
 const SCHEDULING_MS: u64 = 30;
 
@@ -133,6 +135,27 @@ const NOTHING: Cost = Cost {
     safe_loss: false,
 };
 
+/// How long networks are broken, in milliseconds: where only a rule of the topology helps so long that who waits for the end is found, on a busy
+/// machine, too.
+const SILENT_LASTS_MS: u64 = 3500;
+const PARTED_LASTS_MS: u64 = 3000 + BUSY_MS + 1500;
+
+/// The network of the first shard's primary is broken.
+const fn network_fault(
+    fault: &'static str,
+    lasts_ms: u64,
+    breaks: fn(&mut Stage<'_, '_>),
+) -> Scenario {
+    Scenario {
+        fault,
+        hits: Hits::First,
+        breaks,
+        lasts_ms,
+        mends: |stage| stage.heal(),
+        cost: SILENCE,
+    }
+}
+
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "planned failover, twice",
@@ -169,89 +192,55 @@ pub const SCENARIOS: &[Scenario] = &[
         mends: |stage| stage.start(&[stage.replicas[0]]),
         cost: NOTHING,
     },
-    Scenario {
-        fault: "primary's host vanishes",
-        hits: Hits::First,
-        breaks: |stage| stage.cluster.hosts.network.vanish(stage.primary_host()),
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "primary and topology parted",
-        hits: Hits::First,
-        breaks: |stage| stage.part_from_topology(),
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "primary and replicas parted",
-        hits: Hits::First,
-        breaks: |stage| stage.part_from_replicas(),
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "primary parted from both",
-        hits: Hits::First,
-        breaks: |stage| {
-            stage.part_from_topology();
-            stage.part_from_replicas();
-        },
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "topology does not hear the primary",
-        hits: Hits::First,
-        breaks: |stage| {
+    network_fault("primary's host vanishes", SILENT_LASTS_MS, |stage| {
+        stage.cluster.hosts.network.vanish(stage.primary_host())
+    }),
+    network_fault("primary and topology parted", SILENT_LASTS_MS, |stage| {
+        stage.part_from_topology()
+    }),
+    network_fault("primary and replicas parted", PARTED_LASTS_MS, |stage| {
+        stage.part_from_replicas()
+    }),
+    network_fault("primary parted from both", SILENT_LASTS_MS, |stage| {
+        stage.part_from_topology();
+        stage.part_from_replicas();
+    }),
+    network_fault(
+        "topology does not hear the primary",
+        SILENT_LASTS_MS,
+        |stage| {
             let network = &stage.cluster.hosts.network;
             network.cut(stage.primary_host(), stage.topology_host(), Cut::Silent);
         },
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "primary does not hear the topology",
-        hits: Hits::First,
-        breaks: |stage| {
+    ),
+    network_fault(
+        "primary does not hear the topology",
+        SILENT_LASTS_MS,
+        |stage| {
             let network = &stage.cluster.hosts.network;
             network.cut(stage.topology_host(), stage.primary_host(), Cut::Silent);
         },
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "replicas do not hear the primary",
-        hits: Hits::First,
-        breaks: |stage| {
+    ),
+    network_fault(
+        "replicas do not hear the primary",
+        PARTED_LASTS_MS,
+        |stage| {
             for replica in stage.replica_hosts() {
                 let network = &stage.cluster.hosts.network;
                 network.cut(stage.primary_host(), replica, Cut::Silent);
             }
         },
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
-    Scenario {
-        fault: "primary does not hear the replicas",
-        hits: Hits::First,
-        breaks: |stage| {
+    ),
+    network_fault(
+        "primary does not hear the replicas",
+        PARTED_LASTS_MS,
+        |stage| {
             for replica in stage.replica_hosts() {
                 let network = &stage.cluster.hosts.network;
                 network.cut(replica, stage.primary_host(), Cut::Silent);
             }
         },
-        lasts_ms: 3500,
-        mends: |stage| stage.heal(),
-        cost: SILENCE,
-    },
+    ),
     Scenario {
         fault: "primary frozen for 5 s",
         hits: Hits::First,
@@ -334,8 +323,8 @@ pub struct Row {
     pub complaints: Vec<String>,
 }
 
-/// Runs one scenario on hosts that nobody else uses meanwhile.
-pub fn run(scenario: &Scenario, hosts: &Hosts, writes: WriteMode, seed: u64) -> Row {
+/// Runs one scenario on hosts that nobody else uses meanwhile. It may cost `slack_ms` more time than it says.
+pub fn run(scenario: &Scenario, hosts: &Hosts, writes: WriteMode, seed: u64, slack_ms: u64) -> Row {
     let shape = Shape {
         shards: SHARDS,
         replicas: REPLICAS,
@@ -401,7 +390,7 @@ pub fn run(scenario: &Scenario, hosts: &Hosts, writes: WriteMode, seed: u64) -> 
         row.lost
     );
     let cost = &scenario.cost;
-    row.judge_cost(cost, &history, &spared, from_us);
+    row.judge_cost(cost, &history, &spared, from_us, slack_ms);
     if let Some(first) = lost
         .first
         .filter(|_| row.lost > 0 && !may_lose(cost, writes))
@@ -432,15 +421,23 @@ impl Row {
         self.complaints.push(what);
     }
 
-    fn judge_cost(&mut self, cost: &Cost, history: &History, spared: &[usize], from_us: u64) {
-        if self.without_writes_ms > cost.writes_ms {
+    fn judge_cost(
+        &mut self,
+        cost: &Cost,
+        history: &History,
+        spared: &[usize],
+        from_us: u64,
+        slack_ms: u64,
+    ) {
+        let allowed_ms = cost.writes_ms + slack_ms;
+        if self.without_writes_ms > allowed_ms {
             self.complain(format!(
-                "{} ms without a write, at most {} are allowed",
-                self.without_writes_ms, cost.writes_ms
+                "{} ms without a write, at most {allowed_ms} are allowed",
+                self.without_writes_ms
             ));
         }
         let others_ms = history.longest_without(true, spared, from_us) / 1000;
-        if others_ms > NOTHING.writes_ms {
+        if others_ms > NOTHING.writes_ms + slack_ms {
             self.complain(format!("other shards stood for {others_ms} ms"));
         }
         for (error, count) in self.errors.clone() {
