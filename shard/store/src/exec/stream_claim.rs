@@ -206,13 +206,20 @@ fn claim(
     let before = pending.map_or(1, |it| it.deliveries);
     let deliveries = before + u64::from(!options.only_ids);
     let delivered = options.delivered.unwrap_or(now);
-    let plausible = (0..=now.0).contains(&delivered.0);
-    *created |= group.create_consumer(consumer, now);
-    group.see_consumer(consumer, now);
+    // A journal is carried out at the beginning of time: what it says was judged when it was written down.
+    let passed = delivered <= now || now == UnixMillis(0);
+    let delivered = if delivered.0 >= 0 && passed {
+        delivered
+    } else {
+        now
+    };
+    let seen = now.max(delivered);
+    *created |= group.create_consumer(consumer, seen);
+    group.see_consumer(consumer, seen);
     group.deliver(Pending {
         id,
         consumer,
-        delivered: if plausible { delivered } else { now },
+        delivered,
         deliveries: options.deliveries.unwrap_or(deliveries),
     });
     Some(Outcome::Claimed(id))
