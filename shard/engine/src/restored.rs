@@ -6,6 +6,7 @@
 //! A standalone node has no map and keeps all. Where it was is written into every file (`repl-id`, `repl-offset`, `repl-stream-db`, as Redis names them): a node that comes back
 //! says it to the topology, and a replica goes on from there. Reads no files.
 
+use larder_store::Db;
 use larder_wire::replication::Place;
 use larder_wire::{History, Offset, Role, SlotSet};
 
@@ -16,6 +17,8 @@ use crate::node::Node;
 pub(crate) struct LoadedFrom {
     history: Option<History>,
     offset: Option<Offset>,
+    /// The database of what comes next in that journal.
+    db: Option<Db>,
     /// The keys here are of this node's files, and no map has said yet which of them are its.
     unsettled: bool,
     /// Where the data that was loaded stands; `None`: nothing was loaded.
@@ -31,14 +34,16 @@ impl LoadedFrom {
         match name {
             b"repl-id" => self.history = text.parse().ok(),
             b"repl-offset" => self.offset = text.parse().ok().map(Offset),
+            b"repl-stream-db" => self.db = text.parse().ok().and_then(Db::new),
             _ => {}
         }
     }
 
     /// Commands that follow took the data to there, or to nobody knows where.
-    pub(crate) fn went_on(&mut self, place: Option<Place>) {
+    pub(crate) fn went_on(&mut self, place: Option<Place>, db: Option<Db>) {
         self.history = place.map(|place| place.history);
         self.offset = place.map(|place| place.offset);
+        self.db = db;
     }
 }
 
@@ -62,8 +67,13 @@ impl Node {
 
     /// All is loaded: the journal goes on from the file's place. A file that says none (another server's, or one of before there was a journal) is a beginning.
     pub(crate) fn settle_restored(&mut self) {
-        let from = &self.loaded_from;
-        let place = match (from.history, from.offset) {
+        let LoadedFrom {
+            history,
+            offset,
+            db,
+            ..
+        } = self.loaded_from;
+        let place = match (history, offset) {
             (Some(history), Some(offset)) => Place { history, offset },
             _ => Place {
                 history: self.new_history(),
@@ -75,6 +85,7 @@ impl Node {
             return;
         }
         self.journal.begin_at(place);
+        self.journal.set_db(db);
     }
 
     /// The map that was just taken says which keys are this node's: the slots whose keys are here.

@@ -26,6 +26,7 @@ use larder_engine::append::{BACKLOG_BYTES_MAX, BACKLOG_MS_MAX, Fsync};
 use larder_engine::journal::Keeper;
 use larder_engine::snapshot::Produced;
 use larder_engine::{Node, Parameter};
+use larder_store::Db;
 use larder_wire::Offset;
 use larder_wire::replication::Place;
 use tokio::sync::{Notify, oneshot};
@@ -118,6 +119,7 @@ impl Stream {
         let Some(from) = node.journal.place() else {
             unreachable!("the journal is kept for the files");
         };
+        let db = node.journal.db();
         let fsync = node.append_fsync();
         let next_base = manifest.next_base();
         let has_file = file.is_some();
@@ -156,8 +158,8 @@ impl Stream {
             mark: None,
         };
         match (whole, has_file) {
-            (true, true) => stream.say_place(),
-            (true, false) => stream.tell(Message::Next { from }),
+            (true, true) => stream.say_place(db),
+            (true, false) => stream.tell(Message::Next { from, db }),
             // The rewrite's cut begins the first.
             (false, _) => {}
         }
@@ -171,9 +173,9 @@ impl Stream {
         }
     }
 
-    fn say_place(&self) {
+    fn say_place(&self, db: Option<Db>) {
         if self.says_place {
-            self.tell(Message::Remark(place_remark(self.from)));
+            self.tell(Message::Remark(place_remark(self.from, db)));
         }
     }
 
@@ -219,8 +221,9 @@ impl Stream {
     fn pass_on(&mut self, node: &mut Node) -> Result<bool, Lost> {
         let place = node.journal.place().ok_or(Lost)?;
         if node.append.next_cut() == Some(self.from.offset) {
-            node.append.take_cut();
-            self.tell(Message::Next { from: self.from });
+            let db = node.append.take_cut().and_then(|(_, db)| db);
+            let from = self.from;
+            self.tell(Message::Next { from, db });
             return Ok(true);
         }
         let mut until = node.append.next_cut().map_or(u64::MAX, |cut| cut.0);
@@ -231,7 +234,7 @@ impl Stream {
             }
             if previous.offset == self.from.offset {
                 self.from.history = place.history;
-                self.say_place();
+                self.say_place(None);
                 return Ok(true);
             }
             until = until.min(previous.offset.0);

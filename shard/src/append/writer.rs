@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use larder_engine::append::manifest::{Manifest, Part};
 use larder_engine::append::read::place_remark;
 use larder_engine::append::{Fsync, Written};
+use larder_store::Db;
 use larder_wire::Offset;
 use larder_wire::replication::Place;
 use tokio::sync::{Notify, oneshot};
@@ -40,6 +41,7 @@ pub(super) enum Message {
     /// What follows, from `from` on, goes into another file.
     Next {
         from: Place,
+        db: Option<Db>,
     },
     /// A base is in its place: with the file that began at `cut` and those after it, it is all data. Told back: the bytes of all files.
     Base {
@@ -216,9 +218,9 @@ impl Writer {
                         return Err(error);
                     }
                 }
-                Message::Next { from } => {
-                    let from = *from;
-                    self.begin_file(from)?;
+                Message::Next { from, db } => {
+                    let (from, db) = (*from, *db);
+                    self.begin_file(from, db)?;
                 }
                 Message::Base { .. } => {
                     if let Some(Message::Base { part, cut, done }) = queue.pop_front() {
@@ -278,14 +280,14 @@ impl Writer {
         Ok(())
     }
 
-    fn begin_file(&mut self, from: Place) -> io::Result<()> {
+    fn begin_file(&mut self, from: Place, db: Option<Db>) -> io::Result<()> {
         self.sync()?;
         self.files.make_folder()?;
         let last = self.unlisted.last().or(self.manifest.increments.last());
         let part = self.files.increment(last.map_or(1, |part| part.seq + 1));
         let mut file = File::create(self.files.path(&part))?;
         if self.says_place {
-            let remark = place_remark(from);
+            let remark = place_remark(from, db);
             file.write_all(&remark)?;
             self.progress
                 .file_bytes

@@ -3,6 +3,7 @@
 //! Nothing expires meanwhile: what a key's time meant for the commands after it was decided when they were written down. Commands go past the checks that a
 //! client's pass: they were let pass once.
 
+use larder_store::Db;
 use larder_store::rdb::Loader;
 use larder_wire::command::{self, CommandId, Found};
 use larder_wire::replication::Place;
@@ -41,8 +42,11 @@ pub struct Replay {
     /// Bytes up to which all is whole.
     whole: u64,
     along: Along,
-    /// The place by the last whole byte.
+    /// The database of what comes next in the journal, if the file says it.
+    db: Option<Db>,
+    /// The place and the database by the last whole byte.
     whole_place: Option<Place>,
+    whole_db: Option<Db>,
 }
 
 impl Replay {
@@ -56,9 +60,15 @@ impl Replay {
         self.whole_place
     }
 
+    /// Its database there, likewise.
+    pub fn db(&self) -> Option<Db> {
+        self.whole_db
+    }
+
     fn mark_whole(&mut self) {
         self.whole = self.offset;
         self.whole_place = self.along.place;
+        self.whole_db = self.db;
     }
 }
 
@@ -78,7 +88,9 @@ impl Node {
             offset,
             whole: offset,
             along: Along::default(),
+            db: None,
             whole_place: None,
+            whole_db: None,
         }
     }
 
@@ -107,17 +119,26 @@ impl Node {
             })?;
             let taken = match piece {
                 Piece::Incomplete => break,
-                Piece::Remark { bytes, place } => {
+                Piece::Remark { bytes, place, db } => {
                     if place.is_some() {
                         replay.along.place = place;
+                    }
+                    if let Some(db) = db {
+                        replay.session.set_db(db);
+                        replay.db = Some(db);
                     }
                     bytes
                 }
                 Piece::Command { bytes } => {
                     let request = OwnedRequest::from(replay.reader.command(rest));
+                    let selects = request.view().name().eq_ignore_ascii_case(b"SELECT");
                     self.replay_command(replay, request, clock)
                         .map_err(|what| fault(what, replay))?;
                     replay.along.went(bytes);
+                    let known = selects || replay.db.is_some();
+                    if known && replay.transaction.is_none() {
+                        replay.db = Some(replay.session.db);
+                    }
                     bytes
                 }
             };
@@ -210,9 +231,9 @@ impl Node {
         }
     }
 
-    /// Where the files of commands end. `None`: they do not say it.
-    pub fn restored_to(&mut self, place: Option<Place>) {
-        self.loaded_from.went_on(place);
+    /// Where the files of commands end, and in which database. `None`: they do not say it.
+    pub fn restored_to(&mut self, place: Option<Place>, db: Option<Db>) {
+        self.loaded_from.went_on(place, db);
     }
 
     /// As [`Node::load_some`], of what an append-only file begins with: keys whose time has come stay, for what was written after them may need them.

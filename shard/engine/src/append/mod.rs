@@ -16,6 +16,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use larder_store::Db;
 use larder_wire::{Offset, Refusal};
 
 use crate::client::Client;
@@ -75,7 +76,7 @@ pub struct Append {
     /// A rewrite is wanted.
     scheduled: bool,
     /// Where another file begins, and the first is told to whoever writes.
-    cuts: VecDeque<Offset>,
+    cuts: VecDeque<(Offset, Option<Db>)>,
     last_cut: Offset,
     /// Bytes of the files when they were last made anew.
     base_bytes: u64,
@@ -133,7 +134,7 @@ impl Append {
 
     /// The next offset at which another file begins.
     pub fn next_cut(&self) -> Option<Offset> {
-        self.cuts.front().copied()
+        self.cuts.front().map(|(offset, _)| *offset)
     }
 
     /// Where the last base began, whose file is or will be begun.
@@ -141,7 +142,7 @@ impl Append {
         self.last_cut
     }
 
-    pub fn take_cut(&mut self) -> Option<Offset> {
+    pub fn take_cut(&mut self) -> Option<(Offset, Option<Db>)> {
         self.cuts.pop_front()
     }
 
@@ -185,7 +186,7 @@ impl Node {
         self.append.cuts.clear();
         self.append.base_bytes = file_bytes;
         self.settle_journal();
-        self.journal.forget_db();
+        self.say_db_in_file();
         let end = self.journal.end();
         self.append.at = Written {
             written: end,
@@ -195,6 +196,13 @@ impl Node {
         self.journal.set_floor(Keeper::File, Some(end));
         self.settle_append();
         end
+    }
+
+    /// A file begins: what follows says its database. The bytes of another's journal are as they are; of those the remark before them says it.
+    fn say_db_in_file(&mut self) {
+        if !self.is_replica() && !self.is_restoring() {
+            self.journal.forget_db();
+        }
     }
 
     /// Nothing is written any more.
@@ -315,9 +323,9 @@ impl Node {
 
     /// What follows goes into another file.
     fn cut(&mut self) -> Offset {
-        self.journal.forget_db();
+        self.say_db_in_file();
         let end = self.journal.end();
-        self.append.cuts.push_back(end);
+        self.append.cuts.push_back((end, self.journal.db()));
         self.append.last_cut = end;
         end
     }

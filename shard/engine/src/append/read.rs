@@ -3,11 +3,12 @@
 //! A transaction is whole with its EXEC: what comes before that is held back. Lines that begin with `#` are remarks; ours say where the journal stands. Knows no files and
 //! carries nothing out.
 
+use larder_store::Db;
 use larder_wire::replication::Place;
 use larder_wire::resp::{ProtocolError, Request, RequestScanner, Scanned};
 use larder_wire::{History, Offset};
 
-/// Begins a remark that says the place of what follows: `#larder <history> <offset>`.
+/// Begins a remark that says the place of what follows, and its database where nothing in the bytes does: `#larder <history> <offset> [<database>]`.
 const PLACE_REMARK: &str = "#larder ";
 /// Longest remark, in bytes.
 const REMARK_BYTES_MAX: usize = 1024;
@@ -18,7 +19,11 @@ pub enum Piece {
     /// A command of so many bytes; [`Reader::command`] gives it.
     Command { bytes: usize },
     /// A remark of so many bytes.
-    Remark { bytes: usize, place: Option<Place> },
+    Remark {
+        bytes: usize,
+        place: Option<Place>,
+        db: Option<Db>,
+    },
     /// The bytes end in the middle, or there are none.
     Incomplete,
 }
@@ -72,25 +77,33 @@ fn remark(bytes: &[u8]) -> Result<Piece, NoCommand> {
             false => Ok(Piece::Incomplete),
         };
     };
-    let place = std::str::from_utf8(&bytes[..end])
-        .ok()
-        .and_then(|line| line.trim_end().strip_prefix(PLACE_REMARK))
-        .and_then(|words| words.split_once(' '))
+    let line = std::str::from_utf8(&bytes[..end]).unwrap_or_default();
+    let words = line
+        .trim_end()
+        .strip_prefix(PLACE_REMARK)
+        .unwrap_or_default();
+    let mut words = words.split(' ');
+    let place = words
+        .next()
+        .zip(words.next())
         .and_then(|(history, offset)| {
             Some(Place {
                 history: History(history.parse().ok()?),
                 offset: Offset(offset.parse().ok()?),
             })
         });
+    let db = words.next().and_then(|db| Db::new(db.parse().ok()?));
     Ok(Piece::Remark {
         bytes: end + 1,
         place,
+        db: db.filter(|_| place.is_some()),
     })
 }
 
-/// What stands before bytes of the journal from `place` on.
-pub fn place_remark(place: Place) -> Vec<u8> {
-    format!("{PLACE_REMARK}{} {}\r\n", place.history, place.offset.0).into_bytes()
+/// What stands before bytes of the journal from `place` on. `db` is their database: a journal of the node's own says it itself, a copy of another's cannot.
+pub fn place_remark(place: Place, db: Option<Db>) -> Vec<u8> {
+    let db = db.map_or(String::new(), |db| format!(" {db}"));
+    format!("{PLACE_REMARK}{} {}{db}\r\n", place.history, place.offset.0).into_bytes()
 }
 
 /// Where what was read stands in the journal that wrote it.
@@ -119,7 +132,8 @@ mod tests {
             history: History(NodeId::from_bytes([7; 20])),
             offset: Offset(42),
         };
-        let mut text = place_remark(place);
+        let db = Db::new(3);
+        let mut text = place_remark(place, db);
         let remark = text.len();
         text.extend_from_slice(b"*2\r\n$3\r\nDEL\r\n$1\r\na\r\n");
         for cut in 0..remark {
@@ -130,7 +144,17 @@ mod tests {
             reader.look(&text),
             Ok(Piece::Remark {
                 bytes: remark,
-                place: Some(place)
+                place: Some(place),
+                db
+            })
+        );
+        let bytes = remark - 2;
+        assert_eq!(
+            reader.look(&place_remark(place, None)),
+            Ok(Piece::Remark {
+                bytes,
+                place: Some(place),
+                db: None
             })
         );
         for cut in remark..text.len() {

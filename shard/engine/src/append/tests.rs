@@ -1,5 +1,6 @@
 //! Files that end anywhere: what is taken in is what was whole, and no more.
 
+use larder_store::Db;
 use larder_wire::replication::Place;
 use larder_wire::resp::OwnedRequest;
 use larder_wire::trust::Trust;
@@ -68,12 +69,47 @@ fn write(file: &mut Vec<u8>, line: &str) {
 }
 
 #[test]
+fn bytes_of_anothers_journal_are_of_the_database_that_the_file_says() {
+    let start = Place {
+        history: History(NodeId::from_bytes([9; 20])),
+        offset: Offset(1000),
+    };
+    let (one, three, five) = (Db::new(1), Db::new(3), Db::new(5));
+    // What the remark says, what follows, where the key is then, what is known by the end.
+    let table = [
+        (None, "SET a 1", Db::ZERO, None),
+        (three, "SET a 1", three.unwrap(), three),
+        (None, "SELECT 5", Db::ZERO, five),
+        (three, "SELECT 1", Db::ZERO, one),
+    ];
+    for (said, line, at, known) in table {
+        let mut file = place_remark(start, said);
+        write(&mut file, line);
+        let mut node = node();
+        let mut replay = node.begin_replay(0, CLOCK);
+        let mut taken = 0;
+        while taken < file.len() {
+            taken += node
+                .replay_some(&mut replay, &file[taken..], CLOCK)
+                .unwrap();
+        }
+        assert_eq!(replay.db(), known, "{said:?} {line}");
+        node.end_replay(replay);
+        let there = node
+            .databases
+            .get(at)
+            .and_then(|space| space.capture("a".as_bytes()));
+        assert_eq!(there.is_some(), line.starts_with("SET"), "{said:?} {line}");
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_anywhere_gives_what_was_whole_by_there() {
     let start = Place {
         history: History(NodeId::from_bytes([9; 20])),
         offset: Offset(1000),
     };
-    let mut file = place_remark(start);
+    let mut file = place_remark(start, None);
     let remark = file.len();
     // Ends of what is whole, and how often was counted by then.
     let mut ends = vec![(0, 0), (remark, 0)];

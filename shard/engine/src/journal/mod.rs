@@ -254,6 +254,11 @@ impl Journal {
         self.db = None;
     }
 
+    /// What is known of the stream by its end.
+    pub(crate) fn set_db(&mut self, db: Option<Db>) {
+        self.db = db;
+    }
+
     /// The database by the end of the stream.
     pub fn db(&self) -> Option<Db> {
         self.db
