@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use larder_engine::feed::{Applied, Word};
 use larder_engine::{Clock, Node};
-use larder_wire::Attempt;
 use larder_wire::resp::{Request, RequestScanner, Scanned};
+use larder_wire::{Attempt, Offset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::info;
@@ -42,11 +42,19 @@ impl In {
             In::Link(number) => node.upstream_apply(number, frame, clock),
             In::Import(attempt) => match node.import_apply(attempt, frame, clock)? {
                 Applied::Some => Ok(()),
-                Applied::Ready => {
-                    info!(%attempt, "import is ready");
+                Applied::Cut => {
+                    info!(%attempt, "import has everything");
                     Ok(())
                 }
             },
+        }
+    }
+
+    /// What came earlier is confirmed by now: a replica has it, or the file.
+    fn owes(self, node: &mut Node, told: Offset) -> bool {
+        match self {
+            In::Import(attempt) => node.import_confirmed(attempt) > Some(told),
+            In::Link(_) => false,
         }
     }
 
@@ -74,7 +82,7 @@ pub(crate) struct Stream {
     at: usize,
     scanner: RequestScanner,
     /// The last offset of an import that was acknowledged.
-    told: u64,
+    told: Offset,
 }
 
 impl Stream {
@@ -85,7 +93,7 @@ impl Stream {
             input: arrived,
             at: 0,
             scanner: RequestScanner::new(),
-            told: 0,
+            told: Offset(0),
         }
     }
 
@@ -154,11 +162,12 @@ impl Stream {
             let mut node = shared.node.borrow_mut();
             match self.what {
                 In::Import(attempt) => {
-                    let applied = node.import_applied(attempt);
-                    if let Some(applied) = applied.filter(|offset| offset.0 > self.told) {
-                        self.told = applied.0;
-                        Word::Ack(applied).write(&mut bytes);
+                    let confirmed = node.import_confirmed(attempt);
+                    if let Some(confirmed) = confirmed.filter(|offset| *offset > self.told) {
+                        self.told = confirmed;
+                        Word::Ack(confirmed).write(&mut bytes);
                     }
+                    shared.pass_releases_on(&node);
                 }
                 In::Link(number) => {
                     node.upstream_answer(number, shared.clocks.clock(), &mut bytes);
@@ -169,20 +178,24 @@ impl Stream {
         stream.write_all(&bytes).await
     }
 
-    /// False when the source has closed, or the stream is not wanted any more.
+    /// Until something came, or is to be acknowledged. False when the source has closed, or the stream is not wanted any more.
     async fn read(&mut self, shared: &Shared, stream: &mut TcpStream) -> io::Result<bool> {
-        let what = self.what;
-        let read = std::future::poll_fn(|cx| {
+        let (what, told) = (self.what, self.told);
+        std::future::poll_fn(|cx| {
             {
                 let mut node = shared.node.borrow_mut();
                 if !what.is_wanted(&node) {
-                    return Poll::Ready(Ok(0));
+                    return Poll::Ready(Ok(false));
+                }
+                if what.owes(&mut node, told) {
+                    return Poll::Ready(Ok(true));
                 }
                 what.set_bell(&mut node, cx.waker());
             }
             self.input.reserve(READ_BYTES);
-            pin!(stream.read_buf(&mut self.input)).poll(cx)
-        });
-        Ok(read.await? > 0)
+            let read = pin!(stream.read_buf(&mut self.input)).poll(cx);
+            read.map_ok(|bytes| bytes > 0)
+        })
+        .await
     }
 }

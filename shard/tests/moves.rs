@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use larder_runtime::{ControlClient, ControlError, Registry, Reply, Topologies};
 use larder_shard::{Handle, ShardConfig, start};
 use larder_wire::control::{Import, ImportPhase, ImportState, MapPush, NodeState, Peer};
+use larder_wire::replication::WriteMode;
 use larder_wire::{
     Attempt, ClusterMap, Epoch, NodeEntry, Role, Secret, ShardEntry, ShardId, SlotSet,
 };
@@ -30,10 +31,14 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Cluster {
+        Cluster::of(2)
+    }
+
+    fn of(nodes: u16) -> Cluster {
         let registry = Registry::new();
         let config = ShardConfig {
             listen: "127.0.0.1:0".to_string(),
-            nodes: 2,
+            nodes,
             // Nobody listens there: the test pushes the maps itself.
             topology: Some(nobody()),
             secret: Some(secret()),
@@ -78,6 +83,45 @@ impl Cluster {
         ClusterMap::new("larder", Epoch(epoch), shards.collect()).unwrap()
     }
 
+    /// Two shards of a primary and a replica each, which write `safe`; the first owns all but `second`.
+    fn safe_map(&self, epoch: u64, second: &SlotSet) -> ClusterMap {
+        let nodes: Vec<_> = self.handle.nodes().collect();
+        let slots = [SlotSet::full().difference(second), second.clone()];
+        let shards = nodes.chunks(2).zip(slots).zip(1..);
+        let shards = shards.map(|((pair, slots), id)| ShardEntry {
+            id: ShardId(id),
+            slots,
+            nodes: [Role::Primary, Role::Replica]
+                .into_iter()
+                .zip(pair)
+                .map(|(role, node)| NodeEntry {
+                    id: node.id,
+                    addr: node.addr.clone(),
+                    role,
+                    zone: None,
+                    in_step: role == Role::Replica,
+                })
+                .collect(),
+        });
+        let map = ClusterMap::new("larder", Epoch(epoch), shards.collect()).unwrap();
+        map.with_writes(WriteMode::Safe)
+    }
+
+    async fn push(&self, index: usize, map: ClusterMap, handovers: Vec<Attempt>) {
+        let push = MapPush {
+            map,
+            handovers,
+            yields: None,
+        };
+        let mut node = self.connect(index, Peer::Topology).await;
+        request(&mut node, &["LARDER", "MAP", &json(&push)]).await;
+    }
+
+    async fn state(&self, index: usize) -> NodeState {
+        let mut node = self.connect(index, Peer::Topology).await;
+        node.request_json(["LARDER", "STATE"]).await.unwrap()
+    }
+
     /// All steps of a move as the topology takes them; afterwards the second node owns `owned`.
     async fn move_slots(&self, attempt: u64, moved: &SlotSet, owned: &SlotSet) -> Duration {
         let (mut source, mut target) = (
@@ -109,6 +153,8 @@ impl Cluster {
             ..push
         };
         request(&mut target, &["LARDER", "MAP", &json(&push)]).await;
+        // The source names the attempt until it is told that it is over.
+        request(&mut source, &["LARDER", "ABORT", &attempt.to_string()]).await;
         took
     }
 }
@@ -290,6 +336,74 @@ fn a_source_that_cannot_be_reached_fails_the_import() {
             panic!("{state:?}");
         };
         assert!(reason.contains(&import.source_addr), "{reason}");
+        cluster.handle.stop();
+    });
+}
+
+#[test]
+fn in_safe_what_moves_is_the_targets_once_its_replica_has_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let cluster = Cluster::of(4);
+        let none = SlotSet::new();
+        for index in [0, 1, 2] {
+            cluster
+                .push(index, cluster.safe_map(1, &none), vec![])
+                .await;
+        }
+        // Several times what may be open when the source begins its hold.
+        let value = "x".repeat(20_000);
+        let mut loader = cluster.connect(0, Peer::Proxy).await;
+        for n in 0..100 {
+            let key = format!("key{n}");
+            loop {
+                match loader.request(["SET", &key, &value]).await {
+                    Ok(_) => break,
+                    // Until the replica follows, and with that is a lease.
+                    Err(ControlError::Refused { code, .. }) if code == "CLUSTERDOWN" => {
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
+                    Err(error) => panic!("{key}: {error}"),
+                }
+            }
+        }
+        let import = Import {
+            attempt: Attempt(1),
+            slots: SlotSet::full(),
+            source: cluster.handle.nodes().next().unwrap().id,
+            source_addr: cluster.addr(0),
+        };
+        let mut target = cluster.connect(2, Peer::Topology).await;
+        request(&mut target, &["LARDER", "IMPORT", &json(&import)]).await;
+        let arrived = |state: &NodeState| {
+            let copied = |it: &ImportState| it.phase == ImportPhase::Copying && it.keys == 100;
+            state.imports.iter().any(copied)
+        };
+        let started = Instant::now();
+        while !arrived(&cluster.state(2).await) {
+            assert!(started.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // All is there, and nothing held: the target's replica does not know yet that it is one.
+        let feeds = cluster.state(0).await.feeds;
+        assert!(feeds.iter().all(|feed| !feed.holding), "{feeds:?}");
+        cluster.push(3, cluster.safe_map(1, &none), vec![]).await;
+        let state = target_await(&mut target, 1).await;
+        assert!(
+            matches!(state.phase, ImportPhase::Ready { .. }),
+            "{state:?}"
+        );
+        let place = |state: NodeState| state.replication.unwrap().place.unwrap();
+        let (replica, primary) = (cluster.state(3).await, cluster.state(2).await);
+        assert_eq!(place(replica), place(primary));
+        let map = cluster.safe_map(2, &SlotSet::full());
+        cluster.push(0, map.clone(), vec![Attempt(1)]).await;
+        cluster.push(2, map.clone(), vec![]).await;
+        cluster.push(3, map, vec![]).await;
+        assert_eq!(cluster.state(3).await.keys, 100);
         cluster.handle.stop();
     });
 }

@@ -35,6 +35,10 @@
 //!    seen epoch+1.
 //! 4. Only after the source's `+OK` is the map pushed to the target and to everyone else.
 //!    The source also passes it on over the feed, so that the slots have an owner even if the topology dies in between.
+//! 5. The source keeps the keys, unseen, and names the attempt in its state until `ABORT` says that it is over, or a later map comes: when its `+OK` is lost and a
+//!    failover gives the slots back to its shard, they are what goes on.
+//!
+//! In `safe` the target is Ready when a replica of its own, in step, has everything up to the cut, and it acknowledges of the feed no more than such a replica has.
 //!
 //! Attempt ids only grow, and a connection may outlive what it was opened for. So IMPORT and FEED change something
 //! once an attempt: said again they change nothing, and an attempt older than one that the node has on the same slots

@@ -22,7 +22,7 @@ use crate::client::{Client, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Parameter};
 use crate::exec::debug::DebugSwitches;
-use crate::feed::{Attempts, Feed, Incoming};
+use crate::feed::{Attempts, Feed, HandedOver, Incoming};
 use crate::follow::Followers;
 use crate::guard::Guard;
 use crate::journal::Journal;
@@ -113,6 +113,7 @@ pub struct Node {
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) feeds: Vec<Feed>,
     pub(crate) imports: Vec<Incoming>,
+    pub(crate) handed_over: Vec<HandedOver>,
     pub(crate) feeds_heard: Attempts,
     pub(crate) imports_heard: Attempts,
     /// Replies to the effects of imports, which nobody reads.
@@ -187,6 +188,7 @@ impl Node {
             errors: BTreeMap::new(),
             feeds: Vec::new(),
             imports: Vec::new(),
+            handed_over: Vec::new(),
             feeds_heard: Attempts::default(),
             imports_heard: Attempts::default(),
             waste: Vec::new(),

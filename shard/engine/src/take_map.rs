@@ -45,6 +45,7 @@ impl Node {
             self.settle_moves(&taken.gained, &taken.lost, &push.handovers, &kept);
         }
         self.settle_role(was, clock);
+        self.confirm_imports();
         self.pubsub.drop_slots(&taken.lost);
         self.databases
             .set_visible(Some(self.ownership.slots().clone()));

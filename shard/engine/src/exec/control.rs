@@ -126,6 +126,7 @@ impl Node {
                 .iter()
                 .filter(|feed| !feed.is_over())
                 .filter_map(Feed::state)
+                .chain(self.handed_over.iter().map(|it| it.state().clone()))
                 .collect(),
             replication: self.replication_state(clock),
         }

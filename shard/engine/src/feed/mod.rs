@@ -5,6 +5,7 @@
 
 mod attempts;
 pub mod frame;
+mod handed_over;
 pub mod pieces;
 pub mod source;
 pub mod target;
@@ -29,6 +30,7 @@ use crate::node::Node;
 use crate::turn::Outcome;
 pub(crate) use attempts::Attempts;
 use attempts::Heard;
+pub(crate) use handed_over::HandedOver;
 use target::Tools;
 
 /// Imports that have failed and are remembered, so that the topology hears why.
@@ -284,6 +286,7 @@ impl Node {
         }
         self.imports_heard
             .remember(import.attempt, import.slots.clone());
+        self.come_again(&import.slots);
         self.drop_slots(&import.slots, None);
         self.imports.push(Incoming::begin(&import, clock.now()));
         self.forget_old_failures();
@@ -328,16 +331,21 @@ impl Node {
                 self.pass_arrival_on(attempt, db, frame, clock);
             }
             Ok(Applied::Some) => {}
-            Ok(Applied::Ready) => {
-                self.settle_arriving();
-                self.release();
-            }
+            Ok(Applied::Cut) => self.import_came_to_its_cut(attempt),
             Err(reason) => {
                 let reason = reason.clone();
                 self.import_failed(attempt, &reason);
             }
         }
         applied
+    }
+
+    fn import_came_to_its_cut(&mut self, attempt: Attempt) {
+        self.import_confirmed(attempt);
+        #[cfg(test)]
+        if self.guard.planted == Some(crate::guard::Planted::ReadyAtCut) {
+            self.confirm_imports_up_to(Offset(u64::MAX));
+        }
     }
 
     /// A frame of an import is about to be applied: feeds of everything meet its keys before.
@@ -416,10 +424,34 @@ impl Node {
         }
     }
 
-    /// How much of the stream was applied, for the source.
-    pub fn import_applied(&self, attempt: Attempt) -> Option<Offset> {
+    /// How much of the stream was applied and is confirmed, for the source; to be asked after some frames, and when the bell rings.
+    pub fn import_confirmed(&mut self, attempt: Attempt) -> Option<Offset> {
+        // A unit that is not closed yet ends somewhere behind the end. That a journal which began after the import is at its beginning says nothing.
+        let end = self.journal.end().0 + u64::from(self.journal.has_unit());
+        let place = Offset(end.max(1));
+        let incoming = self.imports.iter_mut().find(|it| it.attempt == attempt)?;
+        incoming.mark(place);
+        self.confirm_imports();
         let incoming = self.imports.iter().find(|it| it.attempt == attempt)?;
-        Some(incoming.applied())
+        Some(incoming.confirmed())
+    }
+
+    /// What came in counts once a reply that tells of it might leave.
+    pub(crate) fn confirm_imports(&mut self) {
+        if !self.imports.is_empty() {
+            self.confirm_imports_up_to(self.guard.answers.reached());
+        }
+    }
+
+    fn confirm_imports_up_to(&mut self, reached: Offset) {
+        let mut ready = false;
+        for incoming in &mut self.imports {
+            ready |= incoming.confirm(reached);
+        }
+        if ready {
+            self.settle_arriving();
+            self.release();
+        }
     }
 
     /// True as long as the stream is wanted.
@@ -480,6 +512,7 @@ impl Node {
             }
         }
         self.settle_holds();
+        self.drop_handed_over(attempt);
         self.import_failed(attempt, "aborted");
         self.imports.retain(|it| it.attempt != attempt);
     }
@@ -554,6 +587,8 @@ impl Node {
         handovers: &[Attempt],
         kept: &SlotSet,
     ) {
+        let back = self.settle_handed_over();
+        let mut stays = SlotSet::new();
         for feed in &mut self.feeds {
             if let Some(attempt) = feed.attempt()
                 && !feed.slots().is_disjoint(lost)
@@ -561,12 +596,15 @@ impl Node {
                 let handed_over = handovers.contains(&attempt);
                 if handed_over {
                     self.stats.moves_out.add(1);
+                    stays = stays.union(feed.slots());
+                    let epoch = self.ownership.epoch();
+                    self.handed_over.extend(HandedOver::new(feed, epoch));
                 }
                 feed.finish(handed_over.then(|| self.ownership.map()));
             }
         }
         self.settle_holds();
-        self.drop_slots(lost, None);
+        self.drop_slots(&lost.difference(&stays), None);
         let mut arrived = SlotSet::new();
         for incoming in &mut self.imports {
             if incoming.slots().is_disjoint(gained) {
@@ -579,7 +617,8 @@ impl Node {
             incoming.ring();
         }
         // Half of a slot's keys is worse than none: what came without its cut is dropped.
-        let half: SlotSet = gained.difference(&arrived).difference(kept);
+        let half = gained.difference(&arrived).difference(kept);
+        let half = half.difference(&back);
         self.drop_slots(&half, None);
         self.imports.retain(|it| it.slots().is_disjoint(gained));
         self.settle_arriving();

@@ -4,10 +4,15 @@
 //! gives the slots makes them visible at once; an end of the import drops them.
 //!
 //! ```text
-//! Copying ──cut──▶ Ready ──map──▶ (owned)
+//! Copying ──cut, confirmed──▶ Ready ──map──▶ (owned)
 //!    └── END, lost, full, aborted ──▶ Failed      (Ready ends only by END, ABORT or a map)
 //! ```
+//!
+//! What came counts once it is as safe as what this node answers for: in `safe`, once a replica in step has it, so that whoever takes this node's
+//! place has it, too. Until then neither the source is told that it arrived (so that it holds its writes only when little is open)
+//! nor the topology that the import is ready.
 
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use larder_store::{Call, Databases, Db, Effects, Random};
@@ -24,8 +29,8 @@ use crate::dispatch::{Run, run_of};
 pub enum Applied {
     /// More will follow.
     Some,
-    /// That was the cut: all is here.
-    Ready,
+    /// That was the cut: all is here, if perhaps not confirmed yet.
+    Cut,
 }
 
 /// One import.
@@ -38,6 +43,12 @@ pub struct Incoming {
     /// The source's clock, as last told.
     now: UnixMillis,
     applied: u64,
+    /// How far the stream was applied when the node's journal ended where, in order; of what is not confirmed yet. The source sends no more
+    /// than `FEED_WINDOW_BYTES_MAX` of that.
+    marks: VecDeque<(u64, Offset)>,
+    confirmed: u64,
+    /// Where the stream ends, once that is known.
+    cut: Option<Offset>,
     keys: u64,
     slots_done: u32,
     bell: Option<Waker>,
@@ -61,6 +72,9 @@ impl Incoming {
             db: Db::ZERO,
             now,
             applied: 0,
+            marks: VecDeque::new(),
+            confirmed: 0,
+            cut: None,
             keys: 0,
             slots_done: 0,
             bell: None,
@@ -98,9 +112,38 @@ impl Incoming {
         }
     }
 
-    /// Bytes of the stream that were applied.
-    pub fn applied(&self) -> Offset {
-        Offset(self.applied)
+    /// Bytes of the stream that are applied and confirmed.
+    pub(crate) fn confirmed(&self) -> Offset {
+        Offset(self.confirmed)
+    }
+
+    /// What was applied so far stands before `place` in the node's journal.
+    pub(crate) fn mark(&mut self, place: Offset) {
+        match self.marks.back_mut() {
+            Some((applied, last)) if *last == place => *applied = self.applied,
+            Some((applied, _)) if *applied == self.applied => {}
+            None if self.confirmed == self.applied => {}
+            Some(_) | None => self.marks.push_back((self.applied, place)),
+        }
+    }
+
+    /// What stands before `reached` in the node's journal is as safe as it has to be. True: with that the import is ready.
+    pub(crate) fn confirm(&mut self, reached: Offset) -> bool {
+        while let Some((applied, place)) = self.marks.front().copied()
+            && place <= reached
+        {
+            self.marks.pop_front();
+            self.confirmed = applied;
+            self.ring();
+        }
+        let copying = matches!(self.phase, ImportPhase::Copying);
+        match self.cut.filter(|cut| copying && self.confirmed >= cut.0) {
+            Some(offset) => {
+                self.phase = ImportPhase::Ready { offset };
+                true
+            }
+            None => false,
+        }
     }
 
     pub(crate) fn set_bell(&mut self, bell: &Waker) {
@@ -131,7 +174,7 @@ impl Incoming {
         frame: &Request<'_>,
         tools: Tools<'_>,
     ) -> Result<Applied, String> {
-        if !matches!(self.phase, ImportPhase::Copying) {
+        if self.cut.is_some() || !matches!(self.phase, ImportPhase::Copying) {
             return match Word::read(frame) {
                 Some(Ok(Word::End(reason))) => Err(reason),
                 Some(_) | None => Err("the source sent something after the cut".to_string()),
@@ -169,8 +212,8 @@ impl Incoming {
                         self.applied
                     ));
                 }
-                self.phase = ImportPhase::Ready { offset };
-                return Ok(Applied::Ready);
+                self.cut = Some(offset);
+                return Ok(Applied::Cut);
             }
             Word::End(reason) => return Err(reason),
             Word::Map(_) => return Err("the source sent a map before the cut".to_string()),

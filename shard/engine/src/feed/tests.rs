@@ -11,7 +11,7 @@ use larder_wire::{
     UnixMillis,
 };
 
-use super::{Applied, Produced};
+use super::{Incoming, Produced};
 use crate::clock::Clock;
 use crate::node::{Node, NodeSettings};
 use crate::session::Session;
@@ -165,14 +165,14 @@ impl Pair {
                 break;
             };
             let frame = self.scanner.request(&self.wire[at..]);
-            let applied = self.target.import_apply(self.attempt, &frame, self.clock)?;
-            self.ready |= applied == Applied::Ready;
+            self.target.import_apply(self.attempt, &frame, self.clock)?;
             at += consumed;
         }
         self.wire.drain(..at);
-        if let Some(offset) = self.target.import_applied(self.attempt) {
+        if let Some(offset) = self.target.import_confirmed(self.attempt) {
             self.source.feed_acknowledged(self.attempt, offset);
         }
+        self.ready = self.target.imports().iter().any(Incoming::is_ready);
         Ok(())
     }
 
@@ -199,6 +199,8 @@ impl Pair {
         };
         self.source.take_map(push, self.clock).unwrap();
         self.target.take_map(to_target, self.clock).unwrap();
+        // The topology has heard of it.
+        self.source.abort_attempt(self.attempt);
     }
 
     fn content(&self, node: &Node) -> BTreeMap<String, String> {
@@ -695,6 +697,67 @@ fn a_lost_connection_voids_a_copy_and_leaves_a_ready_import() {
         "{state:?}"
     );
     assert_eq!(pair.content(&pair.target).len(), 500);
+}
+
+#[test]
+fn what_was_handed_over_stays_until_the_topology_knows_and_is_there_when_it_is_given_back() {
+    let mut pair = Pair::new("0-8191");
+    for n in 0..100 {
+        pair.source(&["SET", &format!("k{n}"), "v"]).unwrap();
+    }
+    let all = pair.content(&pair.source);
+    assert!(!all.is_empty());
+    let take = |pair: &mut Pair, epoch: u64, owner: NodeId, handovers: Vec<Attempt>| {
+        let push = MapPush {
+            map: map(epoch, &pair.moved, owner),
+            handovers,
+            yields: None,
+        };
+        pair.source.take_map(push, pair.clock).unwrap();
+    };
+    pair.begin();
+    pair.run_to_ready();
+    let attempt = pair.attempt;
+    take(&mut pair, 2, TARGET, vec![attempt]);
+    assert_eq!(pair.content(&pair.source), all);
+    let visible = pair.source.databases.visible_len();
+    assert_eq!(visible, 100 - all.len(), "nobody sees them");
+    let named: Vec<Attempt> = pair
+        .source
+        .state(pair.clock)
+        .feeds
+        .iter()
+        .map(|it| it.attempt)
+        .collect();
+    assert_eq!(named, [attempt]);
+    // The answer was lost, and the target has dropped what it took.
+    pair.target.abort_attempt(attempt);
+    take(&mut pair, 3, SOURCE, vec![]);
+    assert_eq!(pair.content(&pair.source), all);
+    assert_eq!(pair.source.databases.visible_len(), 100);
+    assert!(pair.source.state(pair.clock).feeds.is_empty());
+    // This time it was heard: by word, and by the map after that.
+    for (epoch, told) in [(4, true), (6, false)] {
+        pair.begin();
+        pair.run_to_ready();
+        let attempt = pair.attempt;
+        take(&mut pair, epoch, TARGET, vec![attempt]);
+        match told {
+            true => pair.source.abort_attempt(attempt),
+            false => take(&mut pair, epoch + 1, TARGET, vec![]),
+        }
+        assert!(pair.content(&pair.source).is_empty());
+        assert!(pair.source.state(pair.clock).feeds.is_empty());
+        pair.target.abort_attempt(attempt);
+        if told {
+            // Another node may have had them since: what is given back later begins empty.
+            take(&mut pair, epoch + 1, SOURCE, vec![]);
+            assert!(pair.content(&pair.source).is_empty());
+            for n in 0..100 {
+                pair.source(&["SET", &format!("k{n}"), "v"]).unwrap();
+            }
+        }
+    }
 }
 
 #[test]

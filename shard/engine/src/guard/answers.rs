@@ -9,6 +9,10 @@
 //!
 //! Places only grow within one reign, so the queue is in their order, and an acknowledgement releases its front. A reply that waited in vain is not
 //! turned into an error: the write may be at a replica that is promoted, so its outcome is unknown, and a closed connection is what every client takes for that.
+//!
+//! Reads wait for the journal's end, though one of a key without unacknowledged writes could leave at once. That would need the place of the last change of each slot, marked by whatever
+//! changes a key (commands, scripts, expiry of keys and fields, eviction, flushes, moves): one way that forgets it is a stale read that no test is sure to meet. What
+//! it would save is at most the rest of one round trip to a replica, which the writes before the read wait for, too.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -4,6 +4,11 @@
 //! promoted with: from the moment of the answer on it takes nothing of that primary and acknowledges nothing.
 //!
 //! The primary itself can be fenced: it is alive, and reaches none of its replicas. From its answer on it serves nothing, whatever lease it has.
+//!
+//! What it said before may arrive later, from a socket's buffer, and free an answer of the old primary. That loses nothing: a journal only grows, so the place in
+//! [`Fenced`] covers every acknowledgement that was written before it; a replica that has lost its journal since has no place, and a failover of a `safe` cluster waits for
+//! such a one. Nor does it lengthen a lease beyond what the topology waits: a lease counts from when the ping was sent, and that was before the answer of
+//! which `answered_ms_ago` tells.
 
 use larder_wire::replication::{Fence, Fenced};
 use larder_wire::{Epoch, NodeId, Refusal, Role};

@@ -76,10 +76,13 @@ pub(crate) enum Planted {
     FreedByDemotion,
     /// The topology forgets a mark that it took away while another in step has less.
     ForgottenFaded,
+    /// Slots that moved here may be served though no replica has their keys.
+    ReadyAtCut,
 }
 
 #[cfg(test)]
 impl Planted {
+    /// Those that show in one shard.
     pub(crate) const ALL: [Planted; 8] = [
         Planted::AckOfAnyone,
         Planted::ReadsAtOnce,
@@ -199,6 +202,7 @@ impl Node {
     /// The journal is in the file up to `place`, and replies wait for that; `None`: they do not wait for the file.
     pub fn set_in_file(&mut self, place: Option<Offset>) {
         self.guard.answers.set_in_file(place);
+        self.confirm_imports();
     }
 
     /// What is due by the clock.
@@ -268,6 +272,7 @@ impl Node {
         if self.guard.answers.waits_for_replicas() {
             let acked = self.acked();
             self.guard.answers.set_acked(Some(acked));
+            self.confirm_imports();
         }
     }
 

@@ -56,6 +56,8 @@ impl Node {
             feed.end("the source is no primary any more");
         }
         self.fail_imports("the target is no primary any more");
+        // What becomes of their keys is the next primary's to say.
+        self.handed_over.clear();
         self.settle_holds();
         self.ownership.set_whole(self.journal.is_on());
         self.replication.was_primary = self.journal.is_on();
