@@ -46,6 +46,8 @@ pub struct Cost {
     pub writes_ms: u64,
     /// Clients may be told that a write is in doubt.
     pub doubt: bool,
+    /// Clients may be told that nobody serves: no node of the shard is there.
+    pub down: bool,
     /// In `async`, acknowledged writes may be gone.
     pub async_loss: bool,
     /// In `safe`, too: it is more than one fault.
@@ -121,6 +123,7 @@ impl Stage<'_, '_> {
 const CRASH: Cost = Cost {
     writes_ms: 1000,
     doubt: true,
+    down: false,
     async_loss: true,
     safe_loss: false,
 };
@@ -131,6 +134,7 @@ const SILENCE: Cost = Cost {
 const NOTHING: Cost = Cost {
     writes_ms: 500,
     doubt: false,
+    down: false,
     async_loss: false,
     safe_loss: false,
 };
@@ -284,8 +288,10 @@ pub const SCENARIOS: &[Scenario] = &[
             stage.start(&stage.replicas.clone());
         },
         cost: Cost {
-            writes_ms: 10_000,
+            // It waits for all of its nodes, and each may be late.
+            writes_ms: 30_000,
             doubt: true,
+            down: true,
             async_loss: true,
             safe_loss: true,
         },
@@ -441,7 +447,12 @@ impl Row {
             self.complain(format!("other shards stood for {others_ms} ms"));
         }
         for (error, count) in self.errors.clone() {
-            if error != "in doubt" || !cost.doubt {
+            let allowed = match error.as_str() {
+                "in doubt" => cost.doubt,
+                "CLUSTERDOWN" => cost.down,
+                _ => false,
+            };
+            if !allowed {
                 self.complain(format!("clients saw {error:?} {count} times"));
             }
         }
