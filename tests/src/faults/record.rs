@@ -192,7 +192,8 @@ impl History {
         keys
     }
 
-    /// Acknowledged writes of keys that nobody set twice, and how many of them are not there any more. Of shards that cannot be asked all are gone.
+    /// Acknowledged writes of keys that nobody set twice, and how many of them are not there any more. Of shards that cannot be asked for
+    /// [`ANSWER_S_MAX`] all are gone.
     pub fn count_lost(&self, client: &mut Client, shards: &[usize]) -> Lost {
         let mut lost = Lost::default();
         let written: Vec<&Recorded> = self
@@ -205,7 +206,7 @@ impl History {
                 .iter()
                 .map(|call| vec!["GET", call.key.as_str()])
                 .collect();
-            let replies = client.pipeline(&gets).expect("the proxy answers");
+            let replies = answered(client, &gets);
             for (call, reply) in chunk.iter().zip(replies) {
                 lost.acknowledged += 1;
                 let expected = match call.operation.call {
@@ -221,6 +222,18 @@ impl History {
             }
         }
         lost
+    }
+}
+
+/// A refusal says nothing of what is there: it is asked again.
+fn answered(client: &mut Client, gets: &[Vec<&str>]) -> Vec<Reply> {
+    let give_up = Instant::now() + Duration::from_secs(ANSWER_S_MAX);
+    loop {
+        let replies = client.pipeline(gets).expect("the proxy answers");
+        let refused = |reply: &Reply| matches!(reply, Reply::Error(_));
+        if !replies.iter().any(refused) || Instant::now() > give_up {
+            return replies;
+        }
     }
 }
 
