@@ -205,7 +205,7 @@ fn a_leader_and_a_primary_that_die_at_once_are_both_replaced_and_what_was_answer
  {
     let etcd = Etcd::start();
     let flags = ["--replicas", "2", "--writes", "safe"];
-    let mut topologies = Topologies::start_flagged(&vec![etcd.addr(); 3], 1, &flags);
+    let mut topologies = Topologies::start_flagged(&[etcd.addr(); 3], 1, &flags);
     let mut cluster = Cluster::join(&topologies.list(), 1, 2);
     let status = cluster.wait_until("both replicas are in step", |status| {
         let shards = array(status, "shards").iter();

@@ -95,7 +95,7 @@ async fn load_file(shared: &Rc<Shared>, path: &Path, is_last: bool) -> Result<()
     let clock = shared.clocks.clock();
     let mut replay = shared.node.borrow_mut().begin_replay(offset, clock);
     let replayed = replay_file(shared, &mut file, &mut replay, &mut bytes, path).await;
-    let (whole, place, db) = (replay.whole(), replay.place(), replay.db());
+    let (whole, place, db) = (replay.whole(), replay.place(), replay.place_db());
     let mut node = shared.node.borrow_mut();
     node.end_replay(replay);
     replayed?;

@@ -61,7 +61,7 @@ impl Replay {
     }
 
     /// Its database there, likewise.
-    pub fn db(&self) -> Option<Db> {
+    pub fn place_db(&self) -> Option<Db> {
         self.whole_db
     }
 

@@ -93,7 +93,7 @@ fn bytes_of_anothers_journal_are_of_the_database_that_the_file_says() {
                 .replay_some(&mut replay, &file[taken..], CLOCK)
                 .unwrap();
         }
-        assert_eq!(replay.db(), known, "{said:?} {line}");
+        assert_eq!(replay.place_db(), known, "{said:?} {line}");
         node.end_replay(replay);
         let there = node
             .databases
