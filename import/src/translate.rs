@@ -461,8 +461,8 @@ mod tests {
                 panic!("{line} is a command");
             };
             let fields = fields_needed(id, &request.view(), has_timed_fields);
-            let text = |field: &Box<[u8]>| String::from_utf8_lossy(field).into_owned();
-            fields.iter().map(text).collect::<Vec<_>>().join(" ")
+            let fields: Vec<&[u8]> = fields.iter().map(AsRef::as_ref).collect();
+            String::from_utf8(fields.join(&b' ')).expect("text")
         };
         assert_eq!(fields("HINCRBY h f 1", false), "");
         assert_eq!(fields("HINCRBY h f 1", true), "f");
