@@ -38,6 +38,14 @@ impl RedisServer {
         let folder = tempfile::tempdir().expect("a folder for redis-server");
         let port = free_port();
         let port_text = port.to_string();
+        // By itself it takes the port 10,000 further up, which may be the kernel's for some outgoing connection.
+        let bus_port = free_port().to_string();
+        let is_cluster = more.contains(&"--cluster-enabled") && !more.contains(&"--cluster-port");
+        let bus: &[&str] = if is_cluster {
+            &["--cluster-port", &bus_port]
+        } else {
+            &[]
+        };
         let args = [
             "--port",
             &port_text,
@@ -51,6 +59,7 @@ impl RedisServer {
             "no",
         ]
         .iter()
+        .chain(bus)
         .chain(more)
         .map(|arg| (*arg).to_owned())
         .collect::<Vec<_>>();
@@ -58,9 +67,9 @@ impl RedisServer {
             .expect("redis-server is installed (tests/run does that)");
         let addr = local(port);
         process.wait_listening(addr);
-        let mut client = Client::to(addr);
         process.wait_for("to answer PING", |_| {
-            client.run("PING") == Reply::Simple("PONG".to_owned())
+            let answer = Client::connect(addr).and_then(|mut client| client.ask(&["PING"]));
+            answer.is_ok_and(|answer| answer == Reply::Simple("PONG".to_owned()))
         });
         RedisServer {
             process,
