@@ -355,6 +355,7 @@ impl Connection {
 
     /// Executes the whole requests of `input`; returns the bytes that are done with.
     fn execute(&mut self, input: &[u8], arrived: usize, out: &mut Vec<u8>) -> (usize, After) {
+        assert!(out.is_empty(), "replies of another connection are left");
         let mut node = self.shared.node.borrow_mut();
         let (clock, started) = self.shared.clocks.read();
         node.begin_batch(clock);
@@ -545,8 +546,19 @@ impl Connection {
         self.count_owed();
     }
 
-    /// One attempt to write; what the socket does not take is kept, as is what may not leave yet.
+    /// Passes the replies of a batch on and leaves the thread's buffer empty, whatever becomes of this connection: the next one
+    /// writes its own replies there.
     fn send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        let sent = self.try_send(out);
+        out.clear();
+        if out.capacity() > SCRATCH_KEPT_BYTES_MAX {
+            *out = Vec::new();
+        }
+        sent
+    }
+
+    /// One attempt to write; what the socket does not take is kept, as is what may not leave yet.
+    fn try_send(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         let place = match self.answer {
             Answer::AtOnce => None,
             Answer::At(place) => Some(place),
@@ -574,10 +586,6 @@ impl Connection {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.count_owed();
-        out.clear();
-        if out.capacity() > SCRATCH_KEPT_BYTES_MAX {
-            *out = Vec::new();
-        }
         Ok(())
     }
 

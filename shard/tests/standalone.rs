@@ -130,6 +130,26 @@ fn a_client_that_does_not_read_holds_up_nobody_else() {
     other.expect(info, ":2\r\n");
 }
 
+/// Each leaves while its replies are made, with a reset: the write of them fails.
+#[test]
+fn replies_of_a_client_that_is_gone_reach_nobody_else() {
+    let server = Server::start();
+    let mut other = server.client();
+    for _ in 0..20 {
+        let mut gone = server.client();
+        gone.0
+            .write_all(b"DEBUG SLEEP 0.02\r\nECHO another's\r\n")
+            .unwrap();
+        // The node is asleep by then: it has read the request, and notices the reset at its write.
+        std::thread::sleep(Duration::from_millis(5));
+        let socket = socket2::SockRef::from(&gone.0);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(gone);
+        other.expect("ECHO mine\r\n", "$4\r\nmine\r\n");
+    }
+    other.expect("PING\r\n", "+PONG\r\n");
+}
+
 #[test]
 fn bytes_that_are_no_request_are_answered_and_the_connection_closed() {
     let server = Server::start();
