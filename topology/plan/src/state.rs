@@ -85,7 +85,7 @@ impl Settings {
         }
         if self.replicas > crate::REPLICAS_MAX {
             return Err(format!(
-                "{} replicas of each shard are not possible (choose 0 to {} with --replicas)",
+                "{} replicas of each shard are not possible (choose 0 to {})",
                 self.replicas,
                 crate::REPLICAS_MAX
             ));
