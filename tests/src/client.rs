@@ -61,14 +61,26 @@ impl Client {
             .unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
-    /// Sends all, then reads all replies.
-    pub fn pipeline<A: AsRef<[u8]>>(&mut self, requests: &[Vec<A>]) -> io::Result<Vec<Reply>> {
+    /// Sends all at once.
+    pub fn send_all<A: AsRef<[u8]>>(&mut self, requests: &[Vec<A>]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for args in requests {
             bytes.extend(OwnedRequest::from_args(args.iter()).into_bytes());
         }
-        self.send_raw(&bytes)?;
+        self.send_raw(&bytes)
+    }
+
+    /// Sends all, then reads all replies.
+    pub fn pipeline<A: AsRef<[u8]>>(&mut self, requests: &[Vec<A>]) -> io::Result<Vec<Reply>> {
+        self.send_all(requests)?;
         requests.iter().map(|_| self.read()).collect()
+    }
+
+    /// Goes away with a reset: what is on its way to this client finds nobody.
+    pub fn leave_by_reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        // Refused where the connection has ended already.
+        let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
     pub fn set_read_timeout(&self, wait: Option<Duration>) -> io::Result<()> {
