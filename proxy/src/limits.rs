@@ -41,8 +41,14 @@ pub(crate) const KEEPALIVE_MS: u64 = 3000;
 pub(crate) const KEEPALIVE_PROBES_MAX: u32 = 3;
 /// Longest wait for a connection to a node to be made and opened, in milliseconds.
 pub(crate) const CONNECT_MS_MAX: u64 = 2000;
-/// Idle connections for transactions that are kept for one node, RESP2 and RESP3 together.
+/// Idle connections for commands that hold one (WATCH, those that block) that a thread keeps for one node, RESP2 and RESP3 together.
 pub(crate) const POOL_CONNECTIONS_MAX: usize = 16;
+/// Connections to one node that a thread's clients hold and that are idle, together; a command that needs one more gets an error.
+pub(crate) const OWN_CONNECTIONS_MAX: usize = 4096;
+/// Bytes that a client may send behind a command that blocks before it is not read from any more.
+pub(crate) const PARKED_INPUT_BYTES_MAX: usize = 1024 * 1024;
+/// A command that a node kept for so long and then sent elsewhere is tried as if it had just come, in milliseconds.
+pub(crate) const PARKED_AFRESH_MS: u64 = 1000;
 /// Bytes read from a socket at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// A buffer that is empty and larger than this gives its memory back.

@@ -1,7 +1,7 @@
 //! Every client of every thread: what CLIENT LIST shows and CLIENT KILL ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -35,10 +35,18 @@ pub(crate) struct ClientInfo {
     last_active: AtomicU64,
     last_command: AtomicU16,
     killed: AtomicBool,
+    /// It waits in a command that blocks.
+    blocked: AtomicBool,
+    /// What CLIENT UNBLOCK has asked for and its thread has not seen yet.
+    unblock: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
 
 const NO_COMMAND: u16 = u16::MAX;
+
+const UNBLOCK_NOT: u8 = 0;
+const UNBLOCK_AS_TIMED_OUT: u8 = 1;
+const UNBLOCK_WITH_ERROR: u8 = 2;
 
 impl ClientInfo {
     #[cfg(test)]
@@ -65,6 +73,44 @@ impl ClientInfo {
 
     pub(crate) fn kill(&self) {
         self.killed.store(true, Relaxed);
+        self.wake();
+    }
+
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Relaxed);
+        if !blocked {
+            self.unblock.store(UNBLOCK_NOT, Relaxed);
+        }
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    /// Asks its thread to end its wait. False when it does not wait, or has been asked for already.
+    pub(crate) fn ask_to_unblock(&self, with_error: bool) -> bool {
+        let how = if with_error {
+            UNBLOCK_WITH_ERROR
+        } else {
+            UNBLOCK_AS_TIMED_OUT
+        };
+        if !self.is_blocked() || self.unblock.swap(how, Relaxed) != UNBLOCK_NOT {
+            return false;
+        }
+        self.wake();
+        true
+    }
+
+    /// Whether its wait is to end, and if so, whether with an error. Told once.
+    pub(crate) fn is_to_unblock(&self) -> Option<bool> {
+        match self.unblock.swap(UNBLOCK_NOT, Relaxed) {
+            UNBLOCK_AS_TIMED_OUT => Some(false),
+            UNBLOCK_WITH_ERROR => Some(true),
+            _ => None,
+        }
+    }
+
+    fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waker) = waker.as_ref() {
             waker.wake_by_ref();
@@ -101,10 +147,11 @@ impl ClientInfo {
             self.addr,
             self.laddr,
             text(&words.name),
-            match (self.unix, words.multi.is_some()) {
-                (true, _) => "U",
-                (false, true) => "x",
-                (false, false) => "N",
+            match (self.unix, words.multi.is_some(), self.is_blocked()) {
+                (true, _, _) => "U",
+                (false, _, true) => "b",
+                (false, true, false) => "x",
+                (false, false, false) => "N",
             },
             words.multi.map_or(-1, |queued| queued as i64),
             words.watching,
@@ -154,6 +201,8 @@ impl Clients {
             last_active: AtomicU64::new(0),
             last_command: AtomicU16::new(NO_COMMAND),
             killed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            unblock: AtomicU8::new(UNBLOCK_NOT),
             waker: Mutex::new(None),
         });
         self.lock().insert(id, info.clone());

@@ -15,7 +15,7 @@ use larder_wire::resp::{RequestScanner, Scanned};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
-use crate::limits::{BUFFER_KEEP_BYTES, READ_BYTES};
+use crate::limits::{BUFFER_KEEP_BYTES, PARKED_INPUT_BYTES_MAX, READ_BYTES};
 use crate::registry::ClientInfo;
 use crate::switch::{ClientKey, Flow, Switch};
 use crate::worker::Worker;
@@ -179,6 +179,10 @@ impl Session {
         if self.sink.failed.get() || self.sink.info.is_killed() {
             return Poll::Ready(());
         }
+        if let Some(with_error) = self.sink.info.is_to_unblock() {
+            let key = self.key;
+            self.worker.turn(|switch| switch.unblock(key, with_error));
+        }
         if self.waits {
             let input = std::mem::take(&mut self.input);
             let taken = self.offer(&input);
@@ -193,7 +197,8 @@ impl Session {
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if self.waits || self.sink.ended.get() || self.worker.stopping.get() {
+            let waits = self.waits && !self.looks_for_its_end();
+            if waits || self.sink.ended.get() || self.worker.stopping.get() {
                 return Poll::Pending;
             }
             if reads == READS_PER_TURN {
@@ -217,12 +222,22 @@ impl Session {
         }
     }
 
-    /// Everything is answered and written, and no more is to come.
+    /// A client that waits at a node is read from all the same, so that its end is seen at once.
+    fn looks_for_its_end(&self) -> bool {
+        let mut switch = self.worker.switch.borrow_mut();
+        let parked = switch.client(self.key).is_some_and(|c| c.is_parked());
+        parked && self.input.len() < PARKED_INPUT_BYTES_MAX
+    }
+
+    /// Everything is answered and written, and no more is to come. What waits at a node ends with the client.
     fn is_over(&self) -> bool {
         let mut switch = self.worker.switch.borrow_mut();
         let Some(client) = switch.client(self.key) else {
             return true;
         };
+        if client.is_parked() && (self.sink.ended.get() || self.worker.stopping.get()) {
+            return true;
+        }
         let done = client.is_idle() && client.out.is_empty();
         let ended = self.sink.ended.get() && !self.waits;
         done && (client.closing || ended || self.worker.stopping.get())

@@ -268,10 +268,25 @@ pub(super) fn trackinginfo(_: &Local<'_>, _: &mut Client, reply: &mut ReplyWrite
     Ok(())
 }
 
-/// No client of the proxy blocks in a command.
 pub(super) fn unblock(local: &Local<'_>, _: &mut Client, reply: &mut ReplyWriter<'_>) -> Done {
-    integer(local.request.arg(2)).ok_or(Refusal::NOT_AN_INTEGER)?;
-    reply.int(0);
+    let with_error = match local.request.get(3) {
+        None => false,
+        Some(_) if local.is_word(3, "timeout") => false,
+        Some(_) if local.is_word(3, "error") => true,
+        Some(_) => {
+            return Err(Refusal::fixed(
+                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+            ));
+        }
+    };
+    if local.request.len() > 4 {
+        return Err(Refusal::SYNTAX);
+    }
+    let id = integer(local.request.arg(2)).ok_or(Refusal::NOT_AN_INTEGER)?;
+    let clients = local.shared.clients.all();
+    let client = clients.iter().find(|client| client.id as i64 == id);
+    let unblocked = client.is_some_and(|client| client.ask_to_unblock(with_error));
+    reply.int(unblocked.into());
     Ok(())
 }
 

@@ -101,7 +101,7 @@ fn clients(local: &Local<'_>, text: &mut String) {
         "connected_clients": local.shared.clients.len(),
         "cluster_connections": 0,
         "maxclients": local.shared.clients_max,
-        "blocked_clients": 0,
+        "blocked_clients": local.shared.clients.all().iter().filter(|client| client.is_blocked()).count(),
     );
 }
 

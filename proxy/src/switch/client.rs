@@ -13,6 +13,7 @@ use larder_wire::Slot;
 use larder_wire::resp::{Protocol, ReplyWriter};
 
 use super::LinkKey;
+use super::park::Parked;
 use super::transaction::{Multi, Watch};
 use crate::limits::{
     BUFFER_KEEP_BYTES, CLIENT_OUT_BYTES_PAUSE, PIPELINE_DEPTH_MAX, PIPELINE_DEPTH_SURE,
@@ -51,6 +52,8 @@ pub(crate) struct Client {
     pub(crate) reply_mode: ReplyMode,
     pub(crate) multi: Option<Box<Multi>>,
     pub(crate) watch: Option<Watch>,
+    /// The command in which it waits.
+    pub(super) parked: Option<Box<Parked>>,
     /// The servers, by number of turns, that its cursors of SCAN are of.
     pub(crate) scan_turn: u32,
     /// No request is taken until all before it have been answered.
@@ -84,6 +87,7 @@ impl Client {
             reply_mode: ReplyMode::On,
             multi: None,
             watch: None,
+            parked: None,
             scan_turn: 0,
             until_answered: false,
             closing: false,
@@ -244,8 +248,17 @@ impl Client {
             && self.admission == Admission::Open
     }
 
-    pub(crate) fn take_link(&mut self) -> Option<LinkKey> {
-        self.watch.take().map(|watch| watch.link)
+    /// Connections that are of no use to anybody else.
+    pub(crate) fn take_links(&mut self) -> impl Iterator<Item = LinkKey> + use<> {
+        let watching = self.watch.take().map(|watch| watch.link);
+        let parked = self.parked.take().map(|parked| parked.links());
+        let parked = parked.unwrap_or_default();
+        watching.into_iter().chain(parked)
+    }
+
+    /// Whether a command of it waits at a node for what may never come.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.is_some()
     }
 }
 

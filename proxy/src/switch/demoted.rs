@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use larder_wire::{ClusterMap, ShardId};
 
+use super::link::Kind;
 use super::{Action, LinkKey, Switch};
 use crate::limits::{DEMOTED_BELIEVED_AFTER, DEMOTED_OWES_MS_MAX, DEMOTED_SILENCE_MS_MAX};
 
@@ -75,9 +76,12 @@ impl Switch {
         let link = self.links.get_mut(key)?;
         let answered = link.answered;
         let up = link.up;
-        let since_us = now_us.saturating_sub(link.front()?.sent_us);
+        let front = link.front()?;
+        let since_us = now_us.saturating_sub(front.sent_us);
+        // A command that blocks owes its answer for as long as its client wants.
+        let may_owe = front.tag.kind == Kind::Park;
         // Nothing has left on a connection that is not there yet.
-        let settle_ms = if !up || since_us / 1000 >= DEMOTED_OWES_MS_MAX {
+        let settle_ms = if !up || (since_us / 1000 >= DEMOTED_OWES_MS_MAX && !may_owe) {
             now_ms
         } else {
             now_ms + DEMOTED_SILENCE_MS_MAX

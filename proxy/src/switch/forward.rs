@@ -100,6 +100,9 @@ impl Switch {
                 | Kind::Spread
                 | Kind::Share { .. }
                 | Kind::Watch
+                | Kind::Park
+                | Kind::Identify
+                | Kind::Aside
                 | Kind::Unwatch
                 | Kind::Scan { .. } => before,
             };
@@ -148,8 +151,10 @@ impl Switch {
     #[inline]
     fn settle(&mut self, key: LinkKey, node: u16, flight: InFlight, reply: &[u8]) {
         let tag = flight.tag;
-        let took = self.now_us - flight.sent_us;
-        self.nodes[node as usize].counts.took(took);
+        if tag.kind != Kind::Park {
+            let took = self.now_us - flight.sent_us;
+            self.nodes[node as usize].counts.took(took);
+        }
         if flight.probe {
             self.probe_accepted(tag.slot, node);
         }
@@ -165,6 +170,9 @@ impl Switch {
                 self.deliver(&tag, reply);
             }
             Kind::Watch => self.watched(key, &tag, reply),
+            Kind::Park => self.parked_answered(key, &tag, reply),
+            Kind::Identify => self.identified(key, reply),
+            Kind::Aside => {}
             Kind::Unwatch => self.unwatched(key),
             Kind::Scan { end } => self.scanned(end, &tag, reply),
         }
@@ -327,7 +335,7 @@ impl Switch {
             (Kind::Watch, _) => {
                 self.later.push((rest_until, Retry::Watch { tag, bytes }));
             }
-            (Kind::Unwatch, _) => {}
+            (Kind::Park | Kind::Identify | Kind::Aside | Kind::Unwatch, _) => {}
             (Kind::Spread | Kind::Share { .. }, None) => {
                 let back = Back { from, cause, error };
                 self.come_back(tag, &bytes, back);
@@ -375,7 +383,8 @@ impl Switch {
                 self.deliver(&tag, error);
             }
             Kind::Share { gather, share } => self.gathered(gather, share, error),
-            Kind::Unwatch => {}
+            Kind::Park => self.end_parked(&tag, error),
+            Kind::Identify | Kind::Aside | Kind::Unwatch => {}
         }
     }
 
@@ -398,6 +407,7 @@ impl Switch {
             }
         }
         entry.pool.retain(|&pooled| pooled != key);
+        entry.owned -= usize::from(link.own);
         let pause = RECONNECT_MS_MIN << entry.failures.min(8);
         entry.failures += 1;
         entry.retry_ms = now_ms + pause.min(RECONNECT_MS_MAX);

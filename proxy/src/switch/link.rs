@@ -43,6 +43,12 @@ pub(crate) enum Kind {
     Unit { commands: u32 },
     /// A WATCH on a connection of the client's own.
     Watch,
+    /// A command that may block, on a connection of the client's own.
+    Park,
+    /// Asks a connection of a client's own for its number at the node.
+    Identify,
+    /// Nobody wants to know the answer.
+    Aside,
     /// The connection goes back to the pool.
     Unwatch,
     /// The cursor has to be looked at; the node was asked for the slots up to `end`.
@@ -71,6 +77,8 @@ pub(crate) struct Link {
     pub(crate) woken: bool,
     /// The first error among the replies before the one that counts.
     pub(crate) noted: Option<Vec<u8>>,
+    /// Its number at the node, once that is known: CLIENT UNBLOCK needs it.
+    pub(crate) number: Option<i64>,
     /// Requests ever given to it, and answered.
     pub(crate) sent: u64,
     pub(crate) answered: u64,
@@ -90,6 +98,7 @@ impl Link {
             up: false,
             woken: false,
             noted: None,
+            number: None,
             sent: 0,
             answered: 0,
             in_flight: VecDeque::new(),
@@ -120,6 +129,13 @@ impl Link {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
+    }
+
+    /// Whether all that is owed on it is the answer of a command that blocks.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.in_flight
+            .front()
+            .is_some_and(|front| front.tag.kind == Kind::Park)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -17,6 +17,9 @@ mod every;
 mod forward;
 mod gate;
 mod link;
+mod own;
+mod park;
+mod patience;
 mod redirect;
 mod route;
 mod scan;
@@ -103,8 +106,9 @@ struct Node {
     is_larder: bool,
     /// The connection that all clients share, one a protocol version.
     shared: [Option<LinkKey>; 2],
-    /// Idle connections of their own.
+    /// Idle connections of their own, and how many there are with those in use.
     pool: Vec<LinkKey>,
+    owned: usize,
     /// No new connection before this, in milliseconds.
     retry_ms: u64,
     /// Connections that failed in a row.
@@ -122,7 +126,15 @@ const GATED: u16 = 0x8000;
 /// What a later turn has to try again: requests that no slot's gate can hold.
 enum Retry {
     Every(GatherKey),
-    Watch { tag: Tag, bytes: Vec<u8> },
+    Watch {
+        tag: Tag,
+        bytes: Vec<u8>,
+    },
+    /// A command that blocks, of this client, under this number.
+    Park {
+        client: ClientKey,
+        seq: u64,
+    },
 }
 
 pub(crate) struct Switch {
@@ -222,7 +234,7 @@ impl Switch {
     pub(crate) fn remove_client(&mut self, key: ClientKey) {
         if let Some(mut client) = self.clients.remove(key) {
             self.counts.clients.add(-1);
-            if let Some(link) = client.take_link() {
+            for link in client.take_links() {
                 self.close_link(link);
             }
         }
@@ -271,6 +283,7 @@ impl Switch {
             counts: self.counts.add_node(addr),
             shared: [None, None],
             pool: Vec::new(),
+            owned: 0,
             retry_ms: 0,
             failures: 0,
             failure: String::new(),
@@ -372,7 +385,9 @@ impl Switch {
             return Err(entry.retry_ms);
         }
         let key = self.links.insert(Link::new(node, protocol, own));
-        if !own {
+        if own {
+            entry.owned += 1;
+        } else {
             entry.shared[protocol as usize] = Some(key);
         }
         self.actions.push(Action::Open {
@@ -389,6 +404,7 @@ impl Switch {
         if let Some(link) = self.links.remove(key) {
             let node = &mut self.nodes[link.node as usize];
             node.pool.retain(|&pooled| pooled != key);
+            node.owned -= usize::from(link.own);
             for shared in &mut node.shared {
                 if *shared == Some(key) {
                     *shared = None;
@@ -488,6 +504,7 @@ impl Switch {
             match retry {
                 Retry::Every(gather) => self.start_every(gather),
                 Retry::Watch { tag, bytes } => self.send_watch(tag, &bytes),
+                Retry::Park { client, seq } => self.send_parked(client, seq),
             }
         }
         self.pump();

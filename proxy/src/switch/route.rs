@@ -1,12 +1,12 @@
 //! Where one request goes: the table row says which way, the keys say which slot.
 
 use larder_runtime::protect::{self, Admission};
-use larder_wire::command::{self, CommandId, CommandSpec, Flags, Found, Route, keys};
+use larder_wire::command::{self, CommandId, CommandSpec, Flags, Found, Merge, Route, keys};
 use larder_wire::resp::{OwnedRequest, Request};
 use larder_wire::{Refusal, Slot, slot_of};
 
 use super::link::{Kind, Link};
-use super::{Action, Backend, ClientKey, GATED, NOBODY, Switch};
+use super::{Action, Backend, ClientKey, GATED, NOBODY, Switch, patience};
 use crate::limits::{CLIENT_OUT_BYTES_PAUSE, HELD_BYTES_MAX};
 use crate::local;
 
@@ -89,6 +89,7 @@ impl Switch {
         match spec.route {
             Route::Key => self.one_slot(key, id, spec, request),
             Route::Split(merge) => self.split(key, id, merge, request),
+            Route::EveryNode(Merge::Least) => self.wait_for_copies(key, id, request),
             Route::EveryNode(merge) => self.every_node(key, id, Some(merge), request),
             Route::AnyNode => self.every_node(key, id, None, request),
             Route::Scan => self.scan(key, id, request),
@@ -112,8 +113,10 @@ impl Switch {
     ) -> Flow {
         // A command that can block would keep all clients of the shared connection waiting.
         // One that subscribes would put its messages between their replies.
-        let subscribes = matches!(id, CommandId::Ssubscribe | CommandId::Sunsubscribe);
-        if spec.flags.has(Flags::BLOCKING) || subscribes {
+        if spec.flags.has(Flags::BLOCKING) && patience::may_block(id, request) {
+            return self.park(key, id, spec, request);
+        }
+        if matches!(id, CommandId::Ssubscribe | CommandId::Sunsubscribe) {
             return self.refuse(key, &unknown_command(request));
         }
         match self.slot_of_all(id, spec, request) {

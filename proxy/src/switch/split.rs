@@ -39,6 +39,8 @@ pub(crate) struct Gather {
     elements: Vec<(u32, u32)>,
     count: usize,
     sum: i64,
+    names: Vec<(Vec<u8>, i64)>,
+    least: Vec<i64>,
     pub(super) error: Option<Vec<u8>>,
     pub(super) every: Option<Every>,
 }
@@ -75,6 +77,8 @@ impl Gather {
             elements: Vec::new(),
             count: 0,
             sum: 0,
+            names: Vec::new(),
+            least: Vec::new(),
             error: None,
             every: None,
         }
@@ -99,6 +103,8 @@ impl Gather {
         self.elements.clear();
         self.count = 0;
         self.sum = 0;
+        self.names.clear();
+        self.least.clear();
         self.error = None;
     }
 
@@ -111,7 +117,7 @@ impl Gather {
     }
 
     /// Takes the answer of one share in.
-    fn take(&mut self, share: u32, reply: &[u8]) {
+    pub(super) fn take(&mut self, share: u32, reply: &[u8]) {
         self.left -= 1;
         if reply::kind(reply) == ReplyKind::Error {
             self.error.get_or_insert_with(|| reply.to_vec());
@@ -139,12 +145,62 @@ impl Gather {
                 None => false,
             },
             Merge::Ordered => self.take_elements(share, reply),
+            Merge::Union | Merge::Counts => self.take_names(reply),
+            Merge::Least => self.take_least(reply),
         };
         if !good {
             self.error.get_or_insert_with(|| {
                 b"-ERR a node gave a part of this command's answer that does not fit\r\n".to_vec()
             });
         }
+    }
+
+    /// Names, or pairs of a name and a count.
+    fn take_names(&mut self, reply: &[u8]) -> bool {
+        let Some((count, start)) = reply::array_header(reply) else {
+            return false;
+        };
+        let step = if self.merge == Merge::Counts { 2 } else { 1 };
+        let Some(elements) = elements(&reply[start..]) else {
+            return false;
+        };
+        if elements.len() != count || count % step != 0 {
+            return false;
+        }
+        for element in elements.chunks(step) {
+            let counted = match element.get(1).map(|count| reply::integer(count)) {
+                None => 0,
+                Some(Some(counted)) => counted,
+                Some(None) => return false,
+            };
+            let known = self.names.iter_mut().find(|(name, _)| name == element[0]);
+            match known {
+                Some((_, sum)) => *sum += counted,
+                None => self.names.push((element[0].to_vec(), counted)),
+            }
+        }
+        true
+    }
+
+    /// An integer, or an array of them.
+    fn take_least(&mut self, reply: &[u8]) -> bool {
+        let numbers: Option<Vec<i64>> = match reply::array_header(reply) {
+            None => reply::integer(reply).map(|number| vec![number]),
+            Some((_, start)) => elements(&reply[start..])
+                .and_then(|all| all.into_iter().map(reply::integer).collect()),
+        };
+        let Some(numbers) = numbers else {
+            return false;
+        };
+        if self.least.is_empty() {
+            self.least = numbers;
+            return true;
+        }
+        let fits = numbers.len() == self.least.len();
+        for (least, number) in self.least.iter_mut().zip(numbers) {
+            *least = number.min(*least);
+        }
+        fits
     }
 
     /// One element a key, in the order of the share's keys.
@@ -174,7 +230,7 @@ impl Gather {
         &self.body
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         if let Some(error) = &self.error {
             out.extend_from_slice(error);
             return;
@@ -186,6 +242,26 @@ impl Gather {
                 write::array_header(out, self.count);
                 out.extend_from_slice(&self.body);
             }
+            Merge::Union | Merge::Counts => {
+                let mut reply = ReplyWriter::new(out, self.protocol);
+                let counts = self.merge == Merge::Counts;
+                reply.array(self.names.len() * (1 + usize::from(counts)));
+                for (name, count) in &self.names {
+                    reply.buffer().extend_from_slice(name);
+                    if counts {
+                        reply.int(*count);
+                    }
+                }
+            }
+            Merge::Least => {
+                let mut reply = ReplyWriter::new(out, self.protocol);
+                if self.command == CommandId::Waitaof {
+                    reply.array(self.least.len());
+                }
+                for number in &self.least {
+                    reply.int(*number);
+                }
+            }
             Merge::Ordered => {
                 write::array_header(out, self.elements.len());
                 for &(start, end) in &self.elements {
@@ -194,6 +270,19 @@ impl Gather {
             }
         }
     }
+}
+
+/// The replies that lie one behind the other in `bytes`.
+fn elements(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut scanner = ReplyScanner::new();
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let len = scanner.scan(bytes).ok()??;
+        let (element, rest) = bytes.split_at(len);
+        all.push(element);
+        bytes = rest;
+    }
+    Some(all)
 }
 
 impl Switch {

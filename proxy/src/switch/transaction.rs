@@ -11,10 +11,11 @@ use larder_wire::resp::{Protocol, Request};
 use larder_wire::{Refusal, Slot};
 
 use super::link::{Kind, Link, Tag};
+use super::own::NoLink;
 use super::redirect::{self, Refused};
 use super::route::{Flow, not_through_the_proxy};
 use super::{Action, ClientKey, LinkKey, Switch};
-use crate::limits::{MULTI_BYTES_MAX, POOL_CONNECTIONS_MAX};
+use crate::limits::MULTI_BYTES_MAX;
 use crate::local;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -271,8 +272,8 @@ impl Switch {
         }
         let owner = self.node_of(slot);
         let opened = match owner {
-            Some(node) => self.own_link(node, tag.protocol),
-            None => Err(self.now_ms() + self.pause(tag.bounces)),
+            Some(node) => self.own_link(tag.client, node, tag.protocol),
+            None => Err(NoLink::NotBefore(self.now_ms() + self.pause(tag.bounces))),
         };
         match opened {
             Ok(link) => {
@@ -285,7 +286,14 @@ impl Switch {
                 }
                 self.append(link, tag, bytes, 0, false);
             }
-            Err(retry_ms) => {
+            Err(NoLink::Full) => {
+                if let Some(client) = self.clients.get_mut(tag.client) {
+                    client.info.words().watching = 0;
+                }
+                let error = self.no_more_links(owner.unwrap_or(super::NOBODY));
+                self.fail(tag, &error);
+            }
+            Err(NoLink::NotBefore(retry_ms)) => {
                 let error = owner.map_or_else(
                     || super::forward::error_line(&Refusal::CLUSTER_DOWN),
                     |node| self.unreachable(node),
@@ -294,34 +302,6 @@ impl Switch {
                 let cause = super::forward::Cause::NotBefore(retry_ms);
                 self.bounce(from, tag, bytes.to_vec(), error, cause);
             }
-        }
-    }
-
-    /// A connection for one client alone.
-    fn own_link(&mut self, node: u16, protocol: Protocol) -> Result<LinkKey, u64> {
-        let pool = &self.nodes[node as usize].pool;
-        let fits = pool.iter().rposition(|&key| {
-            self.links
-                .get(key)
-                .is_some_and(|link| link.protocol == protocol)
-        });
-        match fits {
-            Some(index) => Ok(self.nodes[node as usize].pool.remove(index)),
-            None => self.open_link(node, protocol, true),
-        }
-    }
-
-    /// Nobody uses the connection any more, and nothing is in flight on it.
-    fn give_back(&mut self, key: LinkKey) {
-        let Some(link) = self.links.get(key) else {
-            return;
-        };
-        let idle = link.is_idle();
-        let node = &mut self.nodes[link.node as usize];
-        if idle && node.pool.len() < POOL_CONNECTIONS_MAX {
-            node.pool.push(key);
-        } else if idle {
-            self.close_link(key);
         }
     }
 
@@ -387,8 +367,11 @@ impl Switch {
                 let cause = super::forward::Cause::NotBefore(rest);
                 self.bounce(super::NOBODY, tag, bytes, error.to_vec(), cause);
             }
+            Kind::Park => self.parked_refused(key, &tag, verdict, error),
+            // It serves without a number.
+            Kind::Identify => {}
             Kind::Unwatch => self.close_link(key),
-            Kind::Plain | Kind::Spread | Kind::Share { .. } | Kind::Scan { .. } => {
+            Kind::Plain | Kind::Spread | Kind::Share { .. } | Kind::Scan { .. } | Kind::Aside => {
                 debug_assert!(false, "{:?} on a connection of a client's own", tag.kind);
             }
         }
@@ -471,8 +454,13 @@ impl Switch {
                     let cause = super::forward::Cause::NotBefore(retry_ms);
                     self.bounce(link.node, tag, bytes, error, cause);
                 }
-                Kind::Unwatch => {}
-                Kind::Plain | Kind::Spread | Kind::Share { .. } | Kind::Scan { .. } => {
+                Kind::Park => self.parked_lost(key, &tag, link.node, unsent),
+                Kind::Identify | Kind::Unwatch => {}
+                Kind::Plain
+                | Kind::Spread
+                | Kind::Share { .. }
+                | Kind::Scan { .. }
+                | Kind::Aside => {
                     debug_assert!(false, "{:?} on a connection of a client's own", tag.kind);
                 }
             }

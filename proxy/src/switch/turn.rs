@@ -19,14 +19,21 @@ impl Switch {
         self.to_wake.append(&mut self.stalled);
     }
 
-    /// Nothing is under way to any server, and nothing waits for another try.
+    /// Nothing is under way to any server, and nothing waits for another try. Clients that wait in a command that blocks
+    /// do so where others' writes would have to come from, which are held.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.held_bytes == 0 && self.later.is_empty() && self.links.iter().all(Link::is_idle)
+        self.held_bytes == 0
+            && self.later.is_empty()
+            && self
+                .links
+                .iter()
+                .all(|link| link.is_idle() || link.is_parked())
     }
 
     /// The servers of `map` are those that requests go to. Whatever is still under way to others is waited for, slot by slot.
     pub(crate) fn turn_to(&mut self, backend: Backend, map: &ClusterMap) {
         self.lose_watches();
+        self.leave_parked();
         self.backend = backend;
         self.turns += 1;
         self.epoch = Epoch(0);

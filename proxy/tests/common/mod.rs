@@ -1,6 +1,8 @@
 //! A proxy in front of real redis-servers or scripted nodes, in the test's own process.
 #![allow(dead_code)] // each test file uses its part
 
+pub(crate) mod redis_cluster;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -187,6 +187,12 @@ pub enum Merge {
     AllOk,
     /// All elements of all arrays.
     Concat,
+    /// All elements of all arrays, each once.
+    Union,
+    /// Names, each with the sum of its counts.
+    Counts,
+    /// The least integer, or of arrays the least at each place.
+    Least,
 }
 
 /// Who executes a command on a node.

@@ -262,8 +262,8 @@ macro_rules! command_table {
             Ttl            "ttl"              2 [READONLY FAST] [KEYSPACE]                     [one(1, RO_ACCESS)]                            Key               store(expire::ttl);
             Type           "type"             2 [READONLY FAST] [KEYSPACE]                     [one(1, RO)]                                   Key               store(generic::type_);
             Unlink         "unlink"          -2 [WRITE FAST]    [KEYSPACE]                     [range(1, -1, 1, RM_DELETE)]                   Split(Sum)        store(generic::unlink);
-            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             Refused           engine(waits::wait);
-            Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             Refused           engine(blocking::waitaof);
+            Wait           "wait"             3 [NOSCRIPT]      [CONNECTION]                   []                                             EveryNode(Least)  engine(waits::wait);
+            Waitaof        "waitaof"          4 [BLOCKING]      [CONNECTION]                   []                                             EveryNode(Least)  engine(blocking::waitaof);
 
             // Scripts and functions
             Eval            "eval"             -3 [NOSCRIPT STALE SKIP_MONITOR NO_MANDATORY_KEYS] [SCRIPTING] [counted(2, RW_ACCESS_UPDATE)] Key              engine(script::eval);
@@ -294,12 +294,12 @@ macro_rules! command_table {
             Psubscribe          "psubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::psubscribe);
             Publish             "publish"               3 [PUBSUB LOADING STALE FAST]     [] []                         EveryNode(Sum)    engine(pubsub::publish);
             Pubsub              "pubsub"               -2 []                              [] []                         Local             container;
-            PubsubChannels      "pubsub|channels"      -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) engine(pubsub::channels);
+            PubsubChannels      "pubsub|channels"      -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Union)  engine(pubsub::channels);
             PubsubHelp          "pubsub|help"           2 [LOADING STALE]                 [] []                         Local             engine(pubsub::help_);
             PubsubNumpat        "pubsub|numpat"         2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Sum)    engine(pubsub::numpat);
-            PubsubNumsub        "pubsub|numsub"        -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           engine(pubsub::numsub);
-            PubsubShardchannels "pubsub|shardchannels" -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Concat) engine(pubsub::shardchannels);
-            PubsubShardnumsub   "pubsub|shardnumsub"   -2 [PUBSUB LOADING STALE]          [] []                         AnyNode           engine(pubsub::shardnumsub);
+            PubsubNumsub        "pubsub|numsub"        -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Counts) engine(pubsub::numsub);
+            PubsubShardchannels "pubsub|shardchannels" -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Union)  engine(pubsub::shardchannels);
+            PubsubShardnumsub   "pubsub|shardnumsub"   -2 [PUBSUB LOADING STALE]          [] []                         EveryNode(Counts) engine(pubsub::shardnumsub);
             Punsubscribe        "punsubscribe"         -1 [PUBSUB NOSCRIPT LOADING STALE] [] []                         Local             engine(pubsub::punsubscribe);
             Spublish            "spublish"              3 [PUBSUB LOADING STALE FAST]     [] [one(1, NOT_KEY)]          Key               engine(pubsub::spublish);
             Ssubscribe          "ssubscribe"           -2 [PUBSUB NOSCRIPT LOADING STALE] [] [range(1, -1, 1, NOT_KEY)] Key               engine(pubsub::ssubscribe);

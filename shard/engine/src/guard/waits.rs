@@ -34,7 +34,7 @@ pub(crate) fn wait(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let wanted = turn.arg_int(1)?;
     let timeout_ms = timeout_of_ms(turn, 2)?;
     let wait = ForCopies {
-        place: turn.session.client.wrote_up_to.get(),
+        place: place_of(turn),
         replicas: wanted.max(0) as usize,
         copies: Copies::InMemory,
     };
@@ -58,13 +58,21 @@ pub(crate) fn waitaof(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
     }
-    let wrote_up_to = turn.session.client.wrote_up_to.get();
     let wait = ForCopies {
-        place: wrote_up_to.min(turn.node.journal.end()),
+        place: place_of(turn).min(turn.node.journal.end()),
         replicas,
         copies: Copies::OnDisk { here: local > 0 },
     };
     wait_for(turn, wait, timeout_ms)
+}
+
+/// Everything before it is waited for: what this connection wrote; for a proxy, whose clients write on another connection, all there is.
+fn place_of(turn: &Turn<'_>) -> Offset {
+    if turn.session.trust.has_control() {
+        turn.node.journal.end()
+    } else {
+        turn.session.client.wrote_up_to.get()
+    }
 }
 
 fn refuse_on_replica(turn: &Turn<'_>, command: &str) -> Result<(), Refusal> {
