@@ -1,5 +1,5 @@
 //! A primary that is lost, and the replica that takes its place. `wire::replication` says what makes it safe; here is
-//! when it begins, what it waits for, whom it chooses.
+//! when it begins and what it waits for; whom it chooses is in `successor.rs`.
 //!
 //! ```text
 //! gone, silent, or back without its memory ── record: suspected ──▶ fence all replicas, no lease for the primary
@@ -11,16 +11,15 @@
 //!
 //! While it is undecided, nobody of the shard is given a map: a newer one would lift the fence.
 
-use std::collections::BTreeMap;
-
-use larder_wire::replication::{Fence, Fenced, LEASE_MARGIN_MS, LEASE_MS, Place};
-use larder_wire::{Epoch, History, NodeId, Role, ShardEntry, ShardId};
+use larder_wire::replication::{Fence, Fenced, LEASE_MARGIN_MS, LEASE_MS};
+use larder_wire::{Epoch, NodeId, Role, ShardEntry, ShardId};
 
 use crate::LAST_WAIT_MS;
 use crate::event::{Action, FailoverDone, Level};
 use crate::soft::FailoverSoft;
 use crate::state::{Failover, FailoverKind};
 use crate::step::Plan;
+use crate::successor::Successor;
 
 /// A fence without an answer for this long is said again, in milliseconds.
 const FENCE_AGAIN_MS: u64 = 300;
@@ -32,15 +31,9 @@ pub(crate) enum Waits {
     Lease(u64),
     /// Replicas that may have writes which nobody else has: only they, or an operator, can end this.
     Witnesses(Vec<NodeId>),
+    /// Nodes that are down, and may have files.
+    Files(Vec<NodeId>),
     Anybody,
-}
-
-/// Who takes the place.
-struct Successor {
-    id: NodeId,
-    place: Option<Place>,
-    /// It was in step: it has all that was acknowledged.
-    whole: bool,
 }
 
 impl Plan {
@@ -254,25 +247,17 @@ impl Plan {
                 return Err(Waits::Lease(free_at - self.soft.now));
             }
         }
-        self.choose(shard, failover, soft, safe, waited)
+        self.choose(shard, failover, soft)
     }
 
     /// The life that was suspected does not run any more: no answer can leave it.
-    fn is_dead(&self, failover: &Failover) -> bool {
+    pub(crate) fn is_dead(&self, failover: &Failover) -> bool {
         let gone = self
             .soft
             .nodes
             .get(&failover.primary)
             .is_none_or(|soft| soft.process_gone);
         gone || !self.is_present_life(failover.primary, failover.run_id)
-    }
-
-    /// Its memory is lost: it has started again, and loaded nothing.
-    fn has_lost_memory(&self, id: NodeId, life: NodeId) -> bool {
-        match self.state.nodes.get(&id) {
-            Some(node) => node.gone || node.run_id != life && node.data.is_none(),
-            None => true,
-        }
     }
 
     fn await_fences(
@@ -312,128 +297,6 @@ impl Plan {
         });
         let last = answered.max().unwrap_or(0).max(granted);
         last + LEASE_MS + LEASE_MARGIN_MS
-    }
-
-    fn choose(
-        &self,
-        shard: ShardId,
-        failover: &Failover,
-        soft: &FailoverSoft,
-        safe: bool,
-        waited: u64,
-    ) -> Result<Successor, Waits> {
-        let primary_lost = self.has_lost_memory(failover.primary, failover.run_id);
-        let returned = self.returned(failover);
-        let witness = |id: &NodeId| failover.witnesses.contains_key(id);
-        // In step, and has nothing to show: what it acknowledged may be nowhere else.
-        let missing = failover.witnesses.keys().filter(|id| {
-            let place = soft.fenced.get(id).and_then(|(fenced, _)| fenced.place);
-            place.is_none()
-        });
-        let missing: Vec<NodeId> = missing.copied().collect();
-        if safe && !missing.is_empty() && !failover.forced {
-            // Neither the primary nor they will ever have it again.
-            let hopeless = primary_lost
-                && missing.iter().all(|id| {
-                    soft.fenced.contains_key(id)
-                        || self.has_lost_memory(*id, failover.witnesses[id])
-                });
-            if !hopeless {
-                return Err(Waits::Witnesses(missing));
-            }
-        }
-        let answered = soft
-            .fenced
-            .iter()
-            .filter(|(id, _)| **id != failover.primary);
-        let places = answered.filter_map(|(id, (fenced, _))| Some((*id, fenced.place?)));
-        let places: Vec<(NodeId, Place)> = places.collect();
-        let whole: Vec<_> = places
-            .iter()
-            .copied()
-            .filter(|(id, _)| witness(id))
-            .collect();
-        let back = returned.map(|place| (failover.primary, place));
-        let reign = soft.reign.or(whole.first().map(|(_, place)| place.history));
-        let best = self.furthest(whole.iter().copied().chain(back), reign, shard);
-        if let Some((id, place)) = best {
-            return Ok(Successor {
-                id,
-                place: Some(place),
-                whole: true,
-            });
-        }
-        let unheard = self
-            .state
-            .shard(shard)
-            .into_iter()
-            .flat_map(ShardEntry::replicas);
-        let unheard = unheard
-            .filter(|entry| !soft.fenced.contains_key(&entry.id) && !self.is_silent(entry.id));
-        let patient = waited < LAST_WAIT_MS;
-        let may_come = patient && unheard.count() > 0;
-        // Nobody was in step: something old is better than nothing, once nothing else can come.
-        let resigned = failover.forced || primary_lost || !safe && !patient;
-        if may_come {
-            return Err(Waits::Anybody);
-        }
-        match self.furthest(places.into_iter(), reign, shard) {
-            Some((id, place)) if resigned => Ok(Successor {
-                id,
-                place: Some(place),
-                whole: false,
-            }),
-            None if primary_lost && self.soft.reachable(failover.primary) => Ok(Successor {
-                id: failover.primary,
-                place: None,
-                whole: false,
-            }),
-            Some(_) | None => Err(Waits::Anybody),
-        }
-    }
-
-    /// The primary has come back, in another life, with data of its own.
-    fn returned(&self, failover: &Failover) -> Option<Place> {
-        let node = self.state.nodes.get(&failover.primary)?;
-        let back = node.run_id != failover.run_id && self.soft.reachable(failover.primary);
-        node.data.filter(|_| back)
-    }
-
-    /// The place that is furthest in the primary's own history; ties go where there are fewer primaries.
-    fn furthest(
-        &self,
-        places: impl Iterator<Item = (NodeId, Place)>,
-        reign: Option<History>,
-        shard: ShardId,
-    ) -> Option<(NodeId, Place)> {
-        let present = self.state.primary(shard).map(|entry| entry.id);
-        let mut primaries: BTreeMap<Option<&str>, u32> = BTreeMap::new();
-        for entry in self.state.map.shards().iter().filter_map(|s| s.primary()) {
-            *primaries.entry(entry.zone.as_deref()).or_default() += 1;
-        }
-        let rank = |(id, place): &(NodeId, Place)| {
-            let zone = self
-                .state
-                .nodes
-                .get(id)
-                .and_then(|node| node.zone.as_deref());
-            let crowd = primaries.get(&zone).copied().unwrap_or(0);
-            #[cfg(test)]
-            let offset = match self.planted {
-                crate::sim::Planted::PromoteBehind => u64::MAX - place.offset.0,
-                _ => place.offset.0,
-            };
-            #[cfg(not(test))]
-            let offset = place.offset.0;
-            (
-                reign == Some(place.history),
-                offset,
-                Some(*id) == present,
-                std::cmp::Reverse(crowd),
-                std::cmp::Reverse(*id),
-            )
-        };
-        places.max_by_key(|candidate| rank(candidate))
     }
 
     fn promote(&mut self, shard: ShardId, failover: &Failover, successor: Successor) {
@@ -509,6 +372,10 @@ impl Plan {
             Waits::Lease(ms) => format!("the primary's lease runs for {ms} ms more"),
             Waits::Witnesses(ids) => format!(
                 "{} may have writes that nobody else has (bring it back, or larder failover {shard} --force goes on without)",
+                list(ids)
+            ),
+            Waits::Files(ids) => format!(
+                "{} may have more than what is left (bring it back, or larder failover {shard} --force goes on without)",
                 list(ids)
             ),
             Waits::Anybody => {

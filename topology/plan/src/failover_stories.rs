@@ -58,7 +58,14 @@ fn two_shards() -> Stage {
 
 /// The same, and slots of the first begin to move to the second; what its primaries are told is left to the story.
 fn moving() -> Stage {
-    let mut stage = two_shards();
+    moving_in(two_shards(), 0)
+}
+
+/// So many nodes join before.
+fn moving_in(mut stage: Stage, join: u8) -> Stage {
+    for number in 1..=join {
+        stage.joins(number);
+    }
     stage.by_hand = vec![id(1), id(2)];
     let order = Order::Move {
         slots: "0-99".parse().unwrap(),
@@ -604,4 +611,39 @@ fn slots_of_a_source_that_died_in_its_handover_are_the_targets_when_it_has_the_m
             .contains(larder_wire::Slot::new(0).unwrap())
     );
     assert!(!map.slots_of(id(3)).is_empty());
+}
+
+#[test]
+fn slots_handed_to_a_target_that_started_again_are_lost_only_where_no_replica_has_them() {
+    for with_replicas in [true, false] {
+        let mut stage = match with_replicas {
+            true => moving(),
+            false => moving_in(Stage::with(settings(2, 0)), 2),
+        };
+        let attempt = *stage.plan.state().attempts.keys().next().unwrap();
+        stage.event(Event::Import {
+            attempt,
+            phase: ImportPhase::Ready { offset: Offset(9) },
+            keys: 1,
+            bytes: 1,
+        });
+        let epoch = stage.plan.state().handover.clone().unwrap().map.epoch;
+        stage.joins_as(2, 2);
+        stage.seen.clear();
+        // The source had taken the map before it heard of that.
+        stage.event(Event::Pushed {
+            node: id(1),
+            run_id: run(1, 1),
+            epoch,
+            result: PushResult::Accepted,
+        });
+        let state = stage.plan.state();
+        assert!(state.handover.is_none());
+        let lost = stage.seen.iter().any(
+            |action| matches!(action, Action::Log { text, .. } if text.contains("data is lost")),
+        );
+        assert_eq!(lost, !with_replicas);
+        // One more for what it owned before.
+        assert_eq!(state.counts.data_losses, if with_replicas { 0 } else { 2 });
+    }
 }

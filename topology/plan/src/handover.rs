@@ -267,7 +267,6 @@ impl Plan {
         counts.slots_moved += record.slots.len() as u64;
         counts.keys_moved += keys;
         counts.bytes_moved += bytes;
-        counts.data_losses += u64::from(handover.target_lost);
         self.soft.operation.advanced_at = now;
         self.soft
             .operation
@@ -289,13 +288,33 @@ impl Plan {
             handover_ms: ready_since.map_or(0, since),
         }));
         if handover.target_lost {
-            let addr = self.addr(handover.target);
-            let slots = record.slots.len();
-            self.log(
-                Level::Error,
-                format!("{slots} slots were handed to node {addr}, which has lost its memory: their data is lost"),
-            );
+            self.tell_of_lost_target(handover.target, record.slots.len());
         }
+    }
+
+    /// The target has started again since it was ready, and owns. Its shard goes on with what a replica has of the slots (in `safe` it
+    /// was ready only when one had all), or with what it read from its files: the failover says so, and counts what that loses.
+    fn tell_of_lost_target(&mut self, target: NodeId, slots: usize) {
+        let addr = self.addr(target);
+        let home = self.state.map.find_node(target);
+        let replicas = home.is_some_and(|(shard, _)| shard.replicas().next().is_some());
+        let node = self.state.nodes.get(&target);
+        let loaded = node.is_some_and(|node| node.data.is_some());
+        let (level, then) = match (replicas, loaded) {
+            (true, true | false) => (Level::Warn, "its shard goes on with what its replicas have"),
+            (false, true) => (
+                Level::Warn,
+                "it goes on with what it has read from its files",
+            ),
+            (false, false) => (Level::Error, "their data is lost"),
+        };
+        self.state.counts.data_losses += u64::from(level == Level::Error);
+        self.log(
+            level,
+            format!(
+                "{slots} slots were handed to node {addr}, which has started again since: {then}"
+            ),
+        );
     }
 
     /// The map is in the record already, as that of the handover, and clients wait: target and proxies do

@@ -230,6 +230,7 @@ impl Plan {
             NodeSoft {
                 seen_at: now,
                 answered_at: now,
+                born_at: now,
                 unreachable_since: Some(now),
                 unreachable_why: "it has just restarted".into(),
                 began_anew: true,

@@ -37,6 +37,8 @@ mod planned;
 mod replica_stories;
 mod replicas;
 pub mod report;
+#[cfg(test)]
+mod restart_stories;
 pub mod scale;
 #[cfg(test)]
 mod sim;
@@ -45,6 +47,7 @@ mod state;
 mod step;
 #[cfg(test)]
 mod stories;
+mod successor;
 mod wishes;
 
 pub use event::{
@@ -64,6 +67,8 @@ pub const SHARDS_MAX: u32 = 1000;
 pub const REPLICAS_MAX: u32 = 8;
 /// Longest wait for nodes whose data would be welcome, and cannot be demanded.
 pub const LAST_WAIT_MS: u64 = 2_000;
+/// Longest wait, in `async`, for nodes that may have files, or memory, where all others have nothing, or something old.
+pub const EMPTY_WAIT_MS: u64 = 10_000;
 /// Times that a primary is asked to yield before a planned failover is given up.
 pub const YIELDS_MAX: u32 = 5;
 /// A replica that was not heard of for this long is replaced, where there is a spare.

@@ -32,6 +32,8 @@ pub(crate) struct NodeSoft {
     /// A replica that is not: where its primary's journal ended when it was first seen to stream, and whether it has
     /// come so far.
     pub(crate) goal: Option<(Place, bool)>,
+    /// When it started again, as far as it was seen.
+    pub(crate) born_at: u64,
     /// It has started again, and what it had as a replica is lost: marks of before count no more.
     pub(crate) began_anew: bool,
     /// When it was last told that its fence is lifted.

@@ -32,6 +32,8 @@ pub(crate) enum Planted {
     LeaseForAll,
     /// Of the fenced, the one that has the least is chosen.
     PromoteBehind,
+    /// Of a shard that was down, whoever is back first goes on with what it has read from its files.
+    FirstBack,
     /// A primary answers what any replica has, in step or not.
     CountStrangers,
     /// A mark that is taken away is forgotten before the primary knows of it.

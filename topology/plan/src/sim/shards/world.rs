@@ -106,6 +106,8 @@ pub(crate) struct Report {
     /// Primaries in `safe` that were parted from their replicas alone, and how many of their shards served soon.
     pub(crate) parted: u64,
     pub(crate) parted_served: u64,
+    /// Times that a whole shard died.
+    pub(crate) power_cuts: u64,
     pub(crate) fingerprint: u64,
     pub(crate) tail: String,
 }
@@ -115,6 +117,8 @@ pub(crate) struct World {
     chance: Chance,
     planted: Planted,
     writes: WriteMode,
+    /// Whole shards die, too.
+    power_cuts: bool,
     topology_rate: u64,
     /// Chance in a thousand that a message is lost, and late.
     lost: u64,
@@ -148,6 +152,7 @@ impl World {
             chance: Chance::new(seed ^ 0x5851_f42d_4c95_7f2d),
             planted,
             writes: WriteMode::Safe,
+            power_cuts: false,
             topology_rate: 1000,
             lost: 15,
             late: 25,
@@ -209,6 +214,11 @@ impl World {
             world.after(at, what);
         }
         world
+    }
+
+    pub(crate) fn with_power_cuts(mut self) -> World {
+        self.power_cuts = true;
+        self
     }
 
     pub(crate) fn run(mut self) -> Report {

@@ -82,6 +82,9 @@ impl World {
                 .map(|entry| entry.id)
                 .collect()
         };
+        if self.power_cuts && self.below(2) == 0 {
+            return self.power_cut(&members);
+        }
         // The primary more often than not.
         let at = self.below(members.len() as u64 + 2) as usize;
         let victim = *members.get(at).unwrap_or(&members[0]);
@@ -158,10 +161,23 @@ impl World {
             0 => Disk::default(),
             _ => self.node(victim).disk(behind),
         };
+        self.crash_with(victim, disk);
+    }
+
+    fn crash_with(&mut self, victim: NodeId, disk: Disk) {
         self.node(victim).crash(disk);
         self.note(format!("{victim:?} dies"));
         let ms = 20 + self.below(2500);
         self.after(ms, What::NodeStarts(victim));
+    }
+
+    /// All nodes of a shard die at once. Each had on its disk what it had acknowledged.
+    fn power_cut(&mut self, members: &[NodeId]) {
+        self.report.power_cuts += 1;
+        for &victim in members {
+            let disk = self.node(victim).disk(0);
+            self.crash_with(victim, disk);
+        }
     }
 
     pub(super) fn cut(&mut self, victim: NodeId, members: &[NodeId]) {
