@@ -249,12 +249,17 @@ impl Node {
         )))
     }
 
-    /// While nothing can be written, who only reads is answered all the same: the data are what they were.
-    pub(crate) fn reads_go_on(&self, client: &Client) -> bool {
+    /// While nothing can be written, who only reads is answered all the same: the data up to `place` are what they were, and in `safe` a replica has them.
+    pub(crate) fn reads_go_on(&self, client: &Client, place: Offset) -> bool {
         let answers = &self.guard.answers;
         self.append.fault.is_some()
-            && !answers.waits_for_replicas()
+            && answers.replicas_have(place)
             && client.wrote_up_to.get() <= answers.reached()
+    }
+
+    /// Replies wait for a file that cannot be written at the moment.
+    pub(crate) fn waits_in_vain(&self) -> bool {
+        self.append.fault.is_some() && self.append_fsync() == Fsync::Always
     }
 
     // Rewrites.

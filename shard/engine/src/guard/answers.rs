@@ -23,6 +23,8 @@ use crate::client::Client;
 
 /// Longest time that replies wait, in milliseconds; then their connection is closed.
 pub(crate) const ANSWER_WAIT_MS_MAX: u64 = 10_000;
+/// The same while the file cannot be written: a proxy's connection carries the reads of others behind the write that waits.
+pub(crate) const FULL_WAIT_MS_MAX: u64 = 1_000;
 
 /// What is done with the replies of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,11 @@ impl Answers {
 
     pub(crate) fn waits_for_replicas(&self) -> bool {
         self.acked.is_some()
+    }
+
+    /// A replica has all up to there, or replies wait for none.
+    pub(crate) fn replicas_have(&self, place: Offset) -> bool {
+        self.acked.is_none_or(|acked| place <= acked)
     }
 
     /// Replies for places up to this one may leave.
@@ -113,10 +120,10 @@ impl Answers {
     }
 
     /// The same for those who have waited too long.
-    pub(crate) fn cut_off_overdue(&mut self, now_ms: u64) -> usize {
+    pub(crate) fn cut_off_overdue(&mut self, now_ms: u64, patience_ms: u64) -> usize {
         let mut lost = 0;
         while let Some(first) = self.queue.front()
-            && now_ms.saturating_sub(first.since_ms) >= ANSWER_WAIT_MS_MAX
+            && now_ms.saturating_sub(first.since_ms) >= patience_ms
         {
             first.client.kill();
             self.queue.pop_front();

@@ -171,7 +171,7 @@ impl Node {
         }
         // A unit that is not closed yet ends somewhere behind the end.
         let place = Offset(self.journal.end().0 + u64::from(self.journal.has_unit()));
-        if place <= self.guard.answers.reached() || self.reads_go_on(client) {
+        if place <= self.guard.answers.reached() || self.reads_go_on(client, place) {
             return Answer::AtOnce;
         }
         let answers = &mut self.guard.answers;
@@ -211,7 +211,12 @@ impl Node {
             self.settle_lease(clock);
         }
         self.let_go_of_yields(clock);
-        let cut_off = self.guard.answers.cut_off_overdue(clock.mono_ms);
+        let patience_ms = match self.waits_in_vain() {
+            true => answers::FULL_WAIT_MS_MAX,
+            false => answers::ANSWER_WAIT_MS_MAX,
+        };
+        let answers = &mut self.guard.answers;
+        let cut_off = answers.cut_off_overdue(clock.mono_ms, patience_ms);
         self.stats.answers_cut_off.add(cut_off as u64);
         self.guard.seen_ms = clock.mono_ms;
         self.settle_acked();

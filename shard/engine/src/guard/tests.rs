@@ -10,7 +10,7 @@ use larder_wire::{
     ClusterMap, Epoch, NodeEntry, NodeId, Offset, Role, ShardEntry, ShardId, SlotSet,
 };
 
-use super::answers::ANSWER_WAIT_MS_MAX;
+use super::answers::{ANSWER_WAIT_MS_MAX, FULL_WAIT_MS_MAX};
 use super::*;
 use crate::append::Written;
 use crate::node::NodeSettings;
@@ -549,6 +549,46 @@ fn waitaof_counts_the_disks_that_have_the_last_write_of_the_connection() {
     stage.push(FIRST, &[], None).unwrap();
     let on_replica = stage.batch(&mut client, "WAITAOF 0 1 0").0;
     assert!(on_replica.starts_with("-ERR WAITAOF cannot be used with replica instances."));
+}
+
+#[test]
+fn while_the_file_cannot_be_written_reads_go_on_and_a_write_that_waits_for_it_is_soon_cut_off() {
+    for writes in [WriteMode::Async, WriteMode::Safe] {
+        let mut stage = Stage::new(writes);
+        let (mut writer, mut reader) = (stage.enter(), stage.enter());
+        stage.batch(&mut writer, "CONFIG SET appendfsync always");
+        stage.batch(&mut writer, "CONFIG SET appendonly yes");
+        let begun = stage.node.begin_append(true, 0);
+        let before = Written {
+            written: begun,
+            synced: begun,
+            file_bytes: 0,
+        };
+        stage.node.append_progress(before, None, false);
+        let answer = stage.batch(&mut writer, "SET k v").1;
+        let end = stage.end();
+        assert_eq!(answer, Answer::At(end));
+        let fault = Some("No space left on device".to_string());
+        stage.node.append_progress(before, fault, false);
+        if writes == WriteMode::Safe {
+            let mut early = stage.enter();
+            assert_eq!(stage.batch(&mut early, "GET k").1, Answer::At(end));
+        }
+        stage.ack(0, end);
+        assert_eq!(stage.batch(&mut reader, "GET k").1, Answer::AtOnce);
+        assert!(
+            stage
+                .batch(&mut reader, "SET k w")
+                .0
+                .starts_with("-MISCONF")
+        );
+        // Whoever wrote is not told of what may be lost.
+        assert_eq!(stage.batch(&mut writer, "GET k").1, Answer::At(end));
+        stage.pass(FULL_WAIT_MS_MAX - 1);
+        assert!(!writer.client.is_killed());
+        stage.pass(1);
+        assert!(writer.client.is_killed() && !reader.client.is_killed());
+    }
 }
 
 #[test]
