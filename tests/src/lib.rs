@@ -21,6 +21,7 @@ pub mod redis;
 pub mod redis_suite;
 pub mod relay;
 pub mod reply;
+pub mod small_disk;
 pub mod standalone;
 pub mod talk;
 pub mod topologies;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use larder_tests::kept::{digest, fill, info};
 use larder_tests::redis_suite::Suite;
+use larder_tests::small_disk::SmallDisk;
 use larder_tests::standalone::Standalone;
 use larder_tests::{Chance, Client, Cluster, RedisServer, Reply, chance};
 
@@ -420,40 +421,15 @@ fn the_files_are_switched_on_and_off_and_made_anew_when_they_have_grown() {
     assert_eq!(digest(&mut redis.client()), meant);
 }
 
-/// A file system of so many bytes, gone with its handle.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where it is not permitted to mount.
-    fn mount(bytes: u64) -> Option<SmallDisk> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let size = format!("size={bytes}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs", text(folder.path())])
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then_some(SmallDisk(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: what still has files open there ends by itself.
-        let _ = Command::new("umount")
-            .args(["-l", text(self.0.path())])
-            .status();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_writes_until_there_is_room_again() {
     for fsync in ["everysec", "always"] {
-        let Some(disk) = SmallDisk::mount(4 << 20) else {
+        let place = tempfile::tempdir().expect("a folder");
+        let Some(disk) = SmallDisk::mount(place.path(), 4 << 20) else {
             eprintln!("skipped: nothing can be mounted here");
             return;
         };
-        let folder = disk.0.path();
+        let folder = disk.folder();
         let ballast = folder.join("ballast");
         fs::write(&ballast, vec![0; 2 << 20]).expect("half of the disk");
         let mut node = node_in(folder, fsync);

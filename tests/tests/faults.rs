@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use larder_tests::chance::seeds;
 use larder_tests::faults::broken::Hosts;
-use larder_tests::faults::scenarios::{
-    BUSY_MS, REPLICAS, Row, SCENARIOS, SHARDS, Scenario, rows_of, run, table, wanted_rows,
-};
+use larder_tests::faults::row::{BUSY_MS, Row, rows_of, run, table, wanted_rows};
+use larder_tests::faults::scenarios::{REPLICAS, SCENARIOS, SHARDS, Scenario};
 use larder_wire::replication::WriteMode;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/faults.md");

@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::cluster::{SECRET, larder_bin};
 use crate::process::Process;
 use crate::reply::Reply;
+use crate::small_disk::SmallDisk;
 
 /// Longest wait for a cluster to come to a wanted state, in seconds.
 pub const STATE_WAIT_S_MAX: u64 = 30;
@@ -24,12 +25,26 @@ const HTTP_PORT: u16 = 7080;
 const NODE_PORT: u16 = 7001;
 const PROXY_PORT: u16 = 6379;
 
+/// What nodes keep in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    Nothing,
+    /// Every write, by this `appendfsync`.
+    Appended(&'static str),
+    /// The same, each on a disk of [`SMALL_DISK_BYTES`].
+    OnSmallDisks(&'static str),
+}
+
+/// A disk that can be filled in a moment, and has room for what a test writes.
+const SMALL_DISK_BYTES: u64 = 24 << 20;
+
 /// What a cluster is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub shards: usize,
     pub replicas: usize,
     pub writes: WriteMode,
+    pub keeps: Keeps,
 }
 
 impl Shape {
@@ -71,6 +86,7 @@ pub struct Broken<'h> {
     pub nodes: Vec<Option<Process>>,
     pub hosts: &'h Hosts,
     shape: Shape,
+    disks: Vec<SmallDisk>,
     folder: TempDir,
 }
 
@@ -83,8 +99,10 @@ impl<'h> Broken<'h> {
             nodes: (0..shape.nodes()).map(|_| None).collect(),
             hosts,
             shape,
+            disks: Vec::new(),
             folder: tempfile::tempdir().expect("a folder for the cluster"),
         };
+        cluster.mount_disks();
         cluster.start_topology();
         for index in 0..shape.nodes() {
             cluster.start_node(index);
@@ -92,6 +110,24 @@ impl<'h> Broken<'h> {
         cluster.start_proxy();
         cluster.wait_whole("it begins");
         cluster
+    }
+
+    fn mount_disks(&mut self) {
+        if !matches!(self.shape.keeps, Keeps::OnSmallDisks(_)) {
+            return;
+        }
+        for index in 0..self.shape.nodes() {
+            let folder = self.folder.path().join(format!("node-{index}"));
+            std::fs::create_dir(&folder).expect("a folder in the cluster's");
+            let disk = SmallDisk::mount(&folder, SMALL_DISK_BYTES);
+            // Whoever may make networks may mount.
+            self.disks.push(disk.expect("a file system can be mounted"));
+        }
+    }
+
+    /// What a node's files lie on.
+    pub fn disk(&self, index: usize) -> &SmallDisk {
+        &self.disks[index]
     }
 
     pub fn start_topology(&mut self) {
@@ -132,7 +168,7 @@ impl<'h> Broken<'h> {
         );
         let name = format!("node-{index}");
         let data = self.folder.path().join(&name).display().to_string();
-        let args = [
+        let mut args = vec![
             "shard",
             "--topology",
             &topology,
@@ -143,6 +179,9 @@ impl<'h> Broken<'h> {
             "--protected-mode",
             "no",
         ];
+        if let Keeps::Appended(fsync) | Keeps::OnSmallDisks(fsync) = self.shape.keeps {
+            args.extend(["--appendonly", "yes", "--appendfsync", fsync]);
+        }
         self.nodes[index] = Some(self.larder(self.hosts.nodes[index], &name, &args, NODE_PORT));
     }
 

@@ -133,6 +133,15 @@ impl Network {
         self.cut(other, one, how);
     }
 
+    /// Of the packets between these two, so many of a hundred are lost, by chance.
+    pub fn lose(&self, one: Host, other: Host, of_hundred: u8) {
+        for (from, to) in [(one, other), (other, one)] {
+            let from = self.ip(from);
+            let lost = format!("ip saddr {from} numgen random mod 100 < {of_hundred} drop");
+            self.rule(to, &lost);
+        }
+    }
+
     /// The host vanishes: it hears nobody and nobody hears it, the tests included.
     pub fn vanish(&self, host: Host) {
         let wanted = self.nft(
@@ -382,6 +391,11 @@ mod tests {
         network.part(a, b, Cut::Refused);
         assert!(!hears(&network, a, b));
         network.heal();
+
+        network.lose(a, b, 100);
+        assert!(!hears(&network, a, b) && !hears(&network, b, a));
+        network.heal();
+        assert!(hears(&network, a, b));
 
         network.vanish(b);
         let wait = Duration::from_millis(SILENT_MS);

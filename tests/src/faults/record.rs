@@ -193,8 +193,8 @@ impl History {
     }
 
     /// Acknowledged writes of keys that nobody set twice, and how many of them are not there any more. Of shards that cannot be asked for
-    /// [`ANSWER_S_MAX`] all are gone.
-    pub fn count_lost(&self, client: &mut Client, shards: &[usize]) -> Lost {
+    /// [`ANSWER_S_MAX`] nothing is known. `late_us`: those that were acknowledged after are counted apart, too.
+    pub fn count_lost(&self, client: &mut Client, shards: &[usize], late_us: u64) -> Lost {
         let mut lost = Lost::default();
         let written: Vec<&Recorded> = self
             .calls
@@ -209,12 +209,19 @@ impl History {
             let replies = answered(client, &gets);
             for (call, reply) in chunk.iter().zip(replies) {
                 lost.acknowledged += 1;
+                let late = usize::from(call.operation.start_us > late_us);
+                lost.acknowledged_late += late;
+                if let Reply::Error(_) = reply {
+                    lost.refused += 1;
+                    continue;
+                }
                 let expected = match call.operation.call {
                     Call::Set(value) => Reply::bulk(&value.to_string()),
                     Call::Get | Call::Incr => unreachable!("single keys are set"),
                 };
                 if reply != expected {
                     lost.lost += 1;
+                    lost.lost_late += late;
                     lost.first.get_or_insert_with(|| {
                         format!("{} is {reply:?}: {}", call.key, call.operation)
                     });
@@ -241,7 +248,12 @@ fn answered(client: &mut Client, gets: &[Vec<&str>]) -> Vec<Reply> {
 pub struct Lost {
     pub acknowledged: usize,
     pub lost: usize,
-    /// One of them.
+    /// Of both, those that were written after a moment that was named.
+    pub acknowledged_late: usize,
+    pub lost_late: usize,
+    /// What is there of them nobody says.
+    pub refused: usize,
+    /// One of those that are lost.
     pub first: Option<String>,
 }
 
@@ -350,7 +362,7 @@ impl Writer {
 fn understand(call: Call, reply: &Reply) -> (Outcome, Option<String>) {
     if let Reply::Error(text) = reply {
         // The proxy repeats what was refused until its deadline; the rest it says may have been carried out.
-        let refused = text.starts_with("CLUSTERDOWN");
+        let refused = text.starts_with("CLUSTERDOWN") || text.starts_with("MISCONF");
         let word = match text.split(' ').next() {
             Some("ERR") if text.contains("may or may not have been applied") => "in doubt",
             Some(word) => word,
@@ -394,12 +406,15 @@ mod tests {
         assert_eq!(history.errors(), BTreeMap::new());
         assert_eq!(judge_all(&history.shared_keys()), []);
         let mut client = Client::to(server.addr());
-        let lost = history.count_lost(&mut client, &[0]);
+        let lost = history.count_lost(&mut client, &[0], history.end_us);
         assert!(lost.acknowledged > 100 && lost.lost == 0, "{lost:?}");
+        assert_eq!((lost.acknowledged_late, lost.refused), (0, 0));
         // What is not there is counted, and what was is missed by readers.
         client.run("FLUSHALL");
-        let lost = history.count_lost(&mut client, &[0]);
+        let lost = history.count_lost(&mut client, &[0], 0);
         assert_eq!(lost.lost, lost.acknowledged);
+        assert_eq!(lost.lost_late, lost.acknowledged_late);
+        assert!(lost.lost_late > 100);
     }
 
     #[test]

@@ -1,32 +1,20 @@
 //! What is broken, how it is mended, and what it may cost. One row a fault; every one runs for each write mode against a cluster of its own.
 //!
-//! A run: clients call → the fault → it lasts → it is mended → every replica is in step again → clients end → what they wrote down is judged.
+//! How a run goes, and how it is judged, is in `row.rs`.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use larder_wire::SlotSet;
-use larder_wire::replication::WriteMode;
-
-use super::broken::{Broken, Hosts, Shape};
+use super::broken::{Broken, Keeps, STATE_WAIT_S_MAX};
 use super::netns::{Cut, Host};
-use super::record::{History, Recorder};
+use super::record::tag_in;
+use super::row::BUSY_MS;
 use crate::client::Client;
-use crate::linear::{STATES_MAX, Verdict, judge_all};
+use crate::kept::info;
+use crate::reply::Reply;
 
 /// The cluster of every run.
 pub const SHARDS: usize = 2;
 pub const REPLICAS: usize = 2;
-/// Clients of each shard.
-const CLIENTS: usize = 4;
-/// Writes before the fault, and after it, of each shard.
-const WRITES_BEFORE: u64 = 100;
-const WRITES_AFTER: u64 = 100;
-/// Longest wait for writes to flow again once all is mended, in seconds: generous, what they cost is judged apart.
-const FLOW_S_MAX: u64 = 60;
-/// What a machine that is busy with other work may add to what a fault costs, in milliseconds: then timers and processes run late.
-pub const BUSY_MS: u64 = 2500;
 /// What the clients' own pauses and a machine at work add to a hold, in milliseconds.
 const SCHEDULING_MS: u64 = 30;
 
@@ -52,11 +40,16 @@ pub struct Cost {
     pub async_loss: bool,
     /// In `safe`, too: it is more than one fault.
     pub safe_loss: bool,
+    /// Clients may be told that nothing can be written to a disk.
+    pub full: bool,
+    /// The primary is to keep its place.
+    pub calm: bool,
 }
 
 pub struct Scenario {
     pub fault: &'static str,
     pub hits: Hits,
+    pub keeps: Keeps,
     pub breaks: fn(&mut Stage<'_, '_>),
     /// How long the fault lasts, in milliseconds.
     pub lasts_ms: u64,
@@ -112,6 +105,16 @@ impl Stage<'_, '_> {
         }
     }
 
+    fn kill_shard(&mut self) {
+        self.kill(&[self.primary]);
+        self.kill(&self.replicas.clone());
+    }
+
+    fn start_shard(&mut self) {
+        self.start(&[self.primary]);
+        self.start(&self.replicas.clone());
+    }
+
     fn start(&mut self, nodes: &[usize]) {
         for &node in nodes {
             self.cluster.start_node(node);
@@ -126,18 +129,46 @@ const CRASH: Cost = Cost {
     down: false,
     async_loss: true,
     safe_loss: false,
+    full: false,
+    calm: false,
 };
 const SILENCE: Cost = Cost {
     writes_ms: 3000,
     ..CRASH
 };
-const NOTHING: Cost = Cost {
+pub const NOTHING: Cost = Cost {
     writes_ms: 500,
     doubt: false,
     down: false,
     async_loss: false,
     safe_loss: false,
+    full: false,
+    calm: true,
 };
+/// It waits for all of its nodes, and each may be late.
+const ALL_DOWN: Cost = Cost {
+    writes_ms: 30_000,
+    doubt: true,
+    down: true,
+    async_loss: true,
+    safe_loss: true,
+    full: false,
+    calm: false,
+};
+
+/// Whoever has most in its files goes on.
+const KEPT: Cost = Cost {
+    async_loss: false,
+    safe_loss: false,
+    ..ALL_DOWN
+};
+/// What is lost is sent again; by then others may wait.
+const LOSSY: Cost = Cost {
+    writes_ms: 2000,
+    ..NOTHING
+};
+const LOST_OF_HUNDRED: u8 = 10;
+const LOSSY_LASTS_MS: u64 = 3000;
 
 /// How long networks are broken, in milliseconds: where only a rule of the topology helps so long that who waits for the end is found, on a busy
 /// machine, too.
@@ -153,6 +184,7 @@ const fn network_fault(
     Scenario {
         fault,
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks,
         lasts_ms,
         mends: |stage| stage.heal(),
@@ -164,17 +196,20 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "planned failover, twice",
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks: planned_twice,
         lasts_ms: 0,
         mends: |_| {},
         cost: Cost {
             writes_ms: 50 + SCHEDULING_MS,
+            calm: false,
             ..NOTHING
         },
     },
     Scenario {
         fault: "primary crashes (kill -9)",
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks: |stage| stage.kill(&[stage.primary]),
         lasts_ms: 1500,
         mends: |stage| stage.start(&[stage.primary]),
@@ -183,6 +218,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "primaries of all shards crash",
         hits: Hits::All,
+        keeps: Keeps::Nothing,
         breaks: |stage| stage.kill(&stage.primaries.clone()),
         lasts_ms: 1500,
         mends: |stage| stage.start(&stage.primaries.clone()),
@@ -191,6 +227,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "a replica crashes",
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks: |stage| stage.kill(&[stage.replicas[0]]),
         lasts_ms: 1500,
         mends: |stage| stage.start(&[stage.replicas[0]]),
@@ -248,6 +285,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "primary frozen for 5 s",
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks: |stage| stage.cluster.signal(stage.primary, "STOP"),
         lasts_ms: 5000,
         mends: |stage| stage.cluster.signal(stage.primary, "CONT"),
@@ -256,6 +294,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "primary's link is slow",
         hits: Hits::First,
+        keeps: Keeps::Nothing,
         breaks: |stage| {
             let how = stage.cluster.hosts.network.slow(stage.primary_host());
             println!("the primary's link: {how}");
@@ -267,6 +306,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "topology killed, back after 3 s",
         hits: Hits::Nobody,
+        keeps: Keeps::Nothing,
         breaks: |stage| {
             let topology = stage.cluster.topology.as_mut();
             topology.expect("it runs").kill();
@@ -278,25 +318,122 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         fault: "all nodes of a shard crash, back after 2 s",
         hits: Hits::First,
-        breaks: |stage| {
-            stage.kill(&[stage.primary]);
-            stage.kill(&stage.replicas.clone());
-        },
+        keeps: Keeps::Nothing,
+        breaks: |stage| stage.kill_shard(),
         lasts_ms: 2000,
-        mends: |stage| {
-            stage.start(&[stage.primary]);
-            stage.start(&stage.replicas.clone());
-        },
+        mends: |stage| stage.start_shard(),
+        cost: ALL_DOWN,
+    },
+    Scenario {
+        fault: "all nodes of a shard crash, appendfsync always",
+        hits: Hits::First,
+        keeps: Keeps::Appended("always"),
+        breaks: |stage| stage.kill_shard(),
+        lasts_ms: 2000,
+        mends: |stage| stage.start_shard(),
+        cost: KEPT,
+    },
+    Scenario {
+        fault: "primary's disk fills (always), then all nodes crash",
+        hits: Hits::First,
+        keeps: Keeps::OnSmallDisks("always"),
+        breaks: full_disk,
+        lasts_ms: 500,
+        mends: |stage| stage.start_shard(),
+        cost: Cost { full: true, ..KEPT },
+    },
+    Scenario {
+        fault: "primary's disk fills (everysec), then all nodes crash",
+        hits: Hits::First,
+        keeps: Keeps::OnSmallDisks("everysec"),
+        breaks: full_disk,
+        lasts_ms: 500,
+        mends: |stage| stage.start_shard(),
         cost: Cost {
-            // It waits for all of its nodes, and each may be late.
-            writes_ms: 30_000,
-            doubt: true,
-            down: true,
-            async_loss: true,
-            safe_loss: true,
+            full: true,
+            ..ALL_DOWN
         },
     },
+    Scenario {
+        fault: "1 of 10 packets between primary and replicas is lost",
+        hits: Hits::First,
+        keeps: Keeps::Nothing,
+        breaks: |stage| {
+            for replica in stage.replica_hosts() {
+                let network = &stage.cluster.hosts.network;
+                network.lose(stage.primary_host(), replica, LOST_OF_HUNDRED);
+            }
+        },
+        lasts_ms: LOSSY_LASTS_MS,
+        mends: |stage| stage.heal(),
+        cost: LOSSY,
+    },
+    Scenario {
+        fault: "1 of 10 packets between topology and nodes is lost",
+        hits: Hits::First,
+        keeps: Keeps::Nothing,
+        breaks: |stage| {
+            let network = &stage.cluster.hosts.network;
+            for node in &stage.cluster.hosts.nodes {
+                network.lose(stage.topology_host(), *node, LOST_OF_HUNDRED);
+            }
+        },
+        lasts_ms: LOSSY_LASTS_MS,
+        mends: |stage| stage.heal(),
+        cost: LOSSY,
+    },
 ];
+
+/// How long the primary's disk is full, in milliseconds.
+const FULL_MS: u64 = 500;
+
+/// The primary's disk takes nothing for a while; when it does again, all nodes of the shard die.
+fn full_disk(stage: &mut Stage<'_, '_>) {
+    let status = stage.cluster.status().expect("the topology answers");
+    let key = format!("unwritten:{{{}}}", tag_in(&status.shards[0].slots));
+    let mut client = Client::to(stage.cluster.node_addr(stage.primary));
+    let mut ping = |wanted: &str, is: fn(&Reply) -> bool| {
+        let give_up = Instant::now() + Duration::from_secs(STATE_WAIT_S_MAX);
+        let mut answer = client.run("PING");
+        while !is(&answer) {
+            assert!(Instant::now() < give_up, "{wanted} is never true: {answer}");
+            std::thread::sleep(Duration::from_millis(2));
+            answer = client.run("PING");
+        }
+    };
+    let disk = stage.cluster.disk(stage.primary);
+    disk.fill();
+    ping(
+        "writes are refused",
+        |answer| matches!(answer, Reply::Error(text) if text.starts_with("MISCONF")),
+    );
+    let began = Instant::now();
+    let mut client = Client::to(stage.cluster.node_addr(stage.primary));
+    assert_eq!(
+        client.run(&format!("GET {key}")),
+        Reply::Null,
+        "reads go on"
+    );
+    let written = client.run(&format!("SET {key} value"));
+    assert!(written.is_error(), "{written}");
+    client.run("BGSAVE");
+    while info(&mut client, "rdb_last_bgsave_status") != "err" {
+        let late = began.elapsed() > Duration::from_secs(STATE_WAIT_S_MAX);
+        assert!(!late, "a save to a full disk never fails");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(Duration::from_millis(FULL_MS).saturating_sub(began.elapsed()));
+    assert_eq!(
+        client.run(&format!("GET {key}")),
+        Reply::Null,
+        "reads go on"
+    );
+    disk.free();
+    ping("writes are taken", |answer| {
+        *answer == Reply::Simple("PONG".into())
+    });
+    stage.kill_shard();
+}
 
 fn planned_twice(stage: &mut Stage<'_, '_>) {
     for time in 1..=2 {
@@ -313,219 +450,4 @@ fn planned_twice(stage: &mut Stage<'_, '_>) {
             });
         stage.cluster.wait_whole("a planned failover is through");
     }
-}
-
-/// What one run showed.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub fault: &'static str,
-    pub writes: WriteMode,
-    pub without_writes_ms: u64,
-    pub without_reads_ms: u64,
-    pub acknowledged: usize,
-    pub lost: usize,
-    pub errors: BTreeMap<String, usize>,
-    /// What must not be.
-    pub complaints: Vec<String>,
-}
-
-/// Runs one scenario on hosts that nobody else uses meanwhile. It may cost `slack_ms` more time than it says.
-pub fn run(scenario: &Scenario, hosts: &Hosts, writes: WriteMode, seed: u64, slack_ms: u64) -> Row {
-    let shape = Shape {
-        shards: SHARDS,
-        replicas: REPLICAS,
-        writes,
-    };
-    let mut cluster = Broken::start(hosts, shape);
-    let status = cluster.status().expect("the topology answers");
-    let slots: Vec<SlotSet> = status.shards.iter().map(|it| it.slots.clone()).collect();
-    let (primary, replicas) = cluster.of_shard(0);
-    let primaries = (0..SHARDS).map(|shard| cluster.of_shard(shard).0).collect();
-    let recorder = Recorder::start(cluster.proxy_addr(), seed, &slots, CLIENTS);
-    let (hit, spared): (Vec<usize>, Vec<usize>) =
-        (0..SHARDS).partition(|&shard| match scenario.hits {
-            Hits::First => shard == 0,
-            Hits::All => true,
-            Hits::Nobody => false,
-        });
-    let all: Vec<usize> = (0..SHARDS).collect();
-    let mut complaints = Vec::new();
-    let flow = Duration::from_secs(FLOW_S_MAX);
-    if !recorder.wait_written(&all, WRITES_BEFORE, flow) {
-        complaints.push("no writes before the fault".to_owned());
-    }
-    let from_us = recorder.now_us();
-    let mut stage = Stage {
-        cluster: &mut cluster,
-        primary,
-        replicas,
-        primaries,
-    };
-    (scenario.breaks)(&mut stage);
-    std::thread::sleep(Duration::from_millis(scenario.lasts_ms));
-    (scenario.mends)(&mut stage);
-    cluster.wait_whole(scenario.fault);
-    if !recorder.wait_written(&all, WRITES_AFTER, flow) {
-        complaints.push(format!("no writes {FLOW_S_MAX} s after all was mended"));
-    }
-    let history = recorder.finish();
-    let shards = if hit.is_empty() { &spared } else { &hit };
-    let lost = history.count_lost(&mut Client::to(cluster.proxy_addr()), &all);
-    let mut row = Row {
-        fault: scenario.fault,
-        writes,
-        without_writes_ms: history.longest_without(true, shards, from_us) / 1000,
-        without_reads_ms: history.longest_without(false, shards, from_us) / 1000,
-        acknowledged: lost.acknowledged,
-        lost: lost.lost,
-        errors: history.errors(),
-        complaints,
-    };
-    let kept: u64 = cluster.status().map_or(0, |status| {
-        let nodes = status.shards.iter().flat_map(|shard| {
-            let replicas = shard.replicas.iter().map(|replica| &replica.node);
-            replicas.chain([&shard.node])
-        });
-        nodes.map(|node| node.lost_writes).sum()
-    });
-    println!(
-        "{}, {}: {} calls answered, {} acknowledged writes lost, {kept} commands kept in files",
-        scenario.fault,
-        writes.word(),
-        history.answered(),
-        row.lost
-    );
-    let cost = &scenario.cost;
-    row.judge_cost(cost, &history, &spared, from_us, slack_ms);
-    if let Some(first) = lost
-        .first
-        .filter(|_| row.lost > 0 && !may_lose(cost, writes))
-    {
-        row.complain(format!(
-            "{} acknowledged writes are lost: {first}",
-            row.lost
-        ));
-    }
-    if writes == WriteMode::Safe && !cost.safe_loss {
-        row.judge_order(&history);
-    }
-    if !row.complaints.is_empty() {
-        println!("{}", cluster.said());
-    }
-    row
-}
-
-fn may_lose(cost: &Cost, writes: WriteMode) -> bool {
-    match writes {
-        WriteMode::Async => cost.async_loss,
-        WriteMode::Safe => cost.safe_loss,
-    }
-}
-
-impl Row {
-    fn complain(&mut self, what: String) {
-        self.complaints.push(what);
-    }
-
-    fn judge_cost(
-        &mut self,
-        cost: &Cost,
-        history: &History,
-        spared: &[usize],
-        from_us: u64,
-        slack_ms: u64,
-    ) {
-        let allowed_ms = cost.writes_ms + slack_ms;
-        if self.without_writes_ms > allowed_ms {
-            self.complain(format!(
-                "{} ms without a write, at most {allowed_ms} are allowed",
-                self.without_writes_ms
-            ));
-        }
-        let others_ms = history.longest_without(true, spared, from_us) / 1000;
-        if others_ms > NOTHING.writes_ms + slack_ms {
-            self.complain(format!("other shards stood for {others_ms} ms"));
-        }
-        for (error, count) in self.errors.clone() {
-            let allowed = match error.as_str() {
-                "in doubt" => cost.doubt,
-                "CLUSTERDOWN" => cost.down,
-                _ => false,
-            };
-            if !allowed {
-                self.complain(format!("clients saw {error:?} {count} times"));
-            }
-        }
-    }
-
-    fn judge_order(&mut self, history: &History) {
-        for (key, verdict) in judge_all(&history.shared_keys()) {
-            match verdict {
-                Verdict::Linearizable => {}
-                Verdict::Broken(finding) => {
-                    self.complain(format!("{key} is not linearizable: {finding}"));
-                }
-                Verdict::Undecided => {
-                    self.complain(format!("{key} is not judged within {STATES_MAX} states"));
-                }
-            }
-        }
-    }
-}
-
-/// The first lines of the table.
-const HEAD: &str = "\
-| fault | writes | s without writes | s without reads | acknowledged writes lost | errors seen by 8 clients |
-| --- | --- | --- | --- | --- | --- |
-";
-
-/// The rows as a table of a page.
-pub fn table(rows: &[Row]) -> String {
-    let mut text = HEAD.to_owned();
-    for row in rows {
-        let errors: Vec<String> = row
-            .errors
-            .iter()
-            .map(|(error, count)| format!("{count} {error}"))
-            .collect();
-        let errors = match errors.is_empty() {
-            true => "none".to_owned(),
-            false => errors.join(", "),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | {:.2} | {:.2} | {} of {} | {errors} |",
-            row.fault,
-            row.writes.word(),
-            row.without_writes_ms as f64 / 1000.0,
-            row.without_reads_ms as f64 / 1000.0,
-            row.lost,
-            row.acknowledged,
-        );
-    }
-    text
-}
-
-/// Fault and mode of each row of such a table, in their order.
-pub fn rows_of(page: &str) -> Vec<(String, String)> {
-    let rows = page
-        .lines()
-        .skip_while(|line| !HEAD.starts_with(line) || line.is_empty())
-        .skip(2);
-    rows.take_while(|line| line.starts_with('|'))
-        .filter_map(|line| {
-            let mut cells = line.split('|').map(str::trim).skip(1);
-            Some((cells.next()?.to_owned(), cells.next()?.to_owned()))
-        })
-        .collect()
-}
-
-/// What the table has to show.
-pub fn wanted_rows() -> Vec<(String, String)> {
-    let modes = [WriteMode::Async, WriteMode::Safe];
-    SCENARIOS
-        .iter()
-        .flat_map(|scenario| modes.map(|mode| (scenario.fault.to_owned(), mode.word().to_owned())))
-        .collect()
 }
