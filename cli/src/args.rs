@@ -297,6 +297,24 @@ pub(crate) struct Proxy {
         value_name = "A:P,…"
     )]
     pub(crate) topology: Topologies,
+    /// Any nodes of a Redis or Valkey cluster that the proxy shall stand before, instead of a topology
+    #[arg(
+        long,
+        value_name = "A:P,…",
+        conflicts_with = "server",
+        value_delimiter = ',',
+        value_parser = one_address
+    )]
+    pub(crate) cluster: Vec<String>,
+    /// One Redis or Valkey that the proxy shall stand before, instead of a topology
+    #[arg(long, value_name = "A:P", value_parser = one_address)]
+    pub(crate) server: Option<String>,
+    /// File that holds the password for those servers
+    #[arg(long, value_name = "FILE", env = "LARDER_SERVER_PASSWORD_FILE")]
+    pub(crate) server_password_file: Option<PathBuf>,
+    /// Whose password that is [default: the default user's]
+    #[arg(long, value_name = "NAME", requires = "server_password_file")]
+    pub(crate) server_user: Option<String>,
     /// Where applications connect to
     #[arg(long, default_value = "127.0.0.1:6379", value_name = "A:P")]
     pub(crate) listen: String,
@@ -488,6 +506,19 @@ pub(crate) struct ImportStart {
 fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_string(), value.to_string()))
+}
+
+/// `host:port`.
+fn one_address(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let port = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) => Ok(text.to_string()),
+        None => Err("write host:port".to_string()),
+    }
 }
 
 /// `all`, or a number of keys.

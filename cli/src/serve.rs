@@ -1,11 +1,12 @@
 //! `larder topology`, `shard` and `proxy`: one part in this process, until Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use larder_plan::Settings;
 use larder_proxy::{MapSource, ProxyConfig};
+use larder_runtime::foreign::Login;
 use larder_runtime::http::{HttpPort, Readiness};
 use larder_runtime::secret::state_dir;
 use larder_runtime::{Registry, Shutdown, process, shutdown};
@@ -149,21 +150,31 @@ pub(crate) async fn proxy(
     args: args::Proxy,
     secret_file: Option<PathBuf>,
 ) -> Result<ExitCode, String> {
-    let secret = operator::secret(secret_file, &operator::also(&args.topology, &args.listen))?;
+    let (source, of, secret) = match (&args.server, args.cluster.as_slice()) {
+        (Some(server), _) => (MapSource::Server(server.clone()), server.clone(), None),
+        (None, []) => {
+            let addrs = operator::also(&args.topology, &args.listen);
+            let secret = operator::secret(secret_file, &addrs)?;
+            let source = MapSource::Topology(args.topology.clone());
+            (source, args.topology.to_string(), Some(secret))
+        }
+        (None, seeds) => (MapSource::Cluster(seeds.to_vec()), seeds.join(","), None),
+    };
+    let login = match &args.server_password_file {
+        Some(file) => Login::new(args.server_user, Some(password_in(file)?)),
+        None => Login::default(),
+    };
     let signal = shutdown::signal().map_err(|error| error.to_string())?;
     let registry = Registry::new();
     let _process = process::register(&registry, "proxy", RELEASE);
-    let usual = ProxyConfig::new(
-        &args.listen,
-        MapSource::Topology(args.topology.clone()),
-        Some(secret),
-    );
+    let usual = ProxyConfig::new(&args.listen, source, secret);
     let config = ProxyConfig {
         unix: args.unix,
         http: args.http,
         threads: args.threads.unwrap_or(usual.threads),
         protected: args.protected_mode == YesNo::Yes,
         registry,
+        login,
         ..usual
     };
     let proxy = larder_proxy::start(config).map_err(|error| error.to_string())?;
@@ -171,7 +182,7 @@ pub(crate) async fn proxy(
     if let Some(http) = proxy.http_addr() {
         println!("metrics at http://{http}/metrics");
     }
-    println!("waiting for the slot map of {}", args.topology);
+    println!("waiting for the slot map of {of}");
     tokio::pin!(signal);
     let ready = proxy.readiness();
     let mut announced = false;
@@ -191,6 +202,20 @@ pub(crate) async fn proxy(
     }
     proxy.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file's first line.
+fn password_in(file: &Path) -> Result<String, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        format!("cannot read the password in {name}: {error} (name a readable file with --server-password-file)")
+    })?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_string()),
+        _ => Err(format!(
+            "the first line of {name} is no password: it is empty"
+        )),
+    }
 }
 
 /// How a node came to an end that nobody asked for.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod foreign_map;
 mod limits;
 mod local;
 mod metrics;

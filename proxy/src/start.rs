@@ -43,6 +43,8 @@ pub struct ProxyConfig {
     /// Threads that serve clients; at least one.
     pub threads: usize,
     pub source: MapSource,
+    /// Who the proxy is to servers that are not Larder's.
+    pub login: Login,
     /// The cluster's secret: needed with a topology.
     pub secret: Option<Secret>,
     /// False: `--protected-mode no`.
@@ -63,6 +65,7 @@ impl ProxyConfig {
             http_flag: "--http",
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             source,
+            login: Login::default(),
             secret,
             protected: true,
             clients_max: CLIENTS_MAX,
@@ -154,7 +157,7 @@ pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
     let (backend, topology) = match &config.source {
         MapSource::Topology(topologies) => (Backend::Larder, Some(topologies.clone())),
         MapSource::Cluster(_) => (Backend::Cluster, None),
-        MapSource::Fixed(_) => (Backend::Plain, None),
+        MapSource::Server(_) | MapSource::Fixed(_) => (Backend::Plain, None),
     };
     if backend == Backend::Larder && config.secret.is_none() {
         return Err(StartError::NoSecret);
@@ -181,7 +184,7 @@ pub fn start(config: ProxyConfig) -> Result<Handle, StartError> {
     let readiness = shared.readiness.clone();
     let opening = Opening {
         secret: config.secret.clone(),
-        login: Login::default(),
+        login: config.login.clone(),
     };
     let (tell, told) = unbounded_channel();
     let counts: Vec<Arc<ThreadCounts>> = (0..config.threads.max(1))
@@ -336,7 +339,8 @@ impl Control {
                         shared.readiness.set_waiting("owners of all slots");
                     }
                 };
-                tokio::task::spawn_local(source::follow(source, self.shared, spread));
+                let following = source::follow(source, self.config.login, self.shared, spread);
+                tokio::task::spawn_local(following);
             }
         }
         self.shutdown.wait().await;

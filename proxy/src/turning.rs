@@ -16,16 +16,16 @@ use std::time::Duration;
 
 use larder_runtime::foreign::{Foreign, Login, RedisUrl, info_field};
 use larder_runtime::{Reply, Secret, Topologies};
+use larder_wire::ClusterMap;
 use larder_wire::control::Peer;
 use larder_wire::forwarding::Forwarding;
-use larder_wire::{ClusterMap, Epoch, SlotSet};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
+use crate::foreign_map;
 use crate::limits::FORWARD_HOLD_MS_MAX;
 use crate::shared::Shared;
-use crate::source::{follow_cluster, map_of};
 use crate::switch::Backend;
 use crate::worker::Message;
 
@@ -388,15 +388,13 @@ async fn follow_old(
         match in_cluster(&url).await {
             Some(true) => {
                 let told = |map| told(Backend::Cluster, map);
-                return follow_cluster(&[url.addr()], &url.login, &shared, told).await;
+                return foreign_map::follow(&[url.addr()], &url.login, &shared, told).await;
             }
             Some(false) => {
-                let all = [(url.addr(), SlotSet::full())];
-                match map_of(&all, Epoch(1)) {
-                    Ok(map) => told(Backend::Plain, Arc::new(map)),
-                    Err(error) => tracing::error!("{url} cannot be forwarded to: {error}"),
-                }
-                return;
+                return told(
+                    Backend::Plain,
+                    Arc::new(foreign_map::one_server(url.addr())),
+                );
             }
             None => sleep(Duration::from_millis(RETRY_MS)).await,
         }

@@ -35,6 +35,11 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
+    /// Without a user the password is the default user's.
+    pub fn new(user: Option<String>, password: Option<String>) -> Login {
+        Login { user, password }
+    }
+
     /// The request that shows it; `None`: there is nothing to show.
     pub fn request(&self) -> Option<OwnedRequest> {
         let password = self.password.as_deref()?;

@@ -1,6 +1,7 @@
 //! A Redis Cluster of real servers, whose slots a test moves by hand.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use larder_proxy::{Handle, MapSource};
 use larder_tests::{Client, RedisServer, Reply};
@@ -18,22 +19,33 @@ pub(crate) struct RedisCluster {
 impl RedisCluster {
     /// `count` primaries and a proxy before them.
     pub(crate) fn start(count: usize) -> RedisCluster {
+        RedisCluster::start_program(Path::new("redis-server"), count, 0, &[])
+    }
+
+    /// Of another program, with `replicas` of each primary; the proxy is told of `seeds` before the first server.
+    pub(crate) fn start_program(
+        program: &Path,
+        primaries: usize,
+        replicas: usize,
+        seeds: &[SocketAddr],
+    ) -> RedisCluster {
+        let count = primaries * (1 + replicas);
+        let flags = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        ];
         let servers: Vec<RedisServer> = (0..count)
-            .map(|_| {
-                RedisServer::start_with(&[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-node-timeout",
-                    "2000",
-                    "--cluster-require-full-coverage",
-                    "no",
-                ])
-            })
+            .map(|_| RedisServer::start_program(program, &flags))
             .collect();
         let addrs: Vec<String> = servers.iter().map(|s| s.addr().to_string()).collect();
+        let replicas = replicas.to_string();
         let mut args = vec!["--cluster", "create"];
         args.extend(addrs.iter().map(String::as_str));
-        args.extend(["--cluster-replicas", "0", "--cluster-yes"]);
+        args.extend(["--cluster-replicas", &replicas, "--cluster-yes"]);
         let created = std::process::Command::new("redis-cli").args(&args).output();
         let created = created.expect("redis-cli is installed");
         let told = String::from_utf8_lossy(&created.stdout);
@@ -47,7 +59,9 @@ impl RedisCluster {
         });
         let id = |server: &RedisServer| server.client().run("CLUSTER MYID").as_text().unwrap();
         let ids = servers.iter().map(id).collect();
-        let proxy = super::start(|_| {}, MapSource::Cluster(vec![addrs[0].clone()]));
+        let seeds = seeds.iter().map(SocketAddr::to_string);
+        let seeds = seeds.chain([addrs[0].clone()]).collect();
+        let proxy = super::start(|_| {}, MapSource::Cluster(seeds));
         RedisCluster {
             proxy,
             servers,
@@ -82,6 +96,11 @@ impl RedisCluster {
         for server in [to, from].into_iter().chain(0..self.servers.len()) {
             assert_eq!(self.servers[server].client().run(&line), Reply::ok());
         }
+    }
+
+    /// The id by which the cluster knows a server.
+    pub(crate) fn id(&self, server: usize) -> &str {
+        &self.ids[server]
     }
 
     pub(crate) fn addr(&self, server: usize) -> SocketAddr {
