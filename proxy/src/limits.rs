@@ -49,6 +49,10 @@ pub(crate) const OWN_CONNECTIONS_MAX: usize = 4096;
 pub(crate) const PARKED_INPUT_BYTES_MAX: usize = 1024 * 1024;
 /// A command that a node kept for so long and then sent elsewhere is tried as if it had just come, in milliseconds.
 pub(crate) const PARKED_AFRESH_MS: u64 = 1000;
+/// Channels and patterns that one client may listen to.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 65_536;
+/// Messages that a client has subscribed to and not taken, with its replies, in bytes: beyond it, the client is cut off.
+pub(crate) const SUBSCRIBER_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes read from a socket at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// A buffer that is empty and larger than this gives its memory back.

@@ -18,6 +18,8 @@ pub(crate) struct Words {
     pub(crate) resp: u8,
     pub(crate) multi: Option<usize>,
     pub(crate) watching: usize,
+    /// Channels, patterns and channels of slots that it listens to.
+    pub(crate) subscriptions: [usize; 3],
 }
 
 /// One client. Its thread writes, any thread reads.
@@ -140,7 +142,7 @@ impl ClientInfo {
             Some(_) | None => "NULL",
         };
         format!(
-            "id={} addr={} laddr={} fd=0 name={} age={age} idle={idle} flags={} db=0 sub=0 psub=0 ssub=0 multi={} watch={} \
+            "id={} addr={} laddr={} fd=0 name={} age={age} idle={idle} flags={} db=0 sub={} psub={} ssub={} multi={} watch={} \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={last} \
              user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
@@ -151,8 +153,12 @@ impl ClientInfo {
                 (true, _, _) => "U",
                 (false, _, true) => "b",
                 (false, true, false) => "x",
+                (false, false, false) if words.subscriptions != [0; 3] => "P",
                 (false, false, false) => "N",
             },
+            words.subscriptions[0],
+            words.subscriptions[1],
+            words.subscriptions[2],
             words.multi.map_or(-1, |queued| queued as i64),
             words.watching,
             words.user,

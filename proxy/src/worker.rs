@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::limits::{CLIENT_OUT_BYTES_MAX, DRAIN_MS_MAX, READ_BYTES, SLOW_READER_MS_MAX};
+use crate::limits::{DRAIN_MS_MAX, READ_BYTES, SLOW_READER_MS_MAX};
 use crate::registry::ClientInfo;
 use crate::session::{self, Sink, Stream};
 use crate::switch::{Action, Backend, ClientKey, LinkKey, Switch};
@@ -159,16 +159,14 @@ impl Worker {
     }
 
     /// The session is over.
-    pub(crate) fn drop_client(&self, key: ClientKey, info: &ClientInfo) {
+    pub(crate) fn drop_client(self: &Rc<Worker>, key: ClientKey, info: &ClientInfo) {
         let mut switch = self.switch.borrow_mut();
         switch.shared.clients.remove(info.id);
         if let Some(sink) = self.sinks.borrow_mut().get_mut(key.index()) {
             *sink = None;
         }
         switch.remove_client(key);
-        let actions = std::mem::take(&mut switch.actions);
-        drop(switch);
-        self.act(actions);
+        self.after(&mut switch);
     }
 
     pub(crate) fn now_us(&self, switch: &Switch) -> u64 {
@@ -257,7 +255,7 @@ impl Worker {
                 wake = true;
             }
         }
-        if client.unread_bytes() > CLIENT_OUT_BYTES_MAX {
+        if client.unread_bytes() > client.out_bytes_max() {
             counts.slow_readers.inc();
             tracing::info!(
                 "client {} is cut off: it has not read {} bytes of replies",
@@ -323,21 +321,6 @@ impl Worker {
                     request,
                 } => {
                     tokio::task::spawn_local(self.clone().ask_topology(client, seq, request));
-                }
-            }
-        }
-    }
-
-    /// What is left to do for a client that went.
-    fn act(&self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Close(link) => self.wake_link(link),
-                Action::Refresh
-                | Action::Open { .. }
-                | Action::Forward { .. }
-                | Action::AskTopology { .. } => {
-                    debug_assert!(false, "a client that goes only closes");
                 }
             }
         }

@@ -89,7 +89,10 @@ fn compatibility() -> String {
          Of {} commands and subcommands {served} are carried out; the others answer `ERR unknown command`, as Redis does for a command that it does not have.\n\n\
          Clients speak RESP2 or RESP3 (`HELLO 3`). A node has the databases 0 to 15, of which the proxy shows the first. Through the proxy a command on keys of several shards is split where that \
          gives the same answer; where it cannot be, the answer is `CROSSSLOT`, as in Redis Cluster: use a `{{tag}}` in such keys. A node that is addressed directly answers \
-         as a node of a Redis Cluster does, `MOVED` included; `larder shard --standalone` answers as one Redis without cluster mode.\n",
+         as a node of a Redis Cluster does, `MOVED` included; `larder shard --standalone` answers as one Redis without cluster mode.\n\n\
+         Commands that block hold a connection to their node from a pool, and channels are listened to by one connection a node: in Redis Cluster, which spreads messages itself, \
+         at one node; before Larder's nodes at all, so that a message comes once wherever it was published. PUBLISH and PUBSUB NUMSUB count connections at the nodes, of which \
+         all clients of a proxy's thread are one.\n",
         rows.len(),
     );
     let mut families: Vec<&str> = rows.iter().map(|spec| heading(spec)).collect();

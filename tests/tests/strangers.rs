@@ -17,6 +17,7 @@ fn control_commands() -> Vec<Vec<String>> {
             let more: &[&str] = match verb {
                 CommandId::LarderReshard => &["SHARDS", "1"],
                 CommandId::LarderFailover => &["1"],
+                CommandId::LarderPublish => &["channel", "message"],
                 CommandId::LarderReplicas => &["SET", "1"],
                 CommandId::LarderWrites => &["safe"],
                 CommandId::LarderForward => &["GET"],

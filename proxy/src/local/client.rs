@@ -75,9 +75,8 @@ pub(super) fn list(local: &Local<'_>, _: &mut Client, reply: &mut ReplyWriter<'_
     let request = local.request;
     let mut clients = local.shared.clients.all();
     if request.len() == 4 && local.is_word(2, "type") {
-        if client_type(request.arg(3))? != "normal" {
-            clients.clear();
-        }
+        let asked = client_type(request.arg(3))?;
+        clients.retain(|client| kind_of(client) == asked);
     } else if request.len() > 3 && local.is_word(2, "id") {
         let ids = request.args_from(3).map(client_id);
         let ids: Vec<u64> = ids.collect::<Result<_, _>>()?;
@@ -99,6 +98,13 @@ fn client_id(text: &[u8]) -> Result<u64, Refusal> {
         .and_then(|id| u64::try_from(id).ok())
         .filter(|&id| id > 0)
         .ok_or(Refusal::fixed("ERR Invalid client ID"))
+}
+
+fn kind_of(client: &ClientInfo) -> &'static str {
+    match client.words().subscriptions {
+        [0, 0, 0] => "normal",
+        _ => "pubsub",
+    }
 }
 
 fn client_type(text: &[u8]) -> Result<&'static str, Refusal> {
@@ -130,7 +136,7 @@ impl KillFilter<'_> {
     fn takes(&self, client: &ClientInfo, me: u64) -> bool {
         let (age, _) = client.age_and_idle();
         self.id.is_none_or(|id| id == client.id)
-            && self.kind.is_none_or(|kind| kind == "normal")
+            && self.kind.is_none_or(|kind| kind == kind_of(client))
             && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
             && self
                 .laddr

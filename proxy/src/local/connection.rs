@@ -199,6 +199,7 @@ pub(super) fn reset(switch: &mut Switch, key: ClientKey) -> Flow {
         return Flow::Wait;
     }
     switch.end_multi(key);
+    switch.end_subscriptions(key);
     let Some(client) = switch.client(key) else {
         return Flow::Taken;
     };

@@ -12,7 +12,7 @@ use larder_wire::resp::{ReplyWriter, Request};
 use larder_wire::{Refusal, Slot};
 
 use crate::shared::Shared;
-use crate::switch::{Client, ClientKey, Flow, Kind, Switch, unknown_command};
+use crate::switch::{Client, ClientKey, Flow, Kind, Switch, Topic, unknown_command};
 
 pub(crate) use client::check_name;
 
@@ -123,6 +123,10 @@ pub(crate) fn answer(
             switch.end_multi(key);
             return switch.answer_ok(key);
         }
+        CommandId::Subscribe => return switch.subscribe(key, Topic::Channel, request),
+        CommandId::Psubscribe => return switch.subscribe(key, Topic::Pattern, request),
+        CommandId::Unsubscribe => return switch.unsubscribe(key, Topic::Channel, request),
+        CommandId::Punsubscribe => return switch.unsubscribe(key, Topic::Pattern, request),
         CommandId::Quit => {
             let flow = switch.answer_ok(key);
             switch.close(key);

@@ -14,9 +14,11 @@ use larder_wire::resp::{Protocol, ReplyWriter};
 
 use super::LinkKey;
 use super::park::Parked;
+use super::pubsub::Subscriptions;
 use super::transaction::{Multi, Watch};
 use crate::limits::{
-    BUFFER_KEEP_BYTES, CLIENT_OUT_BYTES_PAUSE, PIPELINE_DEPTH_MAX, PIPELINE_DEPTH_SURE,
+    BUFFER_KEEP_BYTES, CLIENT_OUT_BYTES_MAX, CLIENT_OUT_BYTES_PAUSE, PIPELINE_DEPTH_MAX,
+    PIPELINE_DEPTH_SURE, SUBSCRIBER_OUT_BYTES_MAX,
 };
 use crate::registry::ClientInfo;
 
@@ -52,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) reply_mode: ReplyMode,
     pub(crate) multi: Option<Box<Multi>>,
     pub(crate) watch: Option<Watch>,
+    /// What it listens to; `None`: nothing.
+    pub(super) subscriptions: Option<Box<Subscriptions>>,
     /// The command in which it waits.
     pub(super) parked: Option<Box<Parked>>,
     /// The servers, by number of turns, that its cursors of SCAN are of.
@@ -87,6 +91,7 @@ impl Client {
             reply_mode: ReplyMode::On,
             multi: None,
             watch: None,
+            subscriptions: None,
             parked: None,
             scan_turn: 0,
             until_answered: false,
@@ -121,6 +126,33 @@ impl Client {
             mute,
         });
         self.base + self.places.len() as u64 - 1
+    }
+
+    /// As [`Client::open_place`], of a reply that CLIENT REPLY does not silence.
+    pub(crate) fn open_sure_place(&mut self) -> u64 {
+        let mode = std::mem::replace(&mut self.reply_mode, ReplyMode::On);
+        let seq = self.open_place();
+        self.reply_mode = mode;
+        seq
+    }
+
+    /// A node's push, in RESP3, as the client understands it.
+    pub(crate) fn push(&mut self, push: &[u8]) {
+        match (self.protocol, push.split_first()) {
+            (Protocol::Resp2, Some((_, rest))) => {
+                self.out.push(b'*');
+                self.out.extend_from_slice(rest);
+            }
+            (Protocol::Resp2 | Protocol::Resp3, _) => self.out.extend_from_slice(push),
+        }
+    }
+
+    /// Most bytes that may wait for it to read.
+    pub(crate) fn out_bytes_max(&self) -> usize {
+        match self.subscriptions {
+            Some(_) => SUBSCRIBER_OUT_BYTES_MAX,
+            None => CLIENT_OUT_BYTES_MAX,
+        }
     }
 
     #[inline]
@@ -245,6 +277,7 @@ impl Client {
         self.multi.is_none()
             && !self.until_answered
             && !self.closing
+            && self.subscriptions.is_none()
             && self.admission == Admission::Open
     }
 

@@ -123,10 +123,13 @@ impl Switch {
         };
         let kind = reply::kind(reply);
         if kind == ReplyKind::Push {
-            return Ok(());
+            return match link.subscriber {
+                true => self.heard(key, reply),
+                false => Ok(()),
+            };
         }
         let Some(front) = link.front() else {
-            return Err("sent a reply that nothing asked for");
+            return self.heard_refusal(key, reply);
         };
         if front.before > 0 {
             front.before -= 1;
@@ -414,6 +417,9 @@ impl Switch {
         entry.failure = cause.to_string();
         let retry_ms = entry.retry_ms;
         self.actions.push(Action::Refresh);
+        if link.subscriber {
+            return self.subscriber_lost(node);
+        }
         if link.own {
             self.own_lost(key, link);
             return;

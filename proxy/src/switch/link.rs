@@ -73,6 +73,8 @@ pub(crate) struct Link {
     /// Of one client alone, or in the pool.
     pub(crate) own: bool,
     pub(crate) up: bool,
+    /// It carries subscriptions, and is never answered but by pushes and refusals.
+    pub(crate) subscriber: bool,
     /// Its task has been told that there is something to write.
     pub(crate) woken: bool,
     /// The first error among the replies before the one that counts.
@@ -96,6 +98,7 @@ impl Link {
             protocol,
             own,
             up: false,
+            subscriber: false,
             woken: false,
             noted: None,
             number: None,
@@ -105,6 +108,14 @@ impl Link {
             log: Vec::new(),
             head: 0,
             written: 0,
+        }
+    }
+
+    /// One that carries the subscriptions of all clients.
+    pub(crate) fn subscriber(node: u16) -> Link {
+        Link {
+            subscriber: true,
+            ..Link::new(node, Protocol::Resp3, false)
         }
     }
 
@@ -125,6 +136,11 @@ impl Link {
             probe,
         });
         self.sent += 1;
+    }
+
+    /// A request of a subscriber: nobody waits for its answer.
+    pub(crate) fn push_unanswered(&mut self, bytes: &[u8]) {
+        self.log.extend_from_slice(bytes);
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -192,6 +208,10 @@ impl Link {
 
     pub(crate) fn wrote(&mut self, n: usize) {
         self.written += n;
+        if self.subscriber && self.written == self.log.len() {
+            self.log.clear();
+            self.written = 0;
+        }
     }
 
     /// Whether all of the oldest request is still unwritten: the node cannot have seen it whole.

@@ -20,6 +20,7 @@ mod link;
 mod own;
 mod park;
 mod patience;
+mod pubsub;
 mod redirect;
 mod route;
 mod scan;
@@ -41,6 +42,8 @@ use demoted::Demoted;
 use gate::{Barrier, Gates};
 pub(crate) use link::Kind;
 use link::{Link, Tag};
+use pubsub::PubSub;
+pub(crate) use pubsub::Topic;
 pub(crate) use route::{Flow, unknown_command};
 use split::Gather;
 
@@ -152,6 +155,7 @@ pub(crate) struct Switch {
     table: Box<[u16]>,
     primaries: Vec<u16>,
     demoted: Demoted,
+    pubsub: PubSub,
     epoch: Epoch,
     gates: Gates<LinkKey, Held>,
     held_bytes: usize,
@@ -195,6 +199,7 @@ impl Switch {
             table: vec![NOBODY; SLOT_COUNT as usize].into_boxed_slice(),
             primaries: Vec::new(),
             demoted: Demoted::default(),
+            pubsub: PubSub::default(),
             epoch: Epoch(0),
             gates: Gates::new(),
             held_bytes: 0,
@@ -236,6 +241,9 @@ impl Switch {
             self.counts.clients.add(-1);
             for link in client.take_links() {
                 self.close_link(link);
+            }
+            if let Some(all) = client.subscriptions.take() {
+                self.drop_subscriptions(client.info.id, *all);
             }
         }
     }
@@ -330,6 +338,7 @@ impl Switch {
         self.gates.wake_all();
         self.wake_retries();
         self.retire_nodes();
+        self.settle_topics();
         self.pump();
     }
 
@@ -474,7 +483,8 @@ impl Switch {
             None
         };
         let demoted = self.demoted.next_due();
-        [later, gates, demoted].into_iter().flatten().min()
+        let pubsub = self.pubsub.next_due();
+        [later, gates, demoted, pubsub].into_iter().flatten().min()
     }
 
     /// Time has gone on.
@@ -491,6 +501,7 @@ impl Switch {
             }
         }
         self.settle_demoted();
+        self.tick_pubsub();
         let mut due = Vec::new();
         let mut index = 0;
         while index < self.later.len() {

@@ -6,7 +6,7 @@ use larder_wire::resp::{OwnedRequest, Request};
 use larder_wire::{Refusal, Slot, slot_of};
 
 use super::link::{Kind, Link};
-use super::{Action, Backend, ClientKey, GATED, NOBODY, Switch, patience};
+use super::{Action, Backend, ClientKey, GATED, NOBODY, Switch, Topic, patience};
 use crate::limits::{CLIENT_OUT_BYTES_PAUSE, HELD_BYTES_MAX};
 use crate::local;
 
@@ -50,7 +50,11 @@ impl Switch {
             if client.admission != Admission::Open && !is_open_to_strangers(found) {
                 return self.refuse(key, &Refusal::fixed(protect::DENIED));
             }
-            if client.multi.is_some() {
+            if let Some(flow) = self.request_of_subscriber(key, found, request) {
+                return flow;
+            }
+            let in_multi = self.clients.get(key).is_some_and(|c| c.multi.is_some());
+            if in_multi {
                 return self.request_in_multi(key, found, request);
             }
         }
@@ -90,6 +94,7 @@ impl Switch {
             Route::Key => self.one_slot(key, id, spec, request),
             Route::Split(merge) => self.split(key, id, merge, request),
             Route::EveryNode(Merge::Least) => self.wait_for_copies(key, id, request),
+            Route::EveryNode(_) if id == CommandId::Publish => self.publish(key, request),
             Route::EveryNode(merge) => self.every_node(key, id, Some(merge), request),
             Route::AnyNode => self.every_node(key, id, None, request),
             Route::Scan => self.scan(key, id, request),
@@ -116,8 +121,15 @@ impl Switch {
         if spec.flags.has(Flags::BLOCKING) && patience::may_block(id, request) {
             return self.park(key, id, spec, request);
         }
-        if matches!(id, CommandId::Ssubscribe | CommandId::Sunsubscribe) {
-            return self.refuse(key, &unknown_command(request));
+        match id {
+            CommandId::Ssubscribe => return self.subscribe(key, Topic::Shard, request),
+            CommandId::Sunsubscribe => return self.unsubscribe(key, Topic::Shard, request),
+            // Its channel is no key, but has a slot.
+            CommandId::Spublish => {
+                let slot = slot_of(request.arg(1));
+                return self.send_to_slot(key, id, slot, Kind::Plain, request.bytes());
+            }
+            _ => {}
         }
         match self.slot_of_all(id, spec, request) {
             Ok(slot) => self.send_to_slot(

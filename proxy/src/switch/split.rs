@@ -400,6 +400,9 @@ impl Switch {
 
     /// A request of several slots came back.
     pub(super) fn come_back(&mut self, mut tag: Tag, bytes: &[u8], back: Back) {
+        if tag.command == CommandId::Publish {
+            return self.publish_came_back(&tag, &back.error);
+        }
         let mut scanner = RequestScanner::new();
         let request = match scanner.scan(bytes) {
             Ok(Scanned::Request { .. }) => scanner.request(bytes),

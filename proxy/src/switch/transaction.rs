@@ -378,7 +378,7 @@ impl Switch {
     }
 
     /// A slot's owner turned out to be another one, by a request that does not wait behind the slot's gate.
-    fn bounce_route(&mut self, slot: Slot, owner: u16) {
+    pub(super) fn bounce_route(&mut self, slot: Slot, owner: u16) {
         let before = self.node_of(slot);
         self.set_node(slot, owner);
         if let Some(before) = before {

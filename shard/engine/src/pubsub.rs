@@ -187,13 +187,22 @@ impl PubSub {
 
     /// Returns how often the message was delivered: to a channel's listeners, and to those of each pattern that its name matches.
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.publish_to(|_| true, channel, message)
+    }
+
+    /// As [`PubSub::publish`], but not to proxies: they hear of the message at another node.
+    pub fn publish_beside(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.publish_to(|client| !client.trust.get().has_control(), channel, message)
+    }
+
+    fn publish_to(&self, to: fn(&Client) -> bool, channel: &[u8], message: &[u8]) -> usize {
         let mut count = 0;
         if let Some(listeners) = self.channels.get(channel) {
-            count += deliver(listeners, &[b"message", channel, message]);
+            count += deliver(listeners, to, &[b"message", channel, message]);
         }
         for (pattern, listeners) in &self.patterns {
             if glob::matches(pattern, channel) {
-                count += deliver(listeners, &[b"pmessage", pattern, channel, message]);
+                count += deliver(listeners, to, &[b"pmessage", pattern, channel, message]);
             }
         }
         count
@@ -205,7 +214,7 @@ impl PubSub {
         of_slot
             .and_then(|of_slot| of_slot.get(channel))
             .map_or(0, |listeners| {
-                deliver(listeners, &[b"smessage", channel, message])
+                deliver(listeners, |_| true, &[b"smessage", channel, message])
             })
     }
 
@@ -288,10 +297,12 @@ fn sorted(of_slot: HashMap<Name, Listeners>) -> BTreeMap<Name, Listeners> {
     of_slot.into_iter().collect()
 }
 
-/// Posts a push of these parts to everyone; returns how many they are.
-fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
+/// Posts a push of these parts to everyone whom `to` names; returns how many they are.
+fn deliver(listeners: &Listeners, to: fn(&Client) -> bool, parts: &[&[u8]]) -> usize {
     let (mut resp2, mut resp3) = (None, None);
-    for client in listeners.values() {
+    let mut count = 0;
+    for client in listeners.values().filter(|client| to(client)) {
+        count += 1;
         let (written, protocol) = if client.resp3.get() {
             (&mut resp3, Protocol::Resp3)
         } else {
@@ -299,7 +310,7 @@ fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
         };
         client.post_bytes(written.get_or_insert_with(|| push_of(parts, protocol)));
     }
-    listeners.len()
+    count
 }
 
 fn push_of(parts: &[&[u8]], protocol: Protocol) -> Vec<u8> {

@@ -460,6 +460,7 @@ docs! {
     LarderUnfence   "larder" "0.1.0"  "Calls a failover off." [];
     LarderYield     "larder" "0.1.0"  "Tells a primary to let a replica take its place." [];
     LarderHold      "larder" "0.1.0"  "Makes writes wait until a backup has begun." [];
+    LarderPublish   "larder" "0.1.0"  "Posts a message to those who listen to this node directly, and to no proxy." [];
     LarderSnapshot  "larder" "0.1.0"  "Turns the connection into a stream of the node's keys at one moment." [];
     LarderForward   "larder" "0.1.0"  "Forwards to the server that is copied from, or turns to Larder." [];
     LarderStatus    "larder" "0.1.0"  "Describes the cluster." [];

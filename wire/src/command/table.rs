@@ -471,6 +471,7 @@ macro_rules! command_table {
             LarderYield     "larder|yield"      3 [ADMIN NOSCRIPT BLOCKING NO_MULTI]             [] [] Refused  engine(yielding::yield_);
             LarderHold      "larder|hold"       3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::hold);
             LarderSnapshot  "larder|snapshot"   3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Refused  engine(control::snapshot);
+            LarderPublish   "larder|publish"    4 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Refused  engine(pubsub::publish_beside);
             LarderForward   "larder|forward"   -3 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Local    nobody;
             LarderStatus    "larder|status"    -2 [ADMIN NOSCRIPT LOADING STALE NO_MULTI]        [] [] Topology nobody;
             LarderReshard   "larder|reshard"   -4 [ADMIN NOSCRIPT NO_MULTI]                      [] [] Topology nobody;

@@ -102,6 +102,13 @@ pub fn publish(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     turn.int(count as i64)
 }
 
+/// What a proxy has published at another node: its own kind hear of it there.
+pub fn publish_beside(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
+    let (channel, message) = (turn.request.arg(2), turn.request.arg(3));
+    let count = turn.node.pubsub.publish_beside(channel, message);
+    turn.int(count as i64)
+}
+
 pub fn spublish(turn: &mut Turn<'_>) -> Result<Outcome, Refusal> {
     let (channel, message) = (turn.request.arg(1), turn.request.arg(2));
     let count = turn.node.pubsub.publish_shard(channel, message);
