@@ -78,12 +78,13 @@ pub(crate) enum Planted {
     ForgottenFaded,
     /// Slots that moved here may be served though no replica has their keys.
     ReadyAtCut,
+    /// A source drops what it handed over before the topology knows of it.
+    DroppedAtHandover,
 }
 
 #[cfg(test)]
 impl Planted {
-    /// Those that show in one shard.
-    pub(crate) const ALL: [Planted; 8] = [
+    pub(crate) const ALL: [Planted; 10] = [
         Planted::AckOfAnyone,
         Planted::ReadsAtOnce,
         Planted::LeaseForEver,
@@ -92,7 +93,24 @@ impl Planted {
         Planted::FenceForgotten,
         Planted::FreedByDemotion,
         Planted::ForgottenFaded,
+        Planted::ReadyAtCut,
+        Planted::DroppedAtHandover,
     ];
+
+    /// In how large a world it shows.
+    pub(crate) fn shards(self) -> usize {
+        match self {
+            Planted::AckOfAnyone
+            | Planted::ReadsAtOnce
+            | Planted::LeaseForEver
+            | Planted::LeaseFromAnswer
+            | Planted::StoodStill
+            | Planted::FenceForgotten
+            | Planted::FreedByDemotion
+            | Planted::ForgottenFaded => 1,
+            Planted::ReadyAtCut | Planted::DroppedAtHandover => 2,
+        }
+    }
 }
 
 impl Guard {
