@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Replicas(Replicas),
     /// Show or change when writes are answered
     Writes(WritesOrder),
+    /// Show or change what becomes of a shard that has no node left
+    LostShards(LostShardsOrder),
     /// Copy the keys of a live Redis or Valkey, and hand its clients over
     Import(Import),
     /// Take a backup of the whole cluster, now or every day; list and verify backups
@@ -417,6 +419,15 @@ pub(crate) struct WritesOrder {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct LostShardsOrder {
+    /// wait: its slots wait for one of its nodes. empty, empty:SECONDS: spares serve them without data after that time
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) set: Option<LostShards>,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Import {
     #[command(subcommand)]
@@ -577,6 +588,8 @@ mod tests {
             "larder replicas --set 1",
             "larder replicas --json",
             "larder writes --set safe",
+            "larder lost-shards --set empty:30 --topology 127.0.0.1:7000",
+            "larder lost-shards --json",
             "larder up --replicas 1 --writes safe --lost-shards empty:30",
             "larder topology --lost-shards empty",
             "larder backup",
@@ -610,6 +623,7 @@ mod tests {
             ("larder shard --standalone --nodes 2", "--nodes"),
             ("larder reshard", "--shards"),
             ("larder up --lost-shards full", "empty:SECONDS"),
+            ("larder lost-shards --set full", "empty:SECONDS"),
             ("larder topology --store etcd://x", "host:port"),
             (
                 "larder topology --store etcd://x:1 --data-dir d",

@@ -78,6 +78,11 @@ fn run(line: Line) -> Result<ExitCode, String> {
             block_on(wish::writes(&args, &secret, &mut io::stdout()))??;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::LostShards(args) => {
+            let secret = operator::secret(secret_file, &operator::all(&args.ask.topology))?;
+            block_on(wish::lost_shards(&args, &secret, &mut io::stdout()))??;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Reshard(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
         Verb::Move(ask) => give(&Order::from(&ask), &ask.ask, secret_file),
         Verb::Backup(ask) => block_on(backup::run(ask, secret_file))?,

@@ -1,17 +1,17 @@
-//! `larder replicas` and `larder writes`: settings of the whole cluster, shown and changed while it serves.
+//! `larder replicas`, `larder writes` and `larder lost-shards`: settings of the whole cluster, shown and changed while it serves.
 //!
 //! A change of replicas is watched to its end: every replica is there and in step.
 
 use std::io::Write;
 use std::time::Duration;
 
-use larder_plan::report::{ReplicasReport, WritesReport};
+use larder_plan::report::{LostShardsReport, ReplicasReport, WritesReport};
 use larder_runtime::Secret;
-use larder_topology::{replicas_text, writes_text};
+use larder_topology::{lost_shards_text, replicas_text, writes_text};
 use larder_wire::replication::WriteMode;
 use serde::Serialize;
 
-use crate::args::{Replicas, WritesOrder};
+use crate::args::{LostShardsOrder, Replicas, WritesOrder};
 use crate::operator::Watch;
 
 /// How often the topology is asked how far it is, in milliseconds.
@@ -54,6 +54,22 @@ pub(crate) async fn writes(
     words.push("JSON");
     let report: WritesReport = watch.order(&words).await?;
     write(out, args.ask.json, &report, &writes_text(&report))
+}
+
+pub(crate) async fn lost_shards(
+    args: &LostShardsOrder,
+    secret: &Secret,
+    out: &mut impl Write,
+) -> Result<(), String> {
+    let mut watch = Watch::begin(&args.ask, secret, "change of lost shards").await?;
+    let what = args.set.map(|what| what.to_string());
+    let mut words = vec!["LARDER", "LOST-SHARDS"];
+    if let Some(what) = &what {
+        words.extend(["SET", what]);
+    }
+    words.push("JSON");
+    let report: LostShardsReport = watch.order(&words).await?;
+    write(out, args.ask.json, &report, &lost_shards_text(&report))
 }
 
 fn write(

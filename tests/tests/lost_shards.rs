@@ -109,3 +109,40 @@ fn where_it_is_wanted_a_lost_shard_comes_up_empty_on_a_spare_and_clients_see_a_p
     });
     assert_eq!(client.run(&format!("GET {lost}")), Reply::bulk("after"));
 }
+
+#[test]
+fn what_becomes_of_lost_shards_is_changed_while_one_is_lost() {
+    let mut cluster = Cluster::start(2, 1);
+    let (lost, other) = keys(&cluster, 0);
+    let mut client = cluster.client();
+    for key in [&lost, &other] {
+        assert_eq!(client.run(&format!("SET {key} before")), Reply::ok());
+    }
+    let said = |args: &[&str]| {
+        let output = cluster.larder(args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("lines")
+    };
+    assert!(said(&["lost-shards"]).contains("(wait)"));
+    let primary = cluster.status().expect("the topology answers");
+    let shard = array(&primary, "shards").iter().find(|shard| {
+        let addr = shard["node"]["addr"].as_str();
+        addr.and_then(|addr| cluster.node_at(addr)) == Some(0)
+    });
+    let id = shard.expect("its shard")["id"].clone();
+
+    kill(&mut cluster, 0);
+    let answer = client.run(&format!("GET {lost}"));
+    assert!(answer.is_error(), "{answer:?}");
+    let said = |args: &[&str]| {
+        let output = cluster.larder(args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("lines")
+    };
+    let named = format!("shard {id} has no node left");
+    assert!(said(&["lost-shards"]).contains(&named));
+    assert!(said(&["lost-shards", "--set", "empty:0"]).contains("(empty:0)"));
+    assert_eq!(client.run(&format!("GET {lost}")), Reply::Null);
+    assert_eq!(client.run(&format!("GET {other}")), Reply::bulk("before"));
+    assert!(said(&["lost-shards", "--set", "wait"]).contains("(wait)"));
+}

@@ -34,7 +34,10 @@ mod web;
 pub use metrics::DECLARED as METRICS;
 pub use start::{Flags, Handle, NodeStarter, StartError, TopologyConfig, start};
 pub use store::EtcdAddress;
-pub use text::{failover_text, moves_text, order_text, replicas_text, status_text, writes_text};
+pub use text::{
+    failover_text, lost_shards_text, moves_text, order_text, replicas_text, status_text,
+    writes_text,
+};
 
 /// How often nodes are probed, in milliseconds; in a cluster with replicas, the second; while slots move or a replica
 /// is not in step, the third.

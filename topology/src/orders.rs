@@ -42,7 +42,7 @@ pub(crate) async fn answer(
                 Err(refusal) => reply.error(&refusal),
             }
         }
-        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" | b"failover" | b"forward" => match read_order(&verb, request) {
+        b"reshard" | b"move" | b"rebalance" | b"replicas" | b"writes" | b"lost-shards" | b"failover" | b"forward" => match read_order(&verb, request) {
             Ok((order, as_json)) => match core.operator(order).await {
                 Ok(answer) => write_answer(reply, &answer, as_json),
                 Err(line) => reply.error(&Refusal::new(format!("ERR {line}"))),
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
             Err(refusal) => reply.error(&refusal),
         },
         _ => reply.error(&Refusal::new(format!(
-            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, FAILOVER, FORWARD, JOIN, WATCH)",
+            "ERR unknown LARDER verb '{}' (the topology knows STATUS, RESHARD, MOVE, REBALANCE, MOVES, REPLICAS, WRITES, LOST-SHARDS, FAILOVER, FORWARD, JOIN, WATCH)",
             String::from_utf8_lossy(&verb[..verb.len().min(128)])
         ))),
     }
@@ -106,7 +106,7 @@ fn wants_json(request: &Request<'_>, first: usize) -> Result<bool, Refusal> {
 }
 
 /// `RESHARD SHARDS n`, `MOVE SLOTS a-b TO node`, `REBALANCE`, each with `[DRYRUN]`, `REPLICAS [SET n]` and
-/// `WRITES [SET async|safe]`, `FAILOVER shard [TO node] [FORCE]`, all with `[JSON]`.
+/// `WRITES [SET async|safe]`, `LOST-SHARDS [SET wait|empty|empty:seconds]`, `FAILOVER shard [TO node] [FORCE]`, all with `[JSON]`.
 fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refusal> {
     let word = |index: usize| {
         request
@@ -118,7 +118,7 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
         b"move" => 6,
         b"failover" if is_word(request.get(3), "to") => 5,
         b"failover" => 3,
-        b"replicas" | b"writes" if is_word(request.get(2), "set") => 4,
+        b"replicas" | b"writes" | b"lost-shards" if is_word(request.get(2), "set") => 4,
         b"forward" => request.len(),
         _ => 2,
     };
@@ -175,6 +175,11 @@ fn read_order(verb: &[u8], request: &Request<'_>) -> Result<(Order, bool), Refus
             }
         }
         (b"writes", _, _) => Order::Writes { set: None },
+        (b"lost-shards", what, _) if first == 4 => match what.map(|what| what.parse()) {
+            Some(Ok(what)) => Order::LostShards { set: Some(what) },
+            Some(Err(_)) | None => return Err(usage(verb)),
+        },
+        (b"lost-shards", _, _) => Order::LostShards { set: None },
         (b"forward", _, _) => Order::Forward(forward_verb(request).ok_or_else(|| usage(verb))?),
         (_, _, _) => return Err(usage(verb)),
     };
@@ -214,6 +219,7 @@ fn usage(verb: &[u8]) -> Refusal {
             "ERR write LARDER FORWARD GET | BEGIN <id> <url> | PREPARE <attempt> | VOID <attempt> | TURN <attempt> | END"
         }
         b"writes" => "ERR write LARDER WRITES [SET async|safe] [JSON]",
+        b"lost-shards" => "ERR write LARDER LOST-SHARDS [SET wait|empty|empty:<seconds>] [JSON]",
         _ => "ERR write LARDER REBALANCE [DRYRUN] [JSON]",
     })
 }
@@ -229,6 +235,8 @@ fn write_answer(reply: &mut ReplyWriter<'_>, answer: &Answer, as_json: bool) {
         (Answer::Forward(record), true | false) => json(reply, record),
         (Answer::Writes(report), true) => json(reply, report),
         (Answer::Writes(report), false) => lines(reply, &text::writes_text(report)),
+        (Answer::LostShards(report), true) => json(reply, report),
+        (Answer::LostShards(report), false) => lines(reply, &text::lost_shards_text(report)),
     }
 }
 
@@ -295,6 +303,12 @@ mod tests {
             set: Some(WriteMode::Safe),
         };
         assert_eq!(read("LARDER WRITES set SAFE json"), Ok((safe, true)));
+        let lost_shards = |set| Ok((Order::LostShards { set }, false));
+        assert_eq!(read("LARDER LOST-SHARDS"), lost_shards(None));
+        assert_eq!(
+            read("larder lost-shards set empty:5"),
+            lost_shards(Some(larder_plan::LostShards::Empty { after_ms: 5000 }))
+        );
         let failover = |to: Option<&str>, force| Order::Failover {
             shard: ShardId(3),
             to: to.map(String::from),
@@ -318,6 +332,9 @@ mod tests {
             "LARDER REPLICAS 2",
             "LARDER WRITES SET sometimes",
             "LARDER WRITES DRYRUN",
+            "LARDER LOST-SHARDS SET",
+            "LARDER LOST-SHARDS SET full",
+            "LARDER LOST-SHARDS empty",
             "LARDER RESHARD",
             "LARDER RESHARD SHARDS",
             "LARDER RESHARD 5",

@@ -298,6 +298,12 @@ pub(crate) fn with_settings(mut state: State, asked: &Settings) -> State {
             state.settings.replicas,
             asked.replicas
         );
+    } else if state.settings.lost_shards != asked.lost_shards {
+        tracing::info!(
+            "lost shards are {} by the record, {} at the start: the record counts (larder lost-shards changes it)",
+            state.settings.lost_shards,
+            asked.lost_shards
+        );
     }
     state
 }

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use larder_plan::report::{
-    FailoverReport, MovesReport, NodeReport, OperationReport, OrderReport, ReplicaReport,
-    ReplicasReport, Stage, Status, WritesReport,
+    FailoverReport, LostShardsReport, MovesReport, NodeReport, OperationReport, OrderReport,
+    ReplicaReport, ReplicasReport, Stage, Status, WritesReport,
 };
-use larder_plan::{Finished, Outcome};
+use larder_plan::{Finished, LostShards, Outcome};
 use larder_runtime::size::show_size;
 use larder_wire::replication::{LinkPhase, WriteMode};
 
@@ -200,6 +200,24 @@ pub fn writes_text(report: &WritesReport) -> String {
     };
     if report.writes == WriteMode::Safe && report.replicas == 0 {
         text += "there are no replicas: give each shard some with larder replicas --set 1\n";
+    }
+    text
+}
+
+pub fn lost_shards_text(report: &LostShardsReport) -> String {
+    let mut text = match report.lost_shards {
+        LostShards::Wait => {
+            "the slots of a shard that has no node left wait for one of its nodes (wait)\n"
+                .to_string()
+        }
+        LostShards::Empty { after_ms } => format!(
+            "a shard whose every process has been gone for {} s comes up on spare nodes, without data ({})\n",
+            after_ms / 1000,
+            report.lost_shards
+        ),
+    };
+    for shard in &report.lost {
+        text += &format!("shard {shard} has no node left at this moment\n");
     }
     text
 }

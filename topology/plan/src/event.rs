@@ -6,8 +6,8 @@ use larder_wire::forwarding::{ForwardVerb, Forwarding};
 use larder_wire::replication::{Fence, Fenced, WriteMode, Yield, Yielded};
 use larder_wire::{Attempt, ClusterMap, Epoch, NodeId, ShardId, SlotSet};
 
-use crate::report::{FailoverReport, OrderReport, ReplicasReport, WritesReport};
-use crate::state::State;
+use crate::report::{FailoverReport, LostShardsReport, OrderReport, ReplicasReport, WritesReport};
+use crate::state::{LostShards, State};
 
 /// Names an operator's request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +37,10 @@ pub enum Order {
     Writes {
         set: Option<WriteMode>,
     },
+    /// What becomes of shards that have no node left; `None` asks.
+    LostShards {
+        set: Option<LostShards>,
+    },
     /// Whether proxies forward to an old server.
     Forward(ForwardVerb),
     /// Another primary for a shard, by plan; `force` lets a failover that waits go on without what it waits for.
@@ -53,6 +57,7 @@ pub enum Answer {
     Slots(OrderReport),
     Replicas(ReplicasReport),
     Writes(WritesReport),
+    LostShards(LostShardsReport),
     Failover(FailoverReport),
     Forward(Option<Forwarding>),
 }

@@ -88,6 +88,13 @@ impl Plan {
         due.map(|(shard, _)| *shard).collect()
     }
 
+    /// Shards of which every process is known to be gone.
+    pub(crate) fn known_lost(&self) -> Vec<ShardId> {
+        let lost = self.soft.lost.iter();
+        let gone = lost.filter(|(_, lost)| lost.gone_since.is_some());
+        gone.map(|(shard, _)| *shard).collect()
+    }
+
     fn begin_empty(&mut self, shard: ShardId) {
         let Some(entry) = self.state.shard(shard).cloned() else {
             return;

@@ -128,6 +128,41 @@ fn where_empty_shards_are_wanted_an_operator_can_say_that_a_silent_one_is_dead()
 }
 
 #[test]
+fn what_becomes_of_lost_shards_is_changed_while_the_cluster_lives_even_while_one_is_lost() {
+    let mut stage = stage(LostShards::Wait);
+    let report = |stage: &mut Stage, set| match stage.order_any(Order::LostShards { set }).unwrap()
+    {
+        Answer::LostShards(report) => report,
+        other => panic!("{other:?}"),
+    };
+    let empty = LostShards::Empty { after_ms: WAIT_MS };
+    let asked = report(&mut stage, None);
+    assert_eq!((asked.before, asked.lost), (LostShards::Wait, vec![]));
+
+    // What has been lost for longer than the new time comes up at once.
+    unreachable(&mut stage, 1, true);
+    unreachable(&mut stage, 3, true);
+    pass(&mut stage, 2 * WAIT_MS, &[2, 4, 5, 6]);
+    let set = report(&mut stage, Some(empty));
+    assert_eq!((set.before, set.lost_shards), (LostShards::Wait, empty));
+    assert_eq!(set.lost, [ShardId(1)]);
+    pass(&mut stage, 200, &[2, 4, 5, 6]);
+    assert_eq!(nodes(&stage, 1), [id(5), id(6)]);
+    assert_eq!(stage.plan.state().settings.lost_shards, empty);
+
+    // And back: the next one waits.
+    stage.joins_as(1, 2);
+    stage.joins_as(3, 2);
+    let set = report(&mut stage, Some(LostShards::Wait));
+    assert_eq!((set.before, set.lost), (empty, vec![]));
+    unreachable(&mut stage, 2, true);
+    unreachable(&mut stage, 4, true);
+    pass(&mut stage, 2 * LOST_SHARD_WAIT_MS, &[1, 3, 5, 6]);
+    assert_eq!(nodes(&stage, 2), [id(2), id(4)]);
+    assert_eq!(report(&mut stage, None).lost, [ShardId(2)]);
+}
+
+#[test]
 fn without_a_spare_a_lost_shard_asks_for_a_node() {
     let mut stage = Stage::with(Settings {
         lost_shards: LostShards::Empty { after_ms: WAIT_MS },
@@ -154,6 +189,8 @@ fn what_is_said_of_lost_shards_is_a_word() {
         ("empty:5", after(5_000)),
     ] {
         assert_eq!(text.parse::<LostShards>(), said, "{text}");
+        let said = said.unwrap();
+        assert_eq!(said.to_string().parse(), Ok(said), "{text}");
     }
     for text in [
         "",

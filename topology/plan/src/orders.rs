@@ -72,6 +72,7 @@ impl Plan {
                 .map(slots),
             Order::Replicas { set } => self.order_replicas(set).map(Answer::Replicas),
             Order::Writes { set } => Ok(Answer::Writes(self.order_writes(set))),
+            Order::LostShards { set } => Ok(Answer::LostShards(self.order_lost_shards(set))),
             Order::Forward(verb) => self.order_forward(verb).map(Answer::Forward),
             Order::Failover { shard, to, force } => {
                 let report = self.order_failover(shard, to, force);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::scale::{Load, Recommendation, recommend};
 use crate::soft::Phase;
-use crate::state::{Counts, FailoverKind, Finished, Node, OperationKind, Outcome};
+use crate::state::{Counts, FailoverKind, Finished, LostShards, Node, OperationKind, Outcome};
 use crate::step::Plan;
 use crate::{STALL_FAILURES, STALL_MS};
 
@@ -106,6 +106,15 @@ pub struct WritesReport {
     pub before: WriteMode,
     pub writes: WriteMode,
     pub replicas: u32,
+}
+
+/// The answer to `LOST-SHARDS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostShardsReport {
+    pub before: LostShards,
+    pub lost_shards: LostShards,
+    /// Shards of which every process is known to be gone: the setting decides over these at this moment.
+    pub lost: Vec<ShardId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -45,6 +45,16 @@ pub enum LostShards {
     Empty { after_ms: u64 },
 }
 
+/// The word that [`LostShards`] is read from.
+impl std::fmt::Display for LostShards {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LostShards::Wait => f.write_str("wait"),
+            LostShards::Empty { after_ms } => write!(f, "empty:{}", after_ms / 1000),
+        }
+    }
+}
+
 impl std::str::FromStr for LostShards {
     type Err = String;
 

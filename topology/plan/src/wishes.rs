@@ -1,11 +1,12 @@
-//! What operators want of the whole cluster beyond its slots: replicas of each shard, and when writes are answered. A
-//! wish is a setting; the cluster is brought to it step by step.
+//! What operators want of the whole cluster beyond its slots: replicas of each shard, when writes are answered, and what becomes of
+//! shards that have no node left. A wish is a setting; the cluster is brought to it step by step.
 
 use larder_wire::forwarding::{self, ForwardVerb, Forwarding};
 use larder_wire::replication::WriteMode;
 
 use crate::event::Level;
-use crate::report::{ReplicasReport, ShardReplicas, WritesReport};
+use crate::report::{LostShardsReport, ReplicasReport, ShardReplicas, WritesReport};
+use crate::state::LostShards;
 use crate::step::Plan;
 
 impl Plan {
@@ -45,6 +46,27 @@ impl Plan {
             before,
             writes: self.state.settings.writes,
             replicas: self.state.settings.replicas,
+        }
+    }
+
+    /// A shard that is lost already has been so for as long as it is known to be.
+    pub(crate) fn order_lost_shards(&mut self, set: Option<LostShards>) -> LostShardsReport {
+        let before = self.state.settings.lost_shards;
+        if let Some(lost_shards) = set.filter(|wanted| *wanted != before) {
+            self.state.settings.lost_shards = lost_shards;
+            let text = match lost_shards {
+                LostShards::Wait => "shards that have no node left wait for one of theirs".into(),
+                LostShards::Empty { after_ms } => {
+                    let seconds = after_ms / 1000;
+                    format!("shards that have no node left come up empty after {seconds} s")
+                }
+            };
+            self.log(Level::Info, text);
+        }
+        LostShardsReport {
+            before,
+            lost_shards: self.state.settings.lost_shards,
+            lost: self.known_lost(),
         }
     }
 

@@ -346,6 +346,7 @@ impl World {
                     Answer::Slots(report) => report.slots,
                     Answer::Replicas(report) => report.wanted,
                     Answer::Writes(report) => report.replicas,
+                    Answer::LostShards(report) => report.lost.len() as u32,
                     Answer::Failover(report) => report.shard.0,
                     // Nobody forwards here.
                     Answer::Forward(_) => 0,
