@@ -7,7 +7,7 @@
 //! 4. At the end the cluster's keys are counted against the set's.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_runtime::{ControlClient, ControlError, clock};
 use larder_store::Captured;
@@ -15,6 +15,7 @@ use larder_store::rdb::Record;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::cluster::{Access, View};
 use crate::manifest::{NodeSettings, ShardPart};
@@ -26,6 +27,10 @@ use crate::sender::{ANSWER_MS_MAX, BATCH_BYTES_MAX, BATCH_KEYS_MAX, Sender};
 const BATCHES_AHEAD_MAX: usize = 4;
 /// Parts that are read at the same time.
 const PARTS_MAX: usize = 4;
+
+/// Longest wait for all nodes to have one map, and pause before they are asked again, in milliseconds.
+const ONE_MAP_MS_MAX: u64 = 10_000;
+const ONE_MAP_MS: u64 = 20;
 
 /// What there may be in the cluster before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,12 +137,36 @@ async fn prepare(what: &Restore, view: &View) -> Result<(), String> {
             let tally = &what.reader.tally;
             tally.set_stage("");
             tally.reset(what.reader.manifest.keys());
-            for mut client in clients {
-                for order in [["FLUSHALL", "SYNC"], ["FUNCTION", "FLUSH"]] {
-                    asked(&mut client, &order).await?;
-                }
+            for client in &mut clients {
+                asked(client, &["FUNCTION", "FLUSH"]).await?;
             }
-            Ok(())
+            flush(what).await
+        }
+    }
+}
+
+/// Removes all keys. Every node does so by one map, else a slot that changes hands at this moment could be passed over by both of its owners.
+async fn flush(what: &Restore) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        let view = what.access.view().await?;
+        let epoch = view.epoch.to_string();
+        let mut flushed = Ok(());
+        for shard in &view.shards {
+            let mut client = node(&what.access, &shard.node.addr).await?;
+            flushed = asked(&mut client, &["FLUSHALL", "SYNC", "EPOCH", &epoch]).await;
+            if flushed.is_err() {
+                break;
+            }
+        }
+        match flushed {
+            Err(why)
+                if why.contains("TRYAGAIN")
+                    && began.elapsed() < Duration::from_millis(ONE_MAP_MS_MAX) =>
+            {
+                sleep(Duration::from_millis(ONE_MAP_MS)).await;
+            }
+            flushed => return flushed,
         }
     }
 }

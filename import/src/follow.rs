@@ -1,38 +1,32 @@
-//! One source, from its first byte to the cutover: connects, takes the RDB in, reads the stream of commands, mends keys in doubt, and
-//! comes back after a lost connection where it was.
+//! One source, from its first byte to the cutover: connects, takes the RDB in, reads the stream of commands, mends keys in doubt
+//! (`fetch.rs`), and comes back after a lost connection where it was.
 //!
 //! Everything of one source happens in one task, in the order of its stream. What others want of it (how far it is, that it
 //! compares some keys, that it ends) comes as an [`Order`] between two commands.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use larder_runtime::foreign::{self, Foreign, ForeignError, Login, info_field};
-use larder_runtime::{Backoff, Reply, entropy};
+use larder_runtime::foreign::{Foreign, ForeignError, Login};
+use larder_runtime::{Backoff, entropy};
 use larder_store::Db;
+use larder_wire::SlotSet;
 use larder_wire::command::{self, CommandId, Found};
 use larder_wire::resp::{OwnedRequest, RequestScanner, Scanned};
-use larder_wire::{Slot, SlotSet, UnixMillis, slot_of};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::content::{self, Content, text};
+use crate::content::{Content, text};
+use crate::empty::Emptied;
 use crate::ledger::{Ledger, Name};
+use crate::link::Purpose;
 use crate::load::{self, LoadFailure};
-use crate::nodes::{Nodes, Purpose, Shared, keys_of};
-use crate::pieces;
+use crate::nodes::{Nodes, Shared, keys_of};
 use crate::psync::{Answer, Point, Stream};
 use crate::report::{Phase, SourceReport};
 use crate::translate::{Scene, Step, brings_timed_fields, translate};
 
-/// Keys that are fetched from the source at once.
-const FETCH_KEYS_MAX: usize = 256;
-/// Pause before keys are fetched again that a node has just refused, in milliseconds.
-const REFUSED_MS: u64 = 10;
-/// Slots that are emptied at once.
-const EMPTY_SLOTS_MAX: usize = 512;
 /// So often the source is told how far it was read, and asked how far it is, in milliseconds.
 const ACK_MS: u64 = 1000;
 const DIAL_MS_MIN: u64 = 50;
@@ -281,12 +275,12 @@ impl Follower {
         }
     }
 
-    fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.point.as_ref().map_or(0, |point| point.offset)
     }
 
     /// Carries out every command that has arrived and that ends at or before `limit`.
-    async fn consume(
+    pub(crate) async fn consume(
         &mut self,
         stream: &mut Stream,
         scanner: &mut RequestScanner,
@@ -405,151 +399,20 @@ impl Follower {
         }
     }
 
-    /// A FLUSHALL or FLUSHDB of the source: it concerns the source's slots alone.
+    /// A FLUSHALL or FLUSHDB of the source: it concerns the source's slots alone. What was sent before has its answers first, and
+    /// nothing is sent before it is done.
     async fn empty(&mut self, db: Option<Db>) -> Result<(), Failure> {
-        if self.place.in_cluster {
-            self.settle_open().await;
-            let emptied = empty_slots(&self.nodes, &self.place.slots, db).await;
-            emptied.map_err(Failure::Final)?;
-        } else {
-            let word = if db.is_some() { "FLUSHDB" } else { "FLUSHALL" };
-            let bytes = OwnedRequest::from_args([word]).into_bytes();
-            self.send_everywhere(&bytes);
-        }
+        self.settle_open().await;
+        let what = match self.place.in_cluster {
+            true => Emptied::Slots(self.place.slots.clone()),
+            false => Emptied::All,
+        };
+        let goes_on = || self.shared.ledger.borrow().fatal().is_none();
+        let emptied = self.nodes.empty(what, db, goes_on).await;
+        emptied.map_err(Failure::Final)?;
         let mut ledger = self.shared.ledger.borrow_mut();
         ledger.emptied(|name| db.is_none_or(|db| name.db == db));
         Ok(())
-    }
-
-    /// Fetches keys in doubt until there are none, or a node has just refused some.
-    async fn fetch_doubts(&mut self) -> Result<(), Failure> {
-        loop {
-            let (names, refused) = {
-                let mut ledger = self.shared.ledger.borrow_mut();
-                (ledger.take_dirty(FETCH_KEYS_MAX), ledger.counts.refused)
-            };
-            if names.is_empty() {
-                return Ok(());
-            }
-            if std::mem::replace(&mut self.refused_before, refused) != refused {
-                sleep(Duration::from_millis(REFUSED_MS)).await;
-            }
-            for group in self.at_once(&names) {
-                if let Err(failure) = self.fetch(&group).await {
-                    let mut ledger = self.shared.ledger.borrow_mut();
-                    names.into_iter().for_each(|name| ledger.doubt(name));
-                    return Err(failure);
-                }
-            }
-        }
-    }
-
-    /// A server in cluster mode takes keys of one slot in a transaction.
-    fn at_once(&self, names: &[Name]) -> Vec<Vec<Name>> {
-        if !self.place.in_cluster {
-            return vec![names.to_vec()];
-        }
-        let mut groups: BTreeMap<Slot, Vec<Name>> = BTreeMap::new();
-        for name in names {
-            groups
-                .entry(slot_of(&name.key))
-                .or_default()
-                .push(name.clone());
-        }
-        groups.into_values().collect()
-    }
-
-    /// Writes keys as the source has them at this moment, and notes at which offset that is.
-    async fn fetch(&mut self, names: &[Name]) -> Result<(), Failure> {
-        let mut bytes = Vec::new();
-        content::push(&mut bytes, &[b"MULTI"]);
-        content::push(&mut bytes, &[b"TIME"]);
-        content::push(&mut bytes, &[b"INFO", b"replication"]);
-        let (mut queued, mut db) = (3, None);
-        for name in names {
-            if db.replace(name.db) != Some(name.db) && self.needs_select() {
-                content::push(&mut bytes, &[b"SELECT", name.db.to_string().as_bytes()]);
-                queued += 1;
-            }
-            content::push(&mut bytes, &[b"PTTL", &name.key]);
-            content::push(&mut bytes, &[b"DUMP", &name.key]);
-            queued += 2;
-        }
-        content::push(&mut bytes, &[b"EXEC"]);
-        let mut replies = self.aux().await?.ask_all(&bytes, queued + 1).await?;
-        let executed = replies.pop();
-        let Some(Reply::Array(items)) = executed else {
-            let refusal = replies
-                .iter()
-                .chain(&executed)
-                .find_map(|reply| match reply {
-                    Reply::Error(text) => Some(text.clone()),
-                    _ => None,
-                });
-            return Err(Failure::Lost(ForeignError::Refused {
-                addr: self.place.addr.clone(),
-                text: refusal.unwrap_or_else(|| "EXEC was not carried out".to_string()),
-            }));
-        };
-        let mut items = items.into_iter();
-        let now_ms = items.next().as_ref().and_then(millis).unwrap_or(0);
-        let info = items.next().map(|info| text(&info)).unwrap_or_default();
-        let at = self.offset_in(&info)?;
-        let mut db = None;
-        for name in names {
-            if db.replace(name.db) != Some(name.db) && self.needs_select() {
-                items.next();
-            }
-            let ttl_ms = match items.next() {
-                Some(Reply::Int(ttl)) => ttl,
-                _ => -1,
-            };
-            let expires = (ttl_ms >= 0).then_some(UnixMillis(now_ms + ttl_ms));
-            let request = match items.next() {
-                Some(Reply::Bulk(payload)) => pieces::restore(&name.key, &payload, expires),
-                Some(Reply::Null) => {
-                    OwnedRequest::from_args([b"UNLINK", &name.key[..]]).into_bytes()
-                }
-                Some(Reply::Error(text)) => {
-                    return Err(Failure::Final(format!(
-                        "key {} cannot be read from the source: {text}",
-                        String::from_utf8_lossy(&name.key)
-                    )));
-                }
-                _ => return Err(Failure::Final("the source's EXEC is too short".to_string())),
-            };
-            self.nodes.ready(&self.shared).await;
-            self.shared.ledger.borrow_mut().fetched(name.clone(), at);
-            let (slot, purpose) = (slot_of(&name.key), Purpose::Whole);
-            self.nodes.send(
-                slot,
-                name.db,
-                &request,
-                purpose,
-                vec![name.clone()],
-                &self.shared,
-            );
-        }
-        Ok(())
-    }
-
-    /// Servers in cluster mode had one database before Valkey 9, and some refuse any SELECT.
-    fn needs_select(&self) -> bool {
-        !self.place.in_cluster || self.db != Db::ZERO
-    }
-
-    /// The offset that INFO tells, if it is of the history that is followed.
-    fn offset_in(&self, info: &str) -> Result<u64, Failure> {
-        let followed = self.point.as_ref().map(|point| point.replid.as_str());
-        let told = info_field(info, "master_replid");
-        let offset = info_field(info, "master_repl_offset").and_then(|text| text.parse().ok());
-        match offset {
-            Some(offset) if followed.is_none() || followed == told => Ok(offset),
-            Some(_) | None => Err(Failure::Lost(ForeignError::Lost {
-                addr: self.place.addr.clone(),
-                cause: "it has begun another history of writes".to_string(),
-            })),
-        }
     }
 
     fn tell_reached(&mut self) {
@@ -574,7 +437,7 @@ impl Follower {
     }
 
     /// Waits till every request has its answer.
-    async fn settle_open(&self) {
+    pub(crate) async fn settle_open(&self) {
         while self.shared.ledger.borrow().open() > 0
             && self.shared.ledger.borrow().fatal().is_none()
         {
@@ -583,7 +446,7 @@ impl Follower {
     }
 
     /// Waits till every request has its answer and no key is in doubt.
-    async fn settle(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
         loop {
             self.settle_open().await;
             if let Some(cause) = self.shared.ledger.borrow().fatal() {
@@ -596,142 +459,14 @@ impl Follower {
         }
     }
 
-    /// What both sides hold of some keys of one database, each at one place of the stream, in the order of the keys.
-    async fn compare(
-        &mut self,
-        stream: &mut Stream,
-        scanner: &mut RequestScanner,
-        names: &[Name],
-    ) -> Result<Vec<Option<(Content, Content)>>, Failure> {
-        if !self.place.in_cluster {
-            return self.compare_at_once(stream, scanner, names).await;
-        }
-        let mut told = Vec::new();
-        for name in names {
-            let name = std::slice::from_ref(name);
-            told.append(&mut self.compare_at_once(stream, scanner, name).await?);
-        }
-        Ok(told)
-    }
-
-    async fn compare_at_once(
-        &mut self,
-        stream: &mut Stream,
-        scanner: &mut RequestScanner,
-        names: &[Name],
-    ) -> Result<Vec<Option<(Content, Content)>>, Failure> {
-        let Some(db) = names.first().map(|name| name.db) else {
-            return Ok(Vec::new());
-        };
-        let asked: Vec<&Name> = names.iter().collect();
-        let info: &[&str] = &["INFO", "replication"];
-        let (there, info) = content::read(self.aux().await?, db, &asked, Some(info)).await?;
-        let at = self.offset_in(&info.map(|info| text(&info)).unwrap_or_default())?;
-        while self.offset() < at {
-            self.consume(stream, scanner, at).await?;
-            if self.offset() < at {
-                stream.more().await?;
-            }
-        }
-        self.settle().await?;
-        let mut told = Vec::new();
-        for (name, there) in names.iter().zip(there) {
-            let is_level = {
-                let ledger = self.shared.ledger.borrow();
-                // Fetched beyond the place at which it was read.
-                ledger.standing(name, at + 1) == crate::ledger::Standing::Level
-            };
-            let here = match self.nodes.reader(slot_of(&name.key)).await {
-                Ok(mut node) => content::read(&mut node, db, &[name], None).await?.0.pop(),
-                Err(_) => None,
-            };
-            told.push(match (there, here.flatten()) {
-                (Some(there), Some(here)) if is_level => Some((there, here)),
-                _ => None,
-            });
-        }
-        Ok(told)
-    }
-
-    /// How far the source is, and whether it is still the server whose keys are wanted.
-    async fn look_at_source(&mut self) -> Result<(), Failure> {
-        let info = text(&self.aux().await?.ask(["INFO", "replication"]).await?);
-        let offset = self.offset_in(&info)?;
-        let now = Instant::now();
-        self.milestones.push((offset, now));
-        let applied = self.offset();
-        let passed = self.milestones.iter().rposition(|(at, _)| *at <= applied);
-        if let Some(passed) = passed {
-            self.milestones.drain(..passed);
-        }
-        {
-            let mut report = self.report.borrow_mut();
-            report.source_offset = offset;
-            report.lag_bytes = offset.saturating_sub(applied);
-            let since = self.milestones.first().filter(|_| offset > applied);
-            report.lag_seconds = since.map_or(0.0, |(_, since)| (now - *since).as_secs_f64());
-            let ledger = self.shared.ledger.borrow();
-            report.counts = ledger.counts;
-            report.in_doubt = ledger.dirty() as u64;
-        }
-        if self.place.in_cluster {
-            let addr = self.place.addr.clone();
-            let slots = self.aux().await?.ask(["CLUSTER", "SLOTS"]).await?;
-            let primaries = foreign::primaries(&slots, &addr).unwrap_or_default();
-            if let Some((_, slots)) = primaries.iter().find(|(known, _)| *known == addr)
-                && *slots != self.place.slots
-            {
-                return Err(Failure::Final(resharded(&addr)));
-            }
-        }
-        Ok(())
-    }
-
-    /// After a failover of the old cluster the slots have another primary, which goes on with the same history.
-    async fn find_primary(&mut self) -> Result<(), Failure> {
-        for seed in self.seeds.clone() {
-            let Ok(mut server) = Foreign::connect(&seed, &self.login).await else {
-                continue;
-            };
-            let Ok(slots) = server.ask(["CLUSTER", "SLOTS"]).await else {
-                continue;
-            };
-            let Some(primaries) = foreign::primaries(&slots, &seed) else {
-                continue;
-            };
-            let owner = primaries
-                .into_iter()
-                .find(|(_, slots)| !slots.is_disjoint(&self.place.slots));
-            match owner {
-                Some((addr, slots)) if slots == self.place.slots => {
-                    if addr != self.place.addr {
-                        tracing::warn!("the primary of slots {slots} is now {addr}");
-                        self.report.borrow_mut().addr = addr.clone();
-                        self.place.addr = addr;
-                    }
-                    return Ok(());
-                }
-                Some((addr, _)) => return Err(Failure::Final(resharded(&addr))),
-                None => continue,
-            }
-        }
-        Ok(())
-    }
-
     /// The connection for questions, beside the one that is followed.
-    async fn aux(&mut self) -> Result<&mut Foreign, Failure> {
+    pub(crate) async fn aux(&mut self) -> Result<&mut Foreign, Failure> {
         let server = match self.aux.take() {
             Some(server) => server,
             None => Foreign::connect(&self.place.addr, &self.login).await?,
         };
         Ok(self.aux.insert(server))
     }
-}
-
-fn resharded(addr: &str) -> String {
-    format!(
-        "the slots of {addr} have changed: the old cluster is being resharded (finish that, then begin anew with --clear)"
-    )
 }
 
 /// Refusals of a source that pass by themselves.
@@ -741,90 +476,6 @@ fn passes(text: &str) -> bool {
         code,
         "LOADING" | "NOMASTERLINK" | "MASTERDOWN" | "BUSY" | "EXECABORT" | "CLUSTERDOWN"
     )
-}
-
-/// Milliseconds of a TIME reply.
-fn millis(time: &Reply) -> Option<i64> {
-    let Reply::Array(parts) = time else {
-        return None;
-    };
-    let number = |at: usize| {
-        parts
-            .get(at)
-            .and_then(|part| text(part).parse::<i64>().ok())
-    };
-    Some(number(0)? * 1000 + number(1)? / 1000)
-}
-
-/// Removes all keys of some slots, of one database or of all that hold any.
-pub(crate) async fn empty_slots(
-    nodes: &Rc<Nodes>,
-    slots: &SlotSet,
-    db: Option<Db>,
-) -> Result<(), String> {
-    let mut by_owner: BTreeMap<String, Vec<Slot>> = BTreeMap::new();
-    for slot in slots.iter() {
-        let owner = nodes.owner(slot);
-        let owner = owner.ok_or_else(|| format!("nobody owns slot {slot}"))?;
-        by_owner.entry(owner).or_default().push(slot);
-    }
-    for (owner, slots) in by_owner {
-        let told = |error: ForeignError| error.to_string();
-        let mut node = nodes.reader_at(&owner).await?;
-        let info = text(&node.ask(["INFO", "keyspace"]).await.map_err(told)?);
-        let holding = Db::all().filter(|db| info_field(&info, &format!("db{db}")).is_some());
-        for db in holding.filter(|held| db.is_none_or(|db| db == *held)) {
-            node.ask(["SELECT", &db.to_string()]).await.map_err(told)?;
-            for slots in slots.chunks(EMPTY_SLOTS_MAX) {
-                empty_some(&mut node, slots).await.map_err(told)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes the keys of some slots that one node owns.
-async fn empty_some(node: &mut Foreign, slots: &[Slot]) -> Result<(), ForeignError> {
-    const KEYS_AT_ONCE: &[u8] = b"1000";
-    let mut slots = slots.to_vec();
-    while !slots.is_empty() {
-        let mut questions = Vec::new();
-        for slot in &slots {
-            let number = slot.number().to_string();
-            let question: [&[u8]; 4] = [
-                b"CLUSTER",
-                b"GETKEYSINSLOT",
-                number.as_bytes(),
-                KEYS_AT_ONCE,
-            ];
-            content::push(&mut questions, &question);
-        }
-        let found = node.ask_all(&questions, slots.len()).await?;
-        let (mut removals, mut left) = (Vec::new(), Vec::new());
-        for (slot, keys) in slots.into_iter().zip(&found) {
-            let keys: Vec<&[u8]> = match keys {
-                Reply::Array(keys) => keys.iter().filter_map(Reply::bytes).collect(),
-                _ => Vec::new(),
-            };
-            if !keys.is_empty() {
-                let args: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..]).chain(keys).collect();
-                content::push(&mut removals, &args);
-                left.push(slot);
-            }
-        }
-        let removed = node.ask_all(&removals, left.len()).await?;
-        if let Some(Reply::Error(text)) = removed
-            .into_iter()
-            .find(|reply| matches!(reply, Reply::Error(_)))
-        {
-            return Err(ForeignError::Refused {
-                addr: node.addr().to_string(),
-                text,
-            });
-        }
-        slots = left;
-    }
-    Ok(())
 }
 
 impl Ledger {

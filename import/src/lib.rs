@@ -11,12 +11,16 @@
 //! `ledger`, `translate` and `pieces` are pure. Nothing here decides about the slot map.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod content;
 mod control;
 mod cutover;
 mod discover;
+mod empty;
+mod fetch;
 mod follow;
 mod ledger;
+mod link;
 mod load;
 pub mod metrics;
 mod nodes;
@@ -27,6 +31,7 @@ mod run;
 mod state_file;
 mod translate;
 mod verify;
+mod watch;
 
 pub use ledger::Counts;
 pub use report::{Phase, Report, SourceReport, State, Verified};

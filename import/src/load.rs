@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use crate::ledger::Name;
-use crate::nodes::{Nodes, Purpose, Shared};
+use crate::link::Purpose;
+use crate::nodes::{Nodes, Shared};
 use crate::pieces;
 use crate::psync::{Cutter, Stream};
 

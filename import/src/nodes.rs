@@ -11,34 +11,29 @@
 //! Keys of one slot are written on one connection, in order. When the map changes, nothing is sent before all answers are there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_runtime::backoff::Backoff;
-use larder_runtime::foreign::{Foreign, Login, info_field};
+use larder_runtime::foreign::{Foreign, ForeignError, Login, info_field};
 use larder_runtime::{ControlClient, Reply, Secret, entropy};
 use larder_store::Db;
 use larder_wire::control::{PROTOCOL_VERSION, Peer};
-use larder_wire::resp::reply;
-use larder_wire::resp::{OwnedRequest, ReplyScanner};
+use larder_wire::resp::OwnedRequest;
 use larder_wire::{ClusterMap, Epoch, Slot};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use crate::ledger::{Ledger, Name};
+use crate::link::{Link, Purpose, Ticket, push, read_all, settle, write_all};
 use crate::translate::Command;
 
-/// Most that is under way to one node, in bytes and in requests.
-const LINK_BYTES_MAX: usize = 4 * 1024 * 1024;
-const LINK_REQUESTS_MAX: usize = 4096;
 const DIAL_MS_MIN: u64 = 20;
 const DIAL_MS_MAX: u64 = 500;
-const READ_BYTES: usize = 64 * 1024;
 
 /// A source's ledger, shared by what reads the source and what writes to nodes.
 pub(crate) struct Shared {
@@ -65,46 +60,6 @@ impl Shared {
         self.ledger.borrow_mut().fail(cause);
         self.changed.notify_waiters();
         self.changed.notify_one();
-    }
-}
-
-/// What the answer to a request means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// A command of the stream, or a piece of a large key: when it is refused, its keys are in doubt.
-    Write,
-    /// The EXEC of a command, and of questions before it that count the keys and fields that it builds on: when fewer than so many
-    /// are there, or the command is refused, its keys are in doubt.
-    Guarded(usize),
-    /// A key as the source had it: only a refusal that passes by itself puts it in doubt, any other ends the import.
-    Whole,
-    /// Of the link itself.
-    Own,
-}
-
-struct Ticket {
-    shared: Option<Rc<Shared>>,
-    purpose: Purpose,
-    /// Keys that are in doubt when it goes wrong.
-    names: Vec<Name>,
-    /// Keys that others of `names` are made of.
-    builds_on: Vec<Name>,
-    bytes: usize,
-}
-
-struct Link {
-    out: RefCell<Vec<u8>>,
-    tickets: RefCell<VecDeque<Ticket>>,
-    open_bytes: Cell<usize>,
-    db: Cell<Db>,
-    wake: Notify,
-    room: Rc<Notify>,
-    task: RefCell<Option<JoinHandle<()>>>,
-}
-
-impl Link {
-    fn has_room(&self) -> bool {
-        self.open_bytes.get() < LINK_BYTES_MAX && self.tickets.borrow().len() < LINK_REQUESTS_MAX
     }
 }
 
@@ -271,6 +226,7 @@ impl Nodes {
                 open_bytes: Cell::new(0),
                 db: Cell::new(Db::ZERO),
                 wake: Notify::new(),
+                ended: RefCell::default(),
                 room: self.room.clone(),
                 task: RefCell::default(),
             });
@@ -301,6 +257,7 @@ impl Nodes {
                 }
                 Err(Opening::Lost(cause)) => cause,
                 Err(Opening::Anew(cause)) => {
+                    *link.ended.borrow_mut() = Some(cause.clone());
                     let waiting: Vec<Ticket> = link.tickets.borrow_mut().drain(..).collect();
                     for ticket in &waiting {
                         if let Some(shared) = &ticket.shared {
@@ -374,12 +331,12 @@ impl Nodes {
         let addr = self
             .owner(slot)
             .ok_or_else(|| format!("nobody owns slot {slot}"))?;
-        self.reader_at(&addr).await
+        let node = self.reader_at(&addr).await;
+        node.map_err(|error| error.to_string())
     }
 
-    pub(crate) async fn reader_at(&self, addr: &str) -> Result<Foreign, String> {
-        let node = Foreign::connect(addr, &Login::default()).await;
-        let mut node = node.map_err(|error| error.to_string())?;
+    pub(crate) async fn reader_at(&self, addr: &str) -> Result<Foreign, ForeignError> {
+        let mut node = Foreign::connect(addr, &Login::default()).await?;
         let version = PROTOCOL_VERSION.to_string();
         let hello: [&[u8]; 5] = [
             b"LARDER",
@@ -388,7 +345,7 @@ impl Nodes {
             self.secret.expose(),
             Peer::Operator.word().as_bytes(),
         ];
-        node.ask(hello).await.map_err(|error| error.to_string())?;
+        node.ask(hello).await?;
         Ok(node)
     }
 }
@@ -417,192 +374,6 @@ enum Opening {
     Lost(String),
     /// It is not the process that it was.
     Anew(String),
-}
-
-impl Ticket {
-    /// What the link asks for itself.
-    fn of_link(bytes: usize) -> Ticket {
-        Ticket {
-            shared: None,
-            purpose: Purpose::Own,
-            names: Vec::new(),
-            builds_on: Vec::new(),
-            bytes,
-        }
-    }
-}
-
-fn push(link: &Link, bytes: &[u8], ticket: Ticket) {
-    link.out.borrow_mut().extend_from_slice(bytes);
-    link.open_bytes.set(link.open_bytes.get() + bytes.len());
-    link.tickets.borrow_mut().push_back(ticket);
-}
-
-async fn write_all(link: &Link, mut write: OwnedWriteHalf) -> String {
-    loop {
-        let bytes = std::mem::take(&mut *link.out.borrow_mut());
-        if bytes.is_empty() {
-            link.wake.notified().await;
-            continue;
-        }
-        if let Err(error) = write.write_all(&bytes).await {
-            return error.to_string();
-        }
-    }
-}
-
-async fn read_all(link: &Link, mut read: OwnedReadHalf) -> String {
-    let mut input = Vec::new();
-    let mut scanner = ReplyScanner::new();
-    loop {
-        input.reserve(READ_BYTES);
-        match read.read_buf(&mut input).await {
-            Ok(0) => return "it closed the connection".to_string(),
-            Ok(_) => {}
-            Err(error) => return error.to_string(),
-        }
-        let mut at = 0;
-        loop {
-            match scanner.scan(&input[at..]) {
-                Ok(Some(len)) => {
-                    let ticket = link.tickets.borrow_mut().pop_front();
-                    let Some(ticket) = ticket else {
-                        return "it sent a reply that nothing asked for".to_string();
-                    };
-                    link.open_bytes.set(link.open_bytes.get() - ticket.bytes);
-                    settle(link, ticket, Some(&input[at..at + len]));
-                    at += len;
-                }
-                Ok(None) => break,
-                Err(error) => return format!("it sent garbage: {error}"),
-            }
-        }
-        input.drain(..at);
-        if at > 0 {
-            link.room.notify_waiters();
-        }
-    }
-}
-
-/// A request has its answer; `None`: its connection was lost.
-fn settle(link: &Link, ticket: Ticket, answer: Option<&[u8]>) {
-    let Some(shared) = ticket.shared else {
-        return;
-    };
-    let mut ledger = shared.ledger.borrow_mut();
-    ledger.closed();
-    let is_answered = answer.is_some();
-    let outcome = match ticket.purpose {
-        Purpose::Guarded(needs) => answer.map(|answer| guarded(answer, needs)),
-        Purpose::Write | Purpose::Whole | Purpose::Own => answer.map(plain),
-    };
-    let refusal = match outcome {
-        None => "the connection was lost".to_string(),
-        Some(Outcome::Refused(text)) => text,
-        Some(Outcome::Done) => {
-            drop(ledger);
-            return shared.changed.notify_one();
-        }
-        Some(Outcome::Missing) => {
-            doubt(&mut ledger, link, &shared, ticket.names);
-            drop(ledger);
-            return shared.changed.notify_one();
-        }
-    };
-    ledger.counts.refused += 1;
-    let code = refusal.split(' ').next().unwrap_or("");
-    let shown = ticket
-        .names
-        .first()
-        .map(|name| String::from_utf8_lossy(&name.key).into_owned());
-    if code == "OOM" {
-        ledger.fail(format!(
-            "Larder's memory is full: {refusal} (more shards: larder reshard, or a larger --maxmemory; then begin anew with --clear)"
-        ));
-    } else if ticket.purpose == Purpose::Whole && is_answered && !passes_by_itself(code) {
-        ledger.fail(format!(
-            "key {} cannot be written: {refusal}",
-            shown.as_deref().unwrap_or("?")
-        ));
-    } else if ticket.names.is_empty() && is_answered && !passes_by_itself(code) {
-        ledger.fail(format!(
-            "a node refuses what the source carried out: {refusal}"
-        ));
-    } else if ticket.names.is_empty() {
-        ledger.fail(format!(
-            "a node was lost while it was told what concerns all nodes: {refusal} (begin anew with --clear)"
-        ));
-    }
-    tracing::debug!("refused: {refusal}");
-    doubt(&mut ledger, link, &shared, ticket.names);
-    drop(ledger);
-    shared.changed.notify_one();
-}
-
-/// Puts keys in doubt, and what was made of them by requests that are still under way behind.
-fn doubt(ledger: &mut Ledger, link: &Link, shared: &Rc<Shared>, names: Vec<Name>) {
-    let mut wrong: BTreeSet<Name> = names.into_iter().collect();
-    for later in link.tickets.borrow().iter() {
-        let is_ours = later
-            .shared
-            .as_ref()
-            .is_some_and(|of| Rc::ptr_eq(of, shared));
-        if is_ours && later.builds_on.iter().any(|name| wrong.contains(name)) {
-            wrong.extend(later.names.iter().cloned());
-        }
-    }
-    wrong.into_iter().for_each(|name| ledger.doubt(name));
-}
-
-/// What an answer says.
-enum Outcome {
-    Done,
-    /// A key that the command builds on was not there.
-    Missing,
-    Refused(String),
-}
-
-fn plain(answer: &[u8]) -> Outcome {
-    match reply::error_text(answer) {
-        Some(text) => Outcome::Refused(String::from_utf8_lossy(text).into_owned()),
-        None => Outcome::Done,
-    }
-}
-
-/// The answer to an EXEC: numbers that are `needs` together, and that of the command.
-fn guarded(answer: &[u8], needs: usize) -> Outcome {
-    let Some((count, start)) = reply::array_header(answer) else {
-        return match plain(answer) {
-            Outcome::Done => Outcome::Refused("EXEC was not carried out".to_string()),
-            refused => refused,
-        };
-    };
-    let (mut rest, mut there) = (&answer[start..], 0);
-    for _ in 1..count {
-        let end = rest.windows(2).position(|two| two == b"\r\n");
-        let (number, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 2));
-        there += reply::integer(number).unwrap_or(0);
-        rest = behind;
-    }
-    match there == needs as i64 {
-        true => plain(rest),
-        false => Outcome::Missing,
-    }
-}
-
-fn passes_by_itself(code: &str) -> bool {
-    matches!(
-        code,
-        "MOVED"
-            | "ASK"
-            | "TRYAGAIN"
-            | "CLUSTERDOWN"
-            | "LOADING"
-            | "READONLY"
-            | "MASTERDOWN"
-            | "NOREPLICAS"
-            | "BUSY"
-    )
 }
 
 #[cfg(test)]
@@ -724,6 +495,19 @@ mod tests {
             assert!(in_doubt(shared).is_empty());
             answer(nodes, &["+OK\r\n", QUEUED, QUEUED, "*2\r\n:0\r\n:1\r\n"]);
             assert_eq!(in_doubt(shared), ["{a}1", "{a}2", "{a}3", "{a}4"]);
+        });
+    }
+
+    #[test]
+    fn what_is_to_be_sent_to_a_node_that_has_lost_what_it_was_given_ends_the_import() {
+        on_paper(|nodes, shared, _| {
+            carry_out(nodes, shared, "SET a 1");
+            answer(nodes, &["+OK\r\n"]);
+            let cause = "it has started anew".to_string();
+            *nodes.link("node:1").ended.borrow_mut() = Some(cause.clone());
+            assert_eq!(shared.ledger.borrow().fatal(), None);
+            carry_out(nodes, shared, "SET a 2");
+            assert_eq!(shared.ledger.borrow().fatal(), Some(cause.as_str()));
         });
     }
 

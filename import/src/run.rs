@@ -27,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::control::{self, Verb};
 use crate::cutover;
 use crate::discover::{discover, told};
+use crate::empty::Emptied;
 use crate::follow::{Failure, Follower, Mode, Order, Place};
 use crate::ledger::Ledger;
 use crate::nodes::{Nodes, Shared};
@@ -40,6 +41,8 @@ const DIAL_MS_MIN: u64 = 20;
 const DIAL_MS_MAX: u64 = 1000;
 /// Longest wait for the first slot map, in milliseconds.
 const MAP_MS_MAX: u64 = 10_000;
+/// Longest wait for all nodes to remove their keys, in milliseconds.
+const CLEAR_MS_MAX: u64 = 30_000;
 /// Longest wait for the followers to take in what has arrived, in milliseconds.
 const STOP_MS_MAX: u64 = 30_000;
 
@@ -201,6 +204,19 @@ async fn follow_map(
     waited.map(|()| map)
 }
 
+/// Removes all keys that Larder holds.
+async fn remove_all(nodes: &Rc<Nodes>) -> Result<(), String> {
+    let cleared = nodes.empty(Emptied::All, None, || true);
+    let limit = Duration::from_millis(CLEAR_MS_MAX);
+    timeout(limit, cleared).await.unwrap_or_else(|_| {
+        let cause = nodes.trouble.borrow().clone();
+        Err(format!(
+            "Larder cannot be cleared: {}",
+            cause.as_deref().unwrap_or("its nodes do not answer")
+        ))
+    })
+}
+
 /// What an earlier run has left, if it can be gone on from; else Larder is made ready for all keys.
 async fn make_room(
     config: &ImportConfig,
@@ -208,7 +224,7 @@ async fn make_room(
     nodes: &Rc<Nodes>,
 ) -> Result<Option<Left>, String> {
     if config.onto == Onto::Cleared {
-        nodes.ask_each(&["FLUSHALL"]).await?;
+        remove_all(nodes).await?;
         nodes.ask_each(&["FUNCTION", "FLUSH"]).await?;
         return Ok(None);
     }
@@ -448,7 +464,7 @@ impl Run {
         self.followers.abort_all();
         while self.followers.join_next().await.is_some() {}
         if clear {
-            self.nodes.ask_each(&["FLUSHALL"]).await?;
+            remove_all(&self.nodes).await?;
         }
         if serve {
             let mut topology = self.topology().await?;

@@ -161,7 +161,7 @@ async fn differing(
             .map_err(told)?;
         let here = match owner {
             Some(owner) => {
-                let mut node = nodes.reader_at(&owner).await?;
+                let mut node = nodes.reader_at(&owner).await.map_err(told)?;
                 content::read(&mut node, db, &names, None)
                     .await
                     .map_err(told)?
@@ -233,7 +233,7 @@ async fn too_many(
     verified: &Rc<RefCell<Verified>>,
 ) -> Result<(), String> {
     let told = |error: ForeignError| error.to_string();
-    let mut node = nodes.reader_at(addr).await?;
+    let mut node = nodes.reader_at(addr).await.map_err(told)?;
     let info = text(&node.ask(["INFO", "keyspace"]).await.map_err(told)?);
     for db in dbs(&info) {
         let mut cursor = "0".to_string();

@@ -5,6 +5,7 @@
 mod cluster;
 mod cutover;
 mod faults;
+mod flushes;
 mod lag;
 mod one;
 mod source;
