@@ -165,6 +165,25 @@ fn a_topology_that_has_just_begun_may_have_had_one_before_it_that_granted_leases
     assert_eq!(primary(&stage), id(2));
 }
 
+/// A primary that took its place a moment ago: one replica follows it already, the other has still what it began with.
+#[test]
+fn of_those_in_step_the_furthest_is_promoted_though_nobody_knows_how_the_primarys_history_is_called()
+ {
+    for taken_over in [false, true] {
+        let mut stage = followed(2, WriteMode::Safe);
+        if taken_over {
+            let state = State::from_json(&stage.plan.state().to_json()).unwrap();
+            stage.plan = Plan::new(state, "127.0.0.1:7000", stage.now);
+            stage.event(Event::Tick);
+        }
+        port_closes(&mut stage, 1);
+        fenced(&mut stage, 2, Some(place(1, 100)), None);
+        fenced(&mut stage, 3, Some(place(8, 107)), Some(10));
+        assert_eq!(primary(&stage), id(3), "taken over: {taken_over}");
+        assert_eq!(stage.plan.state().counts.data_losses, 0);
+    }
+}
+
 #[test]
 fn a_primary_that_answers_again_keeps_its_place_and_its_replicas_are_let_loose() {
     let mut stage = followed(1, WriteMode::Safe);

@@ -70,10 +70,20 @@ impl Plan {
             .filter(|(id, place)| was_whole(id) || Some(place.history) == soft.reign)
             .collect();
         let all = || in_memory.iter().chain(&on_disk).copied();
-        let first = in_memory.iter().find(|(id, _)| witness(id));
-        let reign = soft.reign.or(first.map(|(_, place)| place.history));
-        if first.is_some() {
-            let best = self.furthest(all().filter(|(id, _)| was_whole(id)), reign, shard);
+        let whole = || all().filter(|(id, _)| was_whole(id));
+        // Who has not followed the present primary yet was marked for having all that it began with: no place of an earlier history is
+        // beyond those of the last one. What its history was called is not known after a takeover, or was said before it led.
+        let marked = in_memory.iter().filter(|(id, _)| witness(id));
+        let top = marked.map(|(_, place)| *place).max_by_key(|it| it.offset);
+        let said = |top: Place| {
+            let reaches = |place: Place| Some(place.history) == soft.reign;
+            let mut whole = whole();
+            let known = whole.any(|(_, place)| reaches(place) && place.offset >= top.offset);
+            if known { soft.reign } else { Some(top.history) }
+        };
+        let reign = top.map_or(soft.reign, said);
+        if top.is_some() {
+            let best = self.furthest(whole(), reign, shard);
             return best
                 .map(|best| Successor::with(best, true))
                 .ok_or(Waits::Anybody);
