@@ -473,9 +473,12 @@ pub(crate) struct AskImporter {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportStart {
-    /// The server, or any node of the cluster, to copy from: redis://[[user]:password@]host[:port]
+    /// The server, or any node of the cluster, to copy from: redis://[[user][:password]@]host[:port]
     #[arg(long, value_name = "URL", required = true)]
     pub(crate) from: Option<RedisUrl>,
+    /// The password at the server, out of sight of whoever lists processes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
     /// The topology of the cluster that takes the keys
     #[arg(
         long,

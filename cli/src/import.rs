@@ -3,7 +3,7 @@
 //! The work is `larder_import`'s. Ctrl-C stops an import in a place that it goes on from.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +56,15 @@ async fn start(args: ImportStart, secret_file: Option<PathBuf>) -> Result<ExitCo
     let from = args
         .from
         .ok_or("name the server to copy from with --from")?;
+    let from = match args.password_file {
+        Some(file) => from.with_password(&password_in(&file)?),
+        None if from.lacks_password() => {
+            return Err(format!(
+                "the password is missing behind the user of {from} (or name its file with --password-file)"
+            ));
+        }
+        None => from,
+    };
     let secret = operator::secret(secret_file, &operator::also(&args.topology, &args.listen))?;
     let state_file = match args.state_file {
         Some(path) => path,
@@ -108,6 +117,16 @@ async fn start(args: ImportStart, secret_file: Option<PathBuf>) -> Result<ExitCo
             println!("stopped; the same command goes on from here");
             Ok(ExitCode::from(INTERRUPTED))
         }
+    }
+}
+
+/// White space at the file's end is left out.
+fn password_in(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    match text.trim_end() {
+        "" => Err(format!("there is no password in {}", file.display())),
+        password => Ok(password.to_string()),
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_runtime::foreign::RedisUrl;
-use larder_runtime::{Backoff, Secret, Topologies, entropy};
+use larder_runtime::{Backoff, Secret, Topologies, entropy, sealed};
 use larder_store::Db;
 use larder_wire::ClusterMap;
 use larder_wire::control::Peer;
@@ -119,7 +119,8 @@ async fn import(
             .await;
         let mut topology = topology.map_err(|error| error.to_string())?;
         let id = (entropy::seed().map_err(|error| error.to_string())? >> 12).to_string();
-        cutover::forward(&mut topology, &["BEGIN", &id, config.from.expose()]).await?;
+        let from = sealed::seal(&config.from, &config.secret);
+        cutover::forward(&mut topology, &["BEGIN", &id, &from]).await?;
     }
     let mut run = Run::start(config, places, &nodes, left.as_ref(), port);
     let (asks, mut asked) = mpsc::unbounded_channel();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_runtime::foreign::{Foreign, Login, RedisUrl, info_field};
-use larder_runtime::{Reply, Secret, Topologies};
+use larder_runtime::{Reply, Secret, Topologies, sealed};
 use larder_wire::ClusterMap;
 use larder_wire::control::Peer;
 use larder_wire::forwarding::Forwarding;
@@ -150,7 +150,7 @@ impl Turning {
                     return;
                 }
                 self.forget_old();
-                match record.from.parse::<RedisUrl>() {
+                match sealed::open(&record.from, &self.secret) {
                     Ok(url) => {
                         tracing::info!("requests are forwarded to {url}");
                         let following =
@@ -209,7 +209,7 @@ impl Turning {
         else {
             return;
         };
-        let login = record.from.parse::<RedisUrl>().map(|url| url.login);
+        let login = sealed::open(&record.from, &self.secret).map(|url| url.login);
         self.old = Some((backend, map.clone()));
         if self.active == Active::Old {
             return self.spread(map);

@@ -50,8 +50,8 @@ impl Login {
     }
 }
 
-/// `redis://[[user]:password@]host[:port]`. Shown without the password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `redis://[[user][:password]@]host[:port]`. Shown without the password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     host: String,
     port: u16,
@@ -59,14 +59,40 @@ pub struct RedisUrl {
     text: String,
 }
 
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl RedisUrl {
     pub fn addr(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// With its password: for one process of ours to tell another over a connection that has shown the secret.
-    pub fn expose(&self) -> &str {
-        &self.text
+    /// User and password as they stand in the URL; `None`: there are none. For [`crate::sealed`], and for nothing else.
+    pub(crate) fn login_text(&self) -> Option<&str> {
+        let rest = match self.text.split_once("://") {
+            Some((_, rest)) => rest,
+            None => &self.text,
+        };
+        let rest = rest.split_once('/').map_or(rest, |(rest, _)| rest);
+        rest.rsplit_once('@').map(|(login, _)| login)
+    }
+
+    /// The same server with another password, which a file holds and no command line shows.
+    pub fn with_password(mut self, password: &str) -> RedisUrl {
+        let encoded =
+            |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+        let user = encoded(self.login.user.as_deref().unwrap_or(""));
+        self.text = format!("redis://{user}:{}@{}", encoded(password), self.addr());
+        self.login.password = Some(password.to_string());
+        self
+    }
+
+    /// A user is named, and no password.
+    pub fn lacks_password(&self) -> bool {
+        self.login.user.is_some() && self.login.password.is_none()
     }
 }
 
@@ -80,7 +106,7 @@ impl FromStr for RedisUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<RedisUrl, String> {
-        const FORM: &str = "redis://[[user]:password@]host[:port]";
+        const FORM: &str = "redis://[[user][:password]@]host[:port]";
         let wrong = |cause: &str| Err(format!("{cause} (expected {FORM})"));
         if text.starts_with("rediss://") {
             return wrong(
@@ -99,11 +125,12 @@ impl FromStr for RedisUrl {
         let (login, place) = match rest.rsplit_once('@') {
             None => (Login::default(), rest),
             Some((login, place)) => {
-                let Some((user, password)) = login.split_once(':') else {
-                    return wrong("the password is missing behind the user");
+                // The password may come from elsewhere.
+                let (user, password) = match login.split_once(':') {
+                    Some((user, password)) => (user, Some(decoded(password)?)),
+                    None => (login, None),
                 };
                 let user = Some(decoded(user)?).filter(|user| !user.is_empty());
-                let password = Some(decoded(password)?);
                 (Login { user, password }, place)
             }
         };
@@ -337,11 +364,16 @@ mod tests {
             ("h:6379", Some(shown))
         );
         assert_eq!("h:1".parse::<RedisUrl>().unwrap().login.request(), None);
+        let url: RedisUrl = "redis://ann@h".parse().unwrap();
+        assert!(url.lacks_password());
+        let url = url.with_password("p@/:ss");
+        assert!(!url.lacks_password() && !format!("{url:?}").contains("ss"));
+        let read: RedisUrl = url.text.parse().unwrap();
+        assert_eq!((read.addr(), read.login), (url.addr(), url.login));
         for (text, cause) in [
             ("rediss://h", "TLS"),
             ("http://h", "scheme"),
             ("redis://h/3", "all databases"),
-            ("redis://me@h", "password"),
             ("redis://h:x", "port"),
             ("redis://", "host"),
             ("redis://:%4@h", "hexadecimal"),

@@ -15,6 +15,7 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod protect;
+pub mod sealed;
 pub mod secret;
 pub mod shutdown;
 pub mod size;

@@ -20,11 +20,14 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How a URL begins whose login is sealed under the cluster's secret.
+pub const SEALED_SCHEME: &str = "redis+sealed://";
+
 /// What the topology has recorded.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarding {
     pub id: u64,
-    /// The old server's URL, with its password until it is turned.
+    /// The old server's URL; until it is turned with its login, which is sealed.
     pub from: String,
     /// The cutover has happened: Larder serves.
     #[serde(default)]
@@ -101,8 +104,10 @@ pub fn step(record: Option<Forwarding>, verb: ForwardVerb) -> Result<Option<Forw
     }
 }
 
-/// `redis://user:password@host` becomes `redis://host`.
+/// `redis+sealed://login@host` becomes `redis://host`.
 fn without_login(url: &str) -> String {
+    let url = url.replacen(SEALED_SCHEME, "redis://", 1);
+    let url = url.as_str();
     let (scheme, rest) = match url.find("://") {
         Some(at) => url.split_at(at + "://".len()),
         None => ("", url),
@@ -146,6 +151,7 @@ mod tests {
         for (from, kept) in [
             ("redis://ann:p@ss@old:6379", "redis://old:6379"),
             (":pass@old", "old"),
+            ("redis+sealed://c2VhbGVk@old:6379", "redis://old:6379"),
             ("redis://[::1]:6379", "redis://[::1]:6379"),
         ] {
             let before = after([begin(from), Prepare(7)]).unwrap().unwrap();

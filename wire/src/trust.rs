@@ -29,7 +29,7 @@ impl Secret {
         std::hint::black_box(differs) == 0
     }
 
-    /// For the opening of a connection to a neighbour, and for nothing else.
+    /// For the opening of a connection to a neighbour, and for making keys of it; for nothing else.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

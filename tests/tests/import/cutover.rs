@@ -249,6 +249,53 @@ fn a_cutover_that_the_old_server_does_not_let_happen_in_time_is_not_done() {
 }
 
 #[test]
+fn the_old_server_s_password_lies_in_the_clear_nowhere_at_larder() {
+    const PASSWORD: &str = "only-the-old-server-knows";
+    let source = redis(&[]);
+    let user = format!("ACL SETUSER importer on >{PASSWORD} ~* &* +@all");
+    assert!(!source.client().run(&user).is_error());
+    // No client but the proxies and the import gets in.
+    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = kept.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let up = larder(folder.path());
+    let proxies = [up.proxy_addr()];
+    let from = format!("redis://importer@{}", source.addr());
+    let more = ["--password-file", file.to_str().unwrap()];
+    let mut import = Importer::start(&from, up.topology_addr(), folder.path(), &more);
+    import.wait_streaming();
+    wait_forwarding(&[source.addr()], &proxies);
+    let clients = source.client().run("CLIENT LIST").as_text().unwrap();
+    // The import's replica and the proxy's connections.
+    assert!(clients.matches("user=importer").count() > 1, "{clients}");
+    let record = up.larder(&["order", "FORWARD", "GET"]);
+    let mut said = [record.stdout, record.stderr].concat();
+    let status = import.ask(&["status", "--json"]);
+    said.extend_from_slice(&status.stdout);
+    said.extend_from_slice(import.process.output().as_bytes());
+    let mut read = 0;
+    let mut folders = vec![folder.path().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                read += 1;
+                said.extend_from_slice(&std::fs::read(path).unwrap());
+            }
+        }
+    }
+    assert!(read > 0, "Larder keeps files");
+    let has = |text: &str| {
+        let text = text.as_bytes();
+        said.windows(text.len()).any(|window| window == text)
+    };
+    assert!(has("redis+sealed://"), "the record was looked at");
+    assert!(!has(PASSWORD));
+}
+
+#[test]
 fn an_import_that_is_aborted_leaves_clients_with_the_old_server() {
     let source = redis(&[]);
     let folder = tempfile::tempdir().unwrap();
