@@ -19,6 +19,8 @@ use crate::walk::Captured;
 pub(super) const SLOT_INFO: u8 = 0xF4;
 pub(super) const FUNCTION_OF_A_CANDIDATE: u8 = 0xF6;
 pub(super) const MODULE_AUX: u8 = 0xF7;
+/// A type of value rather than of record.
+pub(super) const VALUE_OF_A_MODULE: u8 = 7;
 pub(super) const IDLE: u8 = 0xF8;
 pub(super) const FREQUENCY: u8 = 0xF9;
 pub(super) const AUX: u8 = 0xFA;

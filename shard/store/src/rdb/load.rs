@@ -10,7 +10,7 @@ use larder_wire::UnixMillis;
 use super::crc64::crc64;
 use super::file::{
     AUX, END, EXPIRES_MS, EXPIRES_S, FREQUENCY, FUNCTION_OF_A_CANDIDATE, IDLE, MODULE_AUX,
-    RESIZE_DB, SELECT_DB, SLOT_INFO,
+    RESIZE_DB, SELECT_DB, SLOT_INFO, VALUE_OF_A_MODULE,
 };
 use super::read::{Reader, Source};
 use super::{LIBRARY, Type, VERSION_READ_MAX, VERSION_VALKEY};
@@ -144,7 +144,13 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
                     let source = self.some(Reader::string)?;
                     return Ok(Some(Record::Library(source.into_owned())));
                 }
-                MODULE_AUX => return Err(self.fault("data of a module, which nobody here knows")),
+                MODULE_AUX => {
+                    let id = self.some(Reader::length)?;
+                    let name = module_name(id);
+                    return Err(self.fault(format!(
+                        "data of module '{name}', and no modules are loaded here"
+                    )));
+                }
                 FUNCTION_OF_A_CANDIDATE => {
                     return Err(self.fault("a function of a release candidate of Redis 7.0"));
                 }
@@ -159,6 +165,14 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
         expires: Option<UnixMillis>,
         settings: &CollectionSettings,
     ) -> Result<Record, LoadError> {
+        if kind == VALUE_OF_A_MODULE {
+            let key = self.some(Reader::string)?.into_owned();
+            let name = module_name(self.some(Reader::length)?);
+            let key = String::from_utf8_lossy(&key);
+            return Err(self.fault(format!(
+                "key {key} is of module type '{name}', and no modules are loaded here"
+            )));
+        }
         let Some(kind) = Type::from_byte(kind) else {
             return Err(self.fault(format!("type {kind} of a value is not known")));
         };
@@ -220,6 +234,14 @@ impl<F: FnMut(&mut Vec<u8>) -> Result<(), String>> Loader<F> {
             what: what.into(),
         }
     }
+}
+
+/// A module's type is nine letters of six bits and ten bits of a version, the first letter uppermost.
+/// Source: <https://redis.io/docs/latest/develop/reference/modules/modules-native-types/>.
+fn module_name(id: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let letter = |place: u32| LETTERS[(id >> (10 + 6 * (8 - place))) & 63];
+    (0..9).map(|place| char::from(letter(place))).collect()
 }
 
 /// The bytes of a file, in order.
@@ -302,5 +324,42 @@ impl<'a, F: FnMut(&mut Vec<u8>) -> Result<(), String>> Source<'a> for Stream<F> 
             filled += count;
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault_of(file: &[u8]) -> String {
+        let mut left = file;
+        let mut loader = Loader::open(|out: &mut Vec<u8>| {
+            out.extend_from_slice(std::mem::take(&mut left));
+            Ok(())
+        })
+        .expect("a file");
+        loop {
+            match loader.next_record(&CollectionSettings::new(1)) {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("nothing is wrong with the file"),
+                Err(fault) => return fault.to_string(),
+            }
+        }
+    }
+
+    #[test]
+    fn data_of_a_module_is_refused_by_the_module_s_name_and_the_place() {
+        // The id of the module type MBbloom--, version 4.
+        let id = *b"\x81\x30\x16\xe5\xa2\x89\xbe\xf8\x04";
+        let mut aux = b"REDIS0011\xf7".to_vec();
+        aux.extend_from_slice(&id);
+        aux.extend_from_slice(b"\x02\x02\x00\xff");
+        let what = "data of module 'MBbloom--', and no modules are loaded here";
+        assert_eq!(fault_of(&aux), format!("at byte 19: {what}"));
+        let mut key = b"REDIS0011\xfe\x00\x07\x03key".to_vec();
+        key.extend_from_slice(&id);
+        key.extend_from_slice(b"\x00\xff");
+        let what = "key key is of module type 'MBbloom--', and no modules are loaded here";
+        assert_eq!(fault_of(&key), format!("at byte 25: {what}"));
     }
 }
