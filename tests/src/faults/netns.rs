@@ -137,8 +137,12 @@ impl Network {
     pub fn lose(&self, one: Host, other: Host, of_hundred: u8) {
         for (from, to) in [(one, other), (other, one)] {
             let from = self.ip(from);
-            let lost = format!("ip saddr {from} numgen random mod 100 < {of_hundred} drop");
-            self.rule(to, &lost);
+            let chance = match of_hundred {
+                // nftables wants a bound below the modulus.
+                100.. => String::new(),
+                _ => format!("numgen random mod 100 < {of_hundred} "),
+            };
+            self.rule(to, &format!("ip saddr {from} {chance}drop"));
         }
     }
 

@@ -539,7 +539,7 @@ async fn what_keeps_it_from_starting_is_one_line_with_the_flag_that_mends_it() {
     replicas.settings.replicas = 1000;
     let refused = line(replicas);
     assert!(
-        refused.contains("1000") && refused.contains("--replicas"),
+        refused.contains("1000 replicas") && refused.contains("choose 0 to 8"),
         "{refused}"
     );
     topology.stop();
