@@ -108,9 +108,14 @@ impl Process {
 
     /// SIGKILL: the process gets no chance to tidy up.
     pub fn kill(&mut self) {
+        self.strike();
+        let _ = self.child.wait();
+    }
+
+    /// SIGKILL without waiting for the end: several processes can be struck at one moment.
+    pub fn strike(&mut self) {
         // An error means that it has ended already.
         let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 
     /// Sends a signal by name, `TERM` or `INT` or `STOP`.

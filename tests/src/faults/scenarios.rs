@@ -105,9 +105,14 @@ impl Stage<'_, '_> {
         }
     }
 
+    /// At one moment: nobody is left who could take the place of another.
     fn kill_shard(&mut self) {
-        self.kill(&[self.primary]);
-        self.kill(&self.replicas.clone());
+        let nodes = [&[self.primary], self.replicas.as_slice()].concat();
+        for &node in &nodes {
+            let process = self.cluster.nodes[node].as_mut();
+            process.expect("it runs").strike();
+        }
+        self.kill(&nodes);
     }
 
     fn start_shard(&mut self) {
